@@ -1,0 +1,106 @@
+"""Bad input, said in a sentence: what was got, what was expected, what to do.
+
+Shapes and key types are known while a program is traced and are checked always;
+values (labels, NaN) only where an array is concrete, that is at the boundary.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.types import Batch, Task
+
+
+def check_key(key) -> None:
+    """Raise ValueError unless `key` is one typed key (`jax.random.key`)."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise ValueError(
+            "key: expected a typed key from jax.random.key(seed), got "
+            f"{_describe(key)}; wrap an old-style key (jax.random.PRNGKey) with "
+            "jax.random.wrap_key_data(key)"
+        )
+    if key.shape != ():
+        raise ValueError(
+            f"key: expected one key, got an array of keys of shape {key.shape}"
+        )
+
+
+def check_batch(batch: Batch, what: str = "support") -> None:
+    """Raise ValueError unless the arrays of ONE task's batch fit together."""
+    if jnp.ndim(batch.x) < 1 or jnp.ndim(batch.y) < 1:
+        raise ValueError(
+            f"{what} set: expected arrays with a leading [examples] axis, got x "
+            f"{jnp.shape(batch.x)} and y {jnp.shape(batch.y)}"
+        )
+    n = batch.x.shape[0]
+    if n == 0:
+        raise ValueError(
+            f"{what} set is empty (x has shape {batch.x.shape}): expected at least one "
+            "example; sample the task with shots >= 1 and queries >= 1"
+        )
+    if batch.y.shape[0] != n:
+        raise ValueError(
+            f"{what} set: x has {n} examples, y has {batch.y.shape[0]}; expected as many "
+            "targets as inputs (one task at a time: use jax.vmap for a batch of tasks)"
+        )
+    if batch.mask is not None and jnp.shape(batch.mask) != (n,):
+        raise ValueError(
+            f"{what} set: mask has shape {jnp.shape(batch.mask)}, expected ({n},): "
+            "one entry an example, 1 = counts, 0 = padding"
+        )
+
+
+def check_labels(batch: Batch, ways: int, what: str = "support") -> None:
+    """Raise ValueError if concrete labels are not integers in 0..ways-1."""
+    if not jnp.issubdtype(batch.y.dtype, jnp.integer) or batch.y.ndim != 1:
+        raise ValueError(
+            f"{what} labels: expected integers of shape [examples], got "
+            f"{_describe(batch.y)}"
+        )
+    if isinstance(batch.y, jax.core.Tracer) or isinstance(batch.mask, jax.core.Tracer):
+        return
+    labels = np.asarray(batch.y)
+    if batch.mask is not None:
+        labels = labels[np.asarray(batch.mask) > 0]
+    bad = labels[(labels < 0) | (labels >= ways)]
+    if bad.size:
+        raise ValueError(
+            f"{what} labels: expected integers in 0..{ways - 1} ({ways} ways), got "
+            f"{sorted({int(b) for b in bad})}; number the classes of each task from 0"
+        )
+
+
+def check_finite(array, what: str) -> None:
+    """Raise ValueError if a concrete floating array has NaN or infinite entries."""
+    if isinstance(array, jax.core.Tracer):
+        return
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return
+    bad = ~np.isfinite(np.asarray(array))
+    if bad.any():
+        examples = np.unique(np.nonzero(bad)[0])
+        raise ValueError(
+            f"{what}: {int(bad.sum())} values are NaN or infinite, first in example "
+            f"{examples[0]} ({len(examples)} of {len(bad)} examples); clean or drop them"
+        )
+
+
+def check_task(task: Task, ways: int | None = None) -> None:
+    """Raise ValueError if a concrete task has wrong shapes, labels or NaN inputs.
+
+    Call it once on a task of a new sampler, outside jit; `fit` does.
+    """
+    for what, batch in (("support", task.support), ("query", task.query)):
+        check_batch(batch, what)
+        keep = slice(None) if batch.mask is None else np.asarray(batch.mask) > 0
+        check_finite(np.asarray(batch.x)[keep], f"{what} inputs")
+        check_finite(np.asarray(batch.y)[keep], f"{what} targets")
+        if ways is not None:
+            check_labels(batch, ways, what)
+
+
+def _describe(value) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of type {value.dtype} and shape {value.shape}"
+    return f"{type(value).__name__} {value!r}"

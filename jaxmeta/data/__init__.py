@@ -1,0 +1,4 @@
+"""Data sets: where arrays come from."""
+
+from jaxmeta.data.dataset import Dataset as Dataset
+from jaxmeta.data.dataset import from_arrays as from_arrays

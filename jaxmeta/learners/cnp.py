@@ -1,0 +1,105 @@
+"""Conditional neural process (CNP).
+
+Garnelo, Rosenbaum, Maddison et al. Conditional Neural Processes. ICML 2018,
+arXiv 1807.01613. With support O = {(x_i, y_i)} and a target input x:
+
+    r_i = h_theta(x_i, y_i)                    (eq. 1)
+    r   = mean of r_i                          (eq. 2, the commutative operation)
+    p(y | x, O) = N(mu, sigma^2),  (mu, omega) = g_theta(x, r)      (eq. 3)
+    sigma = s + (1 - s) softplus(omega),  s a lower bound (0.1 in the authors' code)
+
+Meta-parameters: theta, those of the encoder h and of the decoder g.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta import checks, losses
+from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+
+
+class CNPParams(NamedTuple):
+    """Meta-parameters of a CNP."""
+
+    encoder: PyTree
+    decoder: PyTree
+
+
+class Representation(NamedTuple):
+    """An adapted CNP."""
+
+    decoder: PyTree
+    r: jax.Array  # [features]
+
+
+class Gaussian(NamedTuple):
+    """Independent normal predictions, in units of the targets."""
+
+    mean: jax.Array  # [examples, dims]
+    std: jax.Array  # [examples, dims]
+
+
+def log_likelihood(outputs: Gaussian, targets: jax.Array) -> jax.Array:
+    """Log-density of each target, in nats.
+
+    Args: outputs `Gaussian` and targets, all [examples, dims].
+    Returns: [examples], summed over dims.
+    """
+    return jnp.sum(
+        jax.scipy.stats.norm.logpdf(targets, outputs.mean, outputs.std), axis=-1
+    )
+
+
+def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
+    """Conditional neural process: a network reads the support set, another predicts.
+
+    Args:
+        encoder: h, [examples, x dims + y dims] -> [examples, features].
+        decoder: g, [examples, x dims + features] -> [examples, 2 * y dims].
+        min_std: s, the least standard deviation it can predict, in units of y; take it
+            at or below the noise of the data.
+
+    Returns: a `MetaLearner` for regression, x [examples, x dims], y [examples, y dims];
+        `predict` gives a `Gaussian`. The loss is the mean negative log-likelihood of the
+        query; the metrics also have it as `log_likelihood`, and the `mse` of the mean.
+    Raises: ValueError if min_std is not in [0, 1).
+    """
+    if not 0 <= min_std < 1:
+        raise ValueError(f"min_std: expected a number in [0, 1), got {min_std}")
+
+    def init(key):
+        key_encoder, key_decoder = jax.random.split(key)
+        return CNPParams(encoder.init(key_encoder), decoder.init(key_decoder))
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        checks.check_batch(support)
+        support = blank_padding(support)
+        pairs = jnp.concatenate([support.x, support.y], axis=-1)
+        r_i = forward(encoder, params.encoder, pairs, support.mask)
+        if support.mask is None:
+            return Representation(params.decoder, jnp.mean(r_i, axis=0))
+        counts = support.mask > 0
+        total = jnp.sum(jnp.where(counts[:, None], r_i, 0), axis=0)
+        r = total / jnp.maximum(jnp.sum(counts), 1).astype(total.dtype)
+        return Representation(params.decoder, r)
+
+    def predict(adapted, inputs, mask=None):
+        r = jnp.broadcast_to(adapted.r, (inputs.shape[0], *adapted.r.shape))
+        pairs = jnp.concatenate([inputs, r], axis=-1)
+        mu, omega = jnp.split(forward(decoder, adapted.decoder, pairs, mask), 2, axis=-1)
+        return Gaussian(mu, min_std + (1 - min_std) * jax.nn.softplus(omega))
+
+    def loss(params, task, key=None):
+        adapted = adapt(params, task.support, key)
+        checks.check_batch(task.query, "query")
+        query = blank_padding(task.query)
+        outputs = predict(adapted, query.x, query.mask)
+        likelihood = losses.mean(log_likelihood(outputs, query.y), query.mask)
+        error = losses.mean(losses.mse(outputs.mean, query.y), query.mask)
+        metrics = {"loss": -likelihood, "log_likelihood": likelihood, "mse": error}
+        return -likelihood, metrics
+
+    return MetaLearner(init, adapt, predict, loss)

@@ -1,0 +1,112 @@
+"""Ridge regression differentiable discriminator (R2D2).
+
+Bertinetto, Henriques, Torr, Vedaldi. Meta-learning with differentiable closed-form
+solvers. ICLR 2019, arXiv 1805.08136. With X = phi(support inputs), Y its targets:
+
+    W = argmin_W |XW - Y|^2 + lambda |W|^2 = (X'X + lambda I)^-1 X'Y     (eq. 4)
+      = X' (XX' + lambda I)^-1 Y                                         (eq. 5)
+    outputs = alpha phi(x) W + beta                                      (eq. 6)
+
+Meta-parameters: the encoder's, and the scalars log lambda, alpha, beta.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta import checks, losses
+from jaxmeta.learners.common import check_ways, one_hot, query_loss
+from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+
+
+class R2D2Params(NamedTuple):
+    """Meta-parameters of R2D2; the scalars have shape []."""
+
+    encoder: PyTree
+    log_lambda: jax.Array
+    alpha: jax.Array
+    beta: jax.Array
+
+
+class Ridge(NamedTuple):
+    """An adapted R2D2."""
+
+    params: R2D2Params
+    w: jax.Array  # [features, ways or dims]
+
+
+def ridge(x: jax.Array, y: jax.Array, penalty: jax.Array | float) -> jax.Array:
+    """Ridge regression without intercept, in closed form.
+
+    Solved in whichever of the two spaces is smaller (eq. 4 or 5). A row of zeros in x
+    and y changes nothing.
+
+    Args: x [n, features]; y [n, dims]; penalty lambda > 0, the factor of |W|^2.
+    Returns: W [features, dims].
+
+    >>> import jax.numpy as jnp
+    >>> w = ridge(jnp.array([[2.0]]), jnp.array([[3.0]]), 2.0)  # 2*3 / (2*2 + 2)
+    >>> float(w[0, 0])
+    1.0
+    """
+    n, features = x.shape
+    solve = lambda a, b: jax.scipy.linalg.solve(a, b, assume_a="pos")
+    if n <= features:
+        return x.T @ solve(x @ x.T + penalty * jnp.eye(n, dtype=x.dtype), y)
+    return solve(x.T @ x + penalty * jnp.eye(features, dtype=x.dtype), x.T @ y)
+
+
+def r2d2(
+    model: Model,
+    *,
+    ways: int | None = 5,
+    penalty: float = 1.0,
+    loss: losses.Loss | None = None,
+) -> MetaLearner:
+    """R2D2: a ridge regression on learned features, solved in closed form.
+
+    Args:
+        model: the encoder phi, inputs -> [examples, features].
+        ways: classes of a task; None for regression, where W fits the targets as they
+            are, [examples, dims].
+        penalty: initial lambda; it is meta-learned through its logarithm.
+        loss: loss of one example; by default cross-entropy, or `mse` if ways is None.
+
+    Returns: a `MetaLearner`; `predict` gives [examples, ways] or [examples, dims].
+    Raises: ValueError for fewer than 2 ways or a penalty that is not positive.
+    """
+    if ways is not None:
+        check_ways(ways)
+    if not penalty > 0:
+        raise ValueError(f"penalty: expected lambda > 0, got {penalty}")
+    if loss is None:
+        loss = losses.mse if ways is None else losses.cross_entropy
+
+    def init(key):
+        # For one-hot targets the regression's outputs lie in 0..1: alpha = 1 would
+        # start with nearly equal class probabilities, alpha = 10 with separate ones.
+        alpha = 1.0 if ways is None else 10.0
+        scalars = (jnp.log(jnp.asarray(penalty)), jnp.asarray(alpha), jnp.asarray(0.0))
+        return R2D2Params(model.init(key), *scalars)
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        checks.check_batch(support)
+        if ways is not None:
+            checks.check_labels(support, ways)
+        support = blank_padding(support)
+        x = forward(model, params.encoder, support.x, support.mask)
+        if support.mask is not None:
+            x = jnp.where(support.mask[:, None] > 0, x, 0)
+        y = support.y
+        if ways is not None:
+            y = one_hot(y, ways, support.mask, x.dtype)
+        return Ridge(params, ridge(x, y, jnp.exp(params.log_lambda)))
+
+    def predict(adapted, inputs, mask=None):
+        params, w = adapted
+        x = forward(model, params.encoder, inputs, mask)
+        return params.alpha * (x @ w) + params.beta
+
+    return MetaLearner(init, adapt, predict, query_loss(adapt, predict, loss))

@@ -1,0 +1,175 @@
+"""Networks as `Model`s. A learner needs only `Model`, so any of them can be swapped.
+
+Flax is imported when a model is made, not when jaxmeta is.
+"""
+
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.models.layers import ConvMethod
+from jaxmeta.types import Model
+
+PyTree = Any
+
+
+def mlp(
+    inputs: int | tuple[int, ...] = 1,
+    outputs: int = 1,
+    hidden: tuple[int, ...] = (40, 40),
+) -> Model:
+    """Multi-layer perceptron with relu; by default the 1-40-40-1 of the sinusoids.
+
+    Args:
+        inputs: size of an example, or its shape (it is flattened).
+        outputs: size of the output. hidden: widths of the hidden layers.
+
+    Returns: a `Model`, [n, *inputs] -> [n, outputs]. Parameters: `dense1`, ...,
+        `head`, each with `kernel` [in, out] and `bias` [out].
+
+    >>> import jax, jaxmeta as jm
+    >>> params = jm.models.mlp().init(jax.random.key(0))
+    >>> {name: layer["kernel"].shape for name, layer in params.items()}
+    {'dense1': (1, 40), 'dense2': (40, 40), 'head': (40, 1)}
+    """
+    from jaxmeta.models.networks import MLP
+
+    shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+    return from_linen(MLP(tuple(hidden), outputs), shape)
+
+
+def conv4(
+    outputs: int | None = 5,
+    *,
+    input_shape: tuple[int, int, int] = (28, 28, 1),
+    widths: int | tuple[int, int, int, int] = 64,
+    strided: bool = False,
+    conv: ConvMethod | None = None,
+) -> Model:
+    """The Conv4 of the MAML and ProtoNet papers.
+
+    Four blocks of 3x3 convolution with bias, batch norm, relu and 2x2 max-pooling; then
+    a dense head on the flattened features, or none. Batch norm uses the statistics of
+    the batch at hand (support when adapting, all queries when predicting:
+    "transductive"), as those papers do, and leaves masked examples out.
+
+    Args:
+        outputs: size of the head, e.g. ways; None = no head, the features themselves
+            (64 for 28 x 28 inputs).
+        input_shape: (height, width, channels) of an image.
+        widths: channels of the blocks, one number or four.
+        strided: convolutions of stride 2 and a mean over space in place of max-pooling,
+            as MAML has it for Omniglot.
+        conv: how convolutions are computed, see `layers.conv3x3`.
+
+    Returns: a `Model`, [n, h, w, c] -> [n, outputs]. Parameters: `conv1` (`kernel`
+        [3, 3, in, out], `bias`), `norm1` (`scale`, `offset`), ..., `head` (`kernel`,
+        `bias`).
+    Raises: ValueError if max-pooling leaves nothing of so small an image.
+
+    Source: Finn et al. 2017, section 5.2; Snell et al. 2017, section 3.1; both after
+    Vinyals et al. 2016, arXiv 1606.04080.
+    """
+    if not strided and min(input_shape[:2]) < 16:
+        raise ValueError(
+            f"conv4: four 2x2 max-pools leave nothing of {input_shape[0]} x "
+            f"{input_shape[1]} images; expected at least 16 x 16, or strided=True"
+        )
+    from jaxmeta.models.networks import Conv4, init_params
+
+    widths = (widths,) * 4 if isinstance(widths, int) else tuple(widths)
+    module = Conv4(outputs, widths, strided, conv)
+
+    def init(key):
+        return init_params(module, key, input_shape)
+
+    def apply(params, x, mask=None):
+        return module.apply({"params": params}, x, mask)
+
+    return Model(init, apply, uses_mask=True)
+
+
+def from_linen(module: Any, input_shape: tuple[int, ...], **kwargs: Any) -> Model:
+    """A Flax Linen module as a `Model`.
+
+    Collections other than `params` (running statistics) may be written by the module in
+    each call, and are thrown away: every call is a function of `params` alone.
+
+    Args:
+        module: a `flax.linen.Module` whose `__call__` takes x [n, *input_shape].
+        input_shape: shape of one example.
+        kwargs: passed to each call, e.g. train=True.
+
+    Returns: a `Model`; its params are the module's `params` collection.
+    """
+
+    def variables(key):
+        return module.init(key, jnp.zeros((1, *input_shape)), **kwargs)
+
+    def init(key):
+        return variables(key)["params"]
+
+    shapes = jax.eval_shape(lambda: variables(jax.random.key(0)))
+    others = {name: tree for name, tree in shapes.items() if name != "params"}
+
+    def apply(params, x):
+        if not others:
+            return module.apply({"params": params}, x, **kwargs)
+        fresh = variables(jax.random.key(0))  # constants of initialisation, e.g. zeros
+        state = {name: fresh[name] for name in others}
+        return module.apply(
+            {"params": params, **state}, x, mutable=list(others), **kwargs
+        )[0]
+
+    return Model(init, apply)
+
+
+def from_nnx(make: Callable[..., Any]) -> Model:
+    """A Flax NNX module as a `Model`.
+
+    Variables other than `nnx.Param` (running statistics) keep their initial values:
+    every call is a function of `params` alone.
+
+    Args: make: rngs -> module, e.g. `lambda rngs: MyNet(5, rngs=rngs)`.
+    Returns: a `Model`; its params are the module's `nnx.Param`s as a plain dict.
+
+    >>> import jax
+    >>> from flax import nnx
+    >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
+    >>> params = model.init(jax.random.key(0))
+    >>> model.apply(params, jax.numpy.ones((4, 2))).shape
+    (4, 3)
+    """
+    from flax import nnx
+
+    def split(key):
+        return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)
+
+    def init(key):
+        return nnx.to_pure_dict(split(key)[1])
+
+    def apply(params, x):
+        graphdef, state, rest = split(jax.random.key(0))
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graphdef, state, rest)(x)
+
+    return Model(init, apply)
+
+
+def from_functions(init: Callable, apply: Callable, *, uses_mask=False) -> Model:
+    """A plain pair of functions as a `Model`: the same as `Model(init, apply)`.
+
+    Args: init: key -> params; apply: (params, x [n, ...]) -> outputs [n, ...];
+        uses_mask as in `Model`.
+    Raises: ValueError if one of them can't be called.
+    """
+    for name, function in (("init", init), ("apply", apply)):
+        if not callable(function):
+            raise ValueError(
+                f"{name}: expected a function, got {type(function).__name__}"
+            )
+    return Model(init, apply, uses_mask)
+
+
+MODELS: dict[str, Callable[..., Model]] = {"conv4": conv4, "mlp": mlp}

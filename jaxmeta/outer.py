@@ -1,0 +1,168 @@
+"""The outer loop: meta-loss over a batch of tasks, its gradient, the meta-step."""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import checks
+from jaxmeta.types import MetaLearner, Metrics, Task
+
+PyTree = Any
+
+# On a CPU, tasks run at once while their query and support inputs have together at most
+# this many numbers (measured: benchmarks/task_axis.py); more of them fall out of the cache.
+CPU_INPUTS_AT_ONCE = 4096
+
+
+class MetaState(NamedTuple):
+    """What the next meta-step needs."""
+
+    params: PyTree  # meta-parameters
+    opt_state: PyTree  # the outer optimiser's
+    step: jax.Array  # [] int32, meta-steps done
+
+
+def meta_loss(learner: MetaLearner) -> Callable:
+    """The mean outer objective over a batch of tasks, all at once (vmap).
+
+    Returns: (params, tasks, key=None) -> (loss [], metrics), metrics also averaged. The
+        metric `diverged` is the share of tasks whose loss is not finite. Task i gets the
+        key fold_in(key, i).
+    """
+
+    def mean_loss(params, tasks: Task, key=None):
+        if key is not None:
+            checks.check_key(key)
+        return _mean_loss(learner, params, tasks, task_keys(key, number_of(tasks)))
+
+    return mean_loss
+
+
+def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Callable:
+    """Value and gradient of `meta_loss`, the task axis run as a whole or in chunks.
+
+    Args:
+        learner: whose outer objective to differentiate.
+        tasks_at_once: tasks in one vmap; the chunks follow each other in a scan that
+            accumulates gradients. 1 = one task after the other, None = the default of
+            the backend (`default_tasks_at_once`). All give the same numbers.
+
+    Returns: (params, tasks, key=None) -> ((loss [], metrics), gradient like params).
+    Raises: ValueError if tasks_at_once does not divide the number of tasks.
+    """
+    if tasks_at_once is not None and tasks_at_once < 1:
+        raise ValueError(f"tasks_at_once: expected at least 1, got {tasks_at_once}")
+
+    def gradient(params, tasks: Task, key=None):
+        if key is not None:
+            checks.check_key(key)
+        n = number_of(tasks)
+        size = min(tasks_at_once or default_tasks_at_once(tasks), n)
+        if n % size:
+            raise ValueError(
+                f"tasks_at_once: {n} tasks can't be run {size} at once; expected a "
+                f"divisor of {n}, or a number >= {n} for all at once"
+            )
+        chunk_loss = jax.value_and_grad(
+            lambda params, *chunk: _mean_loss(learner, params, *chunk), has_aux=True
+        )
+        if size == n:
+            return chunk_loss(params, tasks, task_keys(key, n))
+
+        def accumulate(total, chunk):
+            value, grads = chunk_loss(params, *chunk)
+            return jax.tree.map(jnp.add, total, grads), value
+
+        split = lambda a: jnp.reshape(a, (n // size, size, *a.shape[1:]))
+        chunks = jax.tree.map(split, (tasks, task_keys(key, n)))
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        total, values = jax.lax.scan(accumulate, zeros, chunks)
+        mean = lambda tree, f: jax.tree.map(f, tree)
+        return mean(values, jnp.mean), mean(total, lambda g: g / (n // size))
+
+    return gradient
+
+
+def init_state(
+    learner: MetaLearner, optimizer: optax.GradientTransformation, key: jax.Array
+) -> MetaState:
+    """The state before the first meta-step. Raises: ValueError for a key of the old type."""
+    checks.check_key(key)
+    params = learner.init(key)
+    return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def make_step(
+    learner: MetaLearner,
+    optimizer: optax.GradientTransformation,
+    *,
+    tasks_at_once: int | None = None,
+) -> Callable:
+    """One meta-step: meta-gradient over a batch of tasks, then the outer optimiser.
+
+    Args: learner; the outer optimizer; tasks_at_once as in `meta_gradient`.
+    Returns: (state, tasks, key) -> (state, metrics), jitted. The state that goes in is
+        donated: use the one that comes out. The metrics are means over the tasks.
+
+    >>> import jax, optax, jaxmeta as jm
+    >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
+    >>> optimizer = optax.adam(1e-3)
+    >>> state = jm.init_state(learner, optimizer, jax.random.key(0))
+    >>> step = jm.make_step(learner, optimizer)
+    >>> tasks = jm.sample_tasks(jm.tasks.sinusoid(), jax.random.key(1), 4)
+    >>> state, metrics = step(state, tasks, jax.random.key(2))
+    >>> sorted(metrics), int(state.step)
+    (['diverged', 'loss'], 1)
+    """
+    gradient = meta_gradient(learner, tasks_at_once)
+
+    def step(state: MetaState, tasks: Task, key=None) -> tuple[MetaState, Metrics]:
+        (_, metrics), grads = gradient(state.params, tasks, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return MetaState(params, opt_state, state.step + 1), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
+    """A batch of tasks; task i is `sampler.sample(fold_in(key, i))`.
+
+    Returns: a `Task` whose arrays have a leading [num_tasks] axis.
+    """
+    checks.check_key(key)
+    return jax.vmap(sampler.sample)(task_keys(key, num_tasks))
+
+
+def task_keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
+    """[num_tasks] keys, fold_in(key, i); None stays None."""
+    if key is None:
+        return None
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_tasks))
+
+
+def number_of(tasks: Task) -> int:
+    """Tasks in a batch of tasks."""
+    return tasks.support.x.shape[0]
+
+
+def default_tasks_at_once(tasks: Task) -> int:
+    """The measured default of the backend: the largest divisor that fits.
+
+    On a CPU small tasks run together and large ones (images) one after the other; on
+    accelerators all tasks run at once.
+    """
+    n = number_of(tasks)
+    if jax.default_backend() != "cpu":
+        return n
+    inputs = (tasks.support.x.size + tasks.query.x.size) // n
+    fit = max(1, CPU_INPUTS_AT_ONCE // max(1, inputs))
+    return max(size for size in range(1, n + 1) if n % size == 0 and size <= fit)
+
+
+def _mean_loss(learner, params, tasks, keys):
+    loss, metrics = jax.vmap(learner.loss, (None, 0, 0))(params, tasks, keys)
+    metrics = metrics | {"diverged": (~jnp.isfinite(loss)).astype(loss.dtype)}
+    return jnp.mean(loss), jax.tree.map(jnp.mean, metrics)

@@ -1,0 +1,8 @@
+"""Task distributions: pure functions of a key, pytrees whose arrays are leaves."""
+
+from jaxmeta.tasks.episodes import Episodes as Episodes
+from jaxmeta.tasks.episodes import episodes as episodes
+from jaxmeta.tasks.gaussian_process import GaussianProcess as GaussianProcess
+from jaxmeta.tasks.gaussian_process import gaussian_process as gaussian_process
+from jaxmeta.tasks.sinusoid import Sinusoid as Sinusoid
+from jaxmeta.tasks.sinusoid import sinusoid as sinusoid

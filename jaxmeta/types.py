@@ -1,0 +1,128 @@
+"""The nouns of the library: a batch, a task, a model, a meta-learner.
+
+A meta-learner is four pure functions of ONE task. Everything else (task batches,
+meta-gradients, training loops, devices) is a transformation of them.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+Metrics = dict[str, jax.Array]
+
+
+class Batch(NamedTuple):
+    """Examples of one task.
+
+    x: [examples, ...] inputs.
+    y: [examples, ...] targets; for classification integers in 0..ways-1.
+    mask: [examples], 1 = counts, 0 = padding; None = every example counts.
+    """
+
+    x: jax.Array
+    y: jax.Array
+    mask: jax.Array | None = None
+
+
+class Task(NamedTuple):
+    """What one task gives to learn from, and what it is judged on.
+
+    A batch of tasks is the same tree with a leading [tasks] axis.
+    """
+
+    support: Batch
+    query: Batch
+
+
+class InitFn(Protocol):
+    """key -> params."""
+
+    def __call__(self, key: jax.Array, /) -> PyTree: ...
+
+
+class ApplyFn(Protocol):
+    """(params, x [examples, ...]) -> outputs [examples, ...]; see `Model.uses_mask`."""
+
+    def __call__(self, params: PyTree, x: jax.Array, /, *mask: Any) -> Any: ...
+
+
+class Model(NamedTuple):
+    """A network as a pair of pure functions.
+
+    init: key -> params.
+    apply: (params, x [examples, ...]) -> outputs [examples, ...].
+    uses_mask: True if `apply` takes a third argument, mask [examples] or None, because
+        what it says of one example depends on the others (batch norm): then padding
+        must be left out of the statistics.
+    """
+
+    init: InitFn
+    apply: ApplyFn
+    uses_mask: bool = False
+
+
+class AdaptFn(Protocol):
+    """(params, support, key=None) -> adapted."""
+
+    def __call__(
+        self, params: PyTree, support: Batch, key: jax.Array | None = None
+    ) -> PyTree: ...
+
+
+class PredictFn(Protocol):
+    """(adapted, inputs, mask=None) -> outputs; mask as in `Batch`."""
+
+    def __call__(
+        self, adapted: PyTree, inputs: jax.Array, mask: jax.Array | None = None
+    ) -> Any: ...
+
+
+class LossFn(Protocol):
+    """(params, task, key=None) -> (loss [], metrics)."""
+
+    def __call__(
+        self, params: PyTree, task: Task, key: jax.Array | None = None
+    ) -> tuple[jax.Array, Metrics]: ...
+
+
+class MetaLearner(NamedTuple):
+    """Four pure functions of one task.
+
+    init: key -> params, all that is meta-learned and nothing else.
+    adapt: (params, support, key=None) -> adapted, learns one task from its support set.
+    predict: (adapted, inputs, mask=None) -> outputs; `adapted` is self-contained.
+    loss: (params, task, key=None) -> (loss, metrics), the outer objective of one task,
+        differentiable in params.
+    """
+
+    init: InitFn
+    adapt: AdaptFn
+    predict: PredictFn
+    loss: LossFn
+
+
+class Sampler(Protocol):
+    """A task distribution: a pytree whose arrays are leaves, pure in its key."""
+
+    def sample(self, key: jax.Array, /) -> Task:
+        """Draw ONE task."""
+        ...
+
+
+def forward(model: Model, params: PyTree, x: jax.Array, mask=None) -> Any:
+    """Apply a model, handing it the mask if it needs one."""
+    return model.apply(params, x, mask) if model.uses_mask else model.apply(params, x)
+
+
+def blank_padding(batch: Batch) -> Batch:
+    """Put zeros where the mask is 0, so that not even a NaN in the padding is seen."""
+    if batch.mask is None:
+        return batch
+
+    def blank(a):
+        keep = jnp.reshape(batch.mask, (-1,) + (1,) * (a.ndim - 1)) > 0
+        return jnp.where(keep, a, jnp.zeros_like(a))
+
+    return Batch(blank(batch.x), blank(batch.y), batch.mask)
