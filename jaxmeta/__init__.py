@@ -4,6 +4,7 @@ A meta-learner is four pure functions of one task (`init`, `adapt`, `predict`, `
 everything else is a transformation of them.
 """
 
+from jaxmeta import baselines as baselines
 from jaxmeta import data as data
 from jaxmeta import learners as learners
 from jaxmeta import losses as losses
@@ -24,6 +25,11 @@ from jaxmeta.outer import make_step as make_step
 from jaxmeta.outer import meta_gradient as meta_gradient
 from jaxmeta.outer import meta_loss as meta_loss
 from jaxmeta.outer import sample_tasks as sample_tasks
+from jaxmeta.training import Checkpoints as Checkpoints
+from jaxmeta.training import Log as Log
+from jaxmeta.training import Report as Report
+from jaxmeta.training import evaluate as evaluate
+from jaxmeta.training import fit as fit
 from jaxmeta.types import Batch as Batch
 from jaxmeta.types import MetaLearner as MetaLearner
 from jaxmeta.types import Model as Model

@@ -12,7 +12,7 @@ from jaxmeta.types import MetaLearner, Metrics, Task
 PyTree = Any
 
 # On a CPU, tasks run at once while their query and support inputs have together at most
-# this many numbers (measured: benchmarks/task_axis.py); more of them fall out of the cache.
+# this many numbers (measured: benchmarks/meta_step.py); more of them fall out of the cache.
 CPU_INPUTS_AT_ONCE = 4096
 
 

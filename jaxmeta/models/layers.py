@@ -11,9 +11,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-ConvMethod = Literal["patches", "rows", "lax"]
-# Measured on CPU by benchmarks/convolutions.py; matrix products elsewhere too, because
-# the grouped convolution's second derivative is what accelerators are slow at.
+ConvMethod = Literal["patches", "lax"]
+# 4 to 20 times faster than "lax" on a CPU (benchmarks/meta_step.py); on accelerators the
+# default is the same, since grouped convolutions are slow backwards there too.
 DEFAULT_CONV: ConvMethod = "patches"
 
 
@@ -29,8 +29,8 @@ def conv3x3(
     Args:
         x: [n, h, w, in]. kernel: [3, 3, in, out].
         stride: 1 keeps h and w, 2 halves them (rounded up).
-        method: "patches", one matrix product over all nine shifts; "rows", one a kernel
-            row, a third of the memory; "lax", XLA's convolution. None = the default.
+        method: "patches", one matrix product over all nine shifts; "lax", XLA's
+            convolution, for weights that all tasks share. None = the default.
 
     Returns: [n, ceil(h / stride), ceil(w / stride), out].
     Raises: ValueError for an unknown method.
@@ -50,6 +50,8 @@ def conv3x3(
             ((1, 1), (1, 1)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+    if method != "patches":
+        raise ValueError(f"conv: expected 'patches' or 'lax', got {method!r}")
     n, height, width, channels = x.shape
     out_height, out_width = -(-height // stride), -(-width // stride)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -59,22 +61,13 @@ def conv3x3(
         return jax.lax.slice_in_dim(a, i, last, stride, axis=axis)
 
     columns = [shifted(padded, j, 2, out_width) for j in range(3)]
-    rows = jnp.concatenate(columns, axis=-1)  # [n, h + 2, out_width, 3 * in]
-    if method == "rows":
-        return sum(
-            shifted(rows, i, 1, out_height)
-            @ jnp.reshape(kernel[i], (3 * channels, -1))
-            for i in range(3)
-        )
-    if method == "patches":
-        patches = [shifted(rows, i, 1, out_height) for i in range(3)]
-        patches = jnp.concatenate(patches, axis=-1)  # [n, out_h, out_w, 9 * in]
-        flat = jnp.reshape(patches, (-1, 9 * channels))
-        y = flat @ jnp.reshape(kernel, (9 * channels, -1))
-        return jnp.reshape(y, (n, out_height, out_width, -1))
-    raise ValueError(
-        f"conv method: expected 'patches', 'rows' or 'lax', got {method!r}"
+    rows = jnp.concatenate(columns, axis=-1)  # [n, h + 2, out_w, 3 * in]
+    patches = [shifted(rows, i, 1, out_height) for i in range(3)]
+    patches = jnp.concatenate(patches, axis=-1)  # [n, out_h, out_w, 9 * in]
+    y = jnp.reshape(patches, (-1, 9 * channels)) @ jnp.reshape(
+        kernel, (9 * channels, -1)
     )
+    return jnp.reshape(y, (n, out_height, out_width, -1))
 
 
 def max_pool2x2(x: jax.Array) -> jax.Array:

@@ -1,0 +1,36 @@
+"""What the benchmarks share: naming the device, printing a table, keeping results."""
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+
+import jax
+
+
+def device() -> str:
+    """The device in words, with the versions and the date."""
+    kind = jax.devices()[0].device_kind
+    cores = f", {os.cpu_count()} cores" if jax.default_backend() == "cpu" else ""
+    today = datetime.date.today().isoformat()
+    return f"{kind}{cores} ({platform.machine()}), jax {jax.__version__}, {today}"
+
+
+def table(title: str, rows: list[dict]) -> None:
+    """Print rows of one shape as Markdown, ready for README.md."""
+    columns = list(rows[0])
+    print(f"\n{title}\n")
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(str(row[c]) for c in columns) + " |", flush=True)
+
+
+def save(name: str, results: dict) -> Path:
+    """Write results, with the device, to benchmarks/results/NAME.json."""
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"device": device(), **results}, indent=2) + "\n")
+    return path

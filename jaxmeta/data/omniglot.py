@@ -1,0 +1,140 @@
+"""Omniglot, read from its official archives.
+
+Lake, Salakhutdinov, Tenenbaum. Human-level concept learning through probabilistic
+program induction. Science 2015. 1,623 characters of 50 alphabets, 20 drawings each.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from jaxmeta.data.cache import cached
+from jaxmeta.data.dataset import Dataset
+
+ARCHIVES = {
+    "background": ("images_background",),
+    "evaluation": ("images_evaluation",),
+    "small1": ("images_background_small1",),
+    "small2": ("images_background_small2",),
+}
+BOTH = ("images_background", "images_evaluation")
+SPLITS = (
+    *ARCHIVES,
+    "all",
+    *("vinyals_train", "vinyals_validation", "vinyals_test"),
+    *("random_train", "random_test"),
+)
+SIZE, DRAWINGS, RANDOM_TRAIN = 28, 20, 1200
+VERSION = 1  # of the reading below; raise it when the images change
+
+
+def omniglot(root: str | Path, split: str = "background", *, seed: int = 0) -> Dataset:
+    """Omniglot characters, 28 x 28, drawn = 1.
+
+    Args:
+        root: folder of the archives `images_background.zip`, `images_evaluation.zip`
+            and, for the minimal sets, `images_background_small1.zip` and `..._small2.zip`,
+            read as they are.
+        split: "background" (30 alphabets, 964 characters), "evaluation" (20, 659),
+            "small1" (5, 136), "small2" (5, 156), "all" (1,623);
+            "vinyals_train" (1,028), "vinyals_validation" (172), "vinyals_test" (423), the
+            class lists of Vinyals et al. 2016; "random_train" (1,200) and "random_test"
+            (423), the random split of the MAML paper.
+        seed: of the random split.
+
+    Returns: a `Dataset`, images uint8 [characters, 20, 28, 28, 1], reduced by Lanczos;
+        classes `Alphabet/characterNN`, groups the alphabets, both sorted by name.
+    Raises: FileNotFoundError for a missing archive; ValueError for an unknown split, a
+        truncated archive, an unsafe path in it or an image that can't be read.
+    """
+    if split not in SPLITS:
+        raise ValueError(
+            f"omniglot: unknown split {split!r}; expected one of {', '.join(SPLITS)}"
+        )
+    parts = [_read(Path(root) / f"{a}.zip") for a in ARCHIVES.get(split, BOTH)]
+    characters = {name: images for part in parts for name, images in part.items()}
+    names = sorted(characters)
+    if split.startswith("vinyals_"):
+        text = resources.files("jaxmeta.data").joinpath("splits/omniglot_vinyals.json")
+        key = {"validation": "val"}.get(split[8:], split[8:])
+        names = sorted(json.loads(text.read_text())[key])
+    elif split.startswith("random_"):
+        order = np.random.default_rng(seed).permutation(len(names))
+        chosen = {"train": order[:RANDOM_TRAIN], "test": order[RANDOM_TRAIN:]}
+        names = [names[i] for i in sorted(chosen[split[7:]])]
+    images = np.stack([characters[name] for name in names])
+    return Dataset(
+        "omniglot",
+        split,
+        images,
+        np.full(len(names), DRAWINGS, np.int32),
+        tuple(names),
+        tuple(name.split("/")[0] for name in names),
+    )
+
+
+def _read(archive: Path) -> dict[str, np.ndarray]:
+    """Alphabet/characterNN -> [20, 28, 28, 1] uint8."""
+    if not archive.is_file():
+        raise FileNotFoundError(
+            f"omniglot: no archive {archive}; put the official {archive.name} there, or "
+            "give the folder that has it as root"
+        )
+    content = archive.read_bytes()
+    try:
+        opened = zipfile.ZipFile(io.BytesIO(content))
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"omniglot: {archive} is truncated or not a zip archive ({error}); fetch it "
+            "again"
+        ) from error
+    drawings = _drawings(archive, opened.namelist())
+    version = f"{VERSION} {hashlib.sha256(content).hexdigest()}"
+    make = lambda: _decode(archive, opened, drawings)
+    images = cached(archive.stem, version, make)
+    return dict(zip(sorted(drawings), images, strict=True))
+
+
+def _drawings(archive: Path, entries: list[str]) -> dict[str, list[str]]:
+    """Alphabet/characterNN -> its 20 entries, by drawer."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        path = PurePosixPath(entry.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in entry:
+            raise ValueError(
+                f"omniglot: {archive} has the unsafe path {entry!r}; this is not the "
+                "official archive, fetch it again"
+            )
+        if path.suffix == ".png" and len(path.parts) == 4:
+            found.setdefault("/".join(path.parts[1:3]), []).append(entry)
+    wrong = [name for name, images in found.items() if len(images) != DRAWINGS]
+    if wrong or not found:
+        what = f"{wrong[0]} has {len(found[wrong[0]])}" if wrong else "it has none"
+        raise ValueError(
+            f"omniglot: {archive}: expected {DRAWINGS} drawings of each character as "
+            f"folder/Alphabet/characterNN/*.png, {what}; fetch it again"
+        )
+    return {name: sorted(images) for name, images in found.items()}
+
+
+def _decode(archive: Path, opened: zipfile.ZipFile, drawings) -> np.ndarray:
+    from PIL import Image
+
+    def one(entry):
+        try:
+            with Image.open(io.BytesIO(opened.read(entry))) as image:
+                paper = image.convert("L").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+        except (OSError, zipfile.BadZipFile, ValueError) as error:
+            raise ValueError(
+                f"omniglot: {archive}: the image {entry} can't be read ({error}); fetch "
+                "the archive again"
+            ) from error
+        return 255 - np.asarray(paper)  # white paper is 0, ink 1
+
+    stacked = [[one(entry) for entry in drawings[name]] for name in sorted(drawings)]
+    return np.asarray(stacked, np.uint8)[..., None]

@@ -1,0 +1,7 @@
+"""Meta-training and meta-testing: loops, logs, checkpoints, pictures."""
+
+from jaxmeta.training.checkpoints import Checkpoints as Checkpoints
+from jaxmeta.training.evaluate import Report as Report
+from jaxmeta.training.evaluate import evaluate as evaluate
+from jaxmeta.training.fit import fit as fit
+from jaxmeta.training.log import Log as Log

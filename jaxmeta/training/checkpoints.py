@@ -1,0 +1,53 @@
+"""Checkpoints by orbax: written whole or not at all."""
+
+from pathlib import Path
+
+import jax
+
+from jaxmeta.outer import MetaState
+
+
+class Checkpoints:
+    """The checkpoints of one run; the newest two are kept.
+
+    Args: folder: made if absent.
+    """
+
+    def __init__(self, folder: Path):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self._manager = ocp.CheckpointManager(
+            folder.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=2, enable_async_checkpointing=False
+            ),
+        )
+
+    def save(self, state: MetaState) -> None:
+        """Write the state under its step; a crash meanwhile leaves the older ones."""
+        step = int(state.step)
+        if step not in self._manager.all_steps():
+            self._manager.save(step, args=self._ocp.args.StandardSave(state))
+
+    def latest(self, like: MetaState) -> MetaState | None:
+        """The newest state, or None if there is none.
+
+        Args: like: a state (or its shapes) of the same learner and optimiser.
+        Raises: ValueError if the stored tree is another one.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        shapes = jax.tree.map(_on_device, jax.eval_shape(lambda: like))
+        return self._manager.restore(step, args=self._ocp.args.StandardRestore(shapes))
+
+    def close(self) -> None:
+        """Release orbax's threads."""
+        self._manager.close()
+
+
+def _on_device(shape):
+    # restored to the device that is there, whatever device wrote it
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)

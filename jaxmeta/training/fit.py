@@ -1,0 +1,160 @@
+"""Meta-training: thousands of meta-steps that never leave the device."""
+
+import time
+from functools import partial
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmeta import checks
+from jaxmeta.outer import MetaState, init_state, make_step, sample_tasks
+from jaxmeta.training.evaluate import evaluate
+from jaxmeta.training.log import Log
+from jaxmeta.types import MetaLearner, Sampler
+
+DATA_KEY, INIT_KEY, VALIDATION_KEY = 0, 1, 2  # what is folded into the run's key
+
+
+def fit(
+    learner: MetaLearner,
+    sampler: Sampler,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    key: jax.Array,
+    tasks_per_step: int = 4,
+    tasks_at_once: int | None = None,
+    chunk: int = 100,
+    state: MetaState | None = None,
+    validation: Sampler | None = None,
+    validate_every: int = 1000,
+    validation_tasks: int = 100,
+    log: Log | None = None,
+    save: Callable[[MetaState], None] | None = None,
+    save_every: int = 1000,
+) -> MetaState:
+    """Meta-train: sample tasks, take meta-steps, in one compiled program a chunk.
+
+    The tasks of step s come from fold_in(key, s), so a run that is interrupted and
+    goes on from a saved `state` is bit for bit the uninterrupted one.
+
+    Args:
+        learner, sampler, optimizer: what to train, on what, with which outer optimiser.
+        steps: meta-steps in all, those done by `state` included.
+        key: typed key; everything random in the run is derived from it.
+        tasks_per_step: tasks whose meta-gradients are averaged in one step.
+        tasks_at_once: tasks in one vmap, as in `make_step`.
+        chunk: steps between two looks at the metrics, all on the device.
+        state: where to go on from; None = `init_state`. It is copied, not consumed.
+        validation: sampler of validation tasks; validate_every, validation_tasks: how
+            often (in steps, rounded up to chunks) and on how many.
+        log: where metrics go, see `Log`; None = nowhere.
+        save: called with the state every `save_every` steps (rounded up to chunks), and
+            at the end.
+
+    Returns: the state after `steps` meta-steps.
+    Raises: ValueError for a key of the old type, sizes below 1, or a first task with
+        wrong shapes, labels below 0, or NaN.
+
+    >>> import jax, optax, jaxmeta as jm
+    >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
+    >>> state = jm.fit(learner, jm.tasks.sinusoid(), optax.adam(1e-3), steps=20,
+    ...                key=jax.random.key(0), chunk=10)
+    >>> int(state.step)
+    20
+    """
+    checks.check_key(key)
+    sizes = {"steps": steps, "tasks_per_step": tasks_per_step, "chunk": chunk}
+    sizes |= {"validate_every": validate_every, "save_every": save_every}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}: expected at least 1, got {size}")
+    key_data = jax.random.fold_in(key, DATA_KEY)
+    key_validation = jax.random.fold_in(key, VALIDATION_KEY)
+    checks.check_task(jax.jit(lambda s, k: s.sample(k))(sampler, key_data))
+
+    if state is None:
+        state = init_state(learner, optimizer, jax.random.fold_in(key, INIT_KEY))
+    state = jax.tree.map(jnp.copy, state)
+    done = int(state.step)
+    while done < steps:
+        start = time.perf_counter()
+        size = min(chunk, steps - done)
+        state, history = _run_chunk(
+            state,
+            sampler,
+            key_data,
+            size,
+            learner=learner,
+            optimizer=optimizer,
+            tasks_per_step=tasks_per_step,
+            tasks_at_once=tasks_at_once,
+            chunk=chunk,
+        )
+        history = {name: np.asarray(v)[:size] for name, v in history.items()}
+        done += size
+        if log is not None:
+            log.chunk(done, history, time.perf_counter() - start)
+        if validation is not None and _due(done, size, validate_every, steps):
+            report = evaluate(
+                learner,
+                state.params,
+                validation,
+                num_tasks=validation_tasks,
+                key=key_validation,
+            )
+            if log is not None:
+                log.validation(done, report)
+        if save is not None and _due(done, size, save_every, steps):
+            save(state)
+    return state
+
+
+def _due(done: int, size: int, every: int, steps: int) -> bool:
+    """Whether the chunk that just ended crossed a multiple of `every`, or is the last."""
+    return done == steps or done // every > (done - size) // every
+
+
+@partial(
+    jax.jit,
+    donate_argnums=0,
+    static_argnames=(
+        "learner",
+        "optimizer",
+        "tasks_per_step",
+        "tasks_at_once",
+        "chunk",
+    ),
+)
+def _run_chunk(
+    state: MetaState,
+    sampler: Any,
+    key_data: jax.Array,
+    size: int,  # a traced number, so that a shorter last chunk is the same program
+    *,
+    learner,
+    optimizer,
+    tasks_per_step,
+    tasks_at_once,
+    chunk,
+):
+    """`size` <= `chunk` meta-steps; metrics [chunk], of which the first `size` count."""
+    meta_step = make_step(learner, optimizer, tasks_at_once=tasks_at_once)
+
+    def one(state):
+        key_tasks, key_loss = jax.random.split(jax.random.fold_in(key_data, state.step))
+        return meta_step(
+            state, sample_tasks(sampler, key_tasks, tasks_per_step), key_loss
+        )
+
+    def body(i, carry):
+        state, history = carry
+        state, metrics = one(state)
+        return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
+
+    metrics = jax.eval_shape(one, state)[1]
+    history = jax.tree.map(lambda m: jnp.zeros((chunk, *m.shape), m.dtype), metrics)
+    return jax.lax.fori_loop(0, size, body, (state, history))

@@ -1,0 +1,100 @@
+"""Where metrics go while training: a file of JSON lines, a progress bar."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmeta.training.evaluate import Report
+
+
+class Log:
+    """Writes one JSON line a chunk and one a validation; shows a progress bar.
+
+    Use it as a context manager. Lines have `step` and the mean of each metric over the
+    chunk (`steps_per_second` too); validation lines have `validation_*` and the 95 %
+    interval `validation_*_ci95`.
+
+    Args:
+        path: the file, appended to; None = no file.
+        steps: of the whole run, for the bar; None = no bar.
+        start: step to go on from: later lines of an interrupted run are removed.
+    """
+
+    def __init__(self, path: Path | None, steps: int | None = None, start: int = 0):
+        self._path = path
+        self._file: Any = None
+        self._bar: Any = _bar(steps, start) if steps else None
+        if path is not None and path.exists():
+            kept = [line for line in read(path) if line["step"] <= start]
+            path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def __enter__(self) -> "Log":
+        if self._path is not None:
+            self._file = self._path.open("a")
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._file is not None:
+            self._file.close()
+
+    def chunk(self, step: int, history: dict[str, np.ndarray], seconds: float) -> None:
+        """Metrics [steps of the chunk] each, and the wall time of the chunk."""
+        values = {name: float(v.mean()) for name, v in history.items()}
+        speed = len(history["loss"]) / seconds
+        self._write({"step": step, **values, "steps_per_second": speed})
+        if self._bar is not None:
+            shown = "  ".join(
+                f"{name} {values[name]:.3f}"
+                for name in ("loss", "accuracy", "mse")
+                if name in values
+            )
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=step, shown=shown, speed=f"{speed:.1f}")
+
+    def validation(self, step: int, report: Report) -> None:
+        """A validation in the middle of training."""
+        line: dict[str, float] = {"step": step}
+        for name in report.mean:
+            line[f"validation_{name}"] = report.mean[name]
+            line[f"validation_{name}_ci95"] = report.ci95[name]
+        self._write(line)
+        if self._bar is not None:
+            self._bar.console.print(f"step {step}: validation {report}")
+
+    def _write(self, line: dict[str, float]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics file; a last line cut off by a crash is left out."""
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _bar(steps: int, start: int):
+    from rich import progress
+
+    bar = progress.Progress(
+        progress.TextColumn("step"),
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[shown]}"),
+        progress.TextColumn("{task.fields[speed]} steps/s"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("left"),
+    )
+    bar.add_task("train", total=steps, completed=start, shown="compiling", speed="-")
+    return bar
