@@ -82,7 +82,14 @@ def fomaml(
 ) -> MetaLearner:
     """First-order MAML: the inner gradients are taken as constants (section 5.2).
 
-    Args: as `maml`, with the adjoint fixed to `FirstOrder()`.
+    Args:
+        model: the network; its parameters are all adapted.
+        inner_lr: alpha, step size of adaptation; a number, or a schedule of the inner
+            step (0, 1, ...).
+        inner_steps: gradient steps of adaptation.
+        loss: loss of one example, for adaptation and for the outer objective.
+        rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does.
+
     Returns: a `MetaLearner`. Raises: as `maml`.
     """
     return maml(

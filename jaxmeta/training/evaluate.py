@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checks
@@ -62,12 +61,24 @@ def evaluate(
         tasks_at_once = default_tasks_at_once(shapes)
     keys = task_keys(key, num_tasks)
     metrics = _metrics(learner, params, sampler, keys, min(tasks_at_once, num_tasks))
-    values = {name: np.asarray(v, np.float64) for name, v in metrics.items()}
+    return summarize(metrics)
+
+
+def summarize(per_task: dict[str, Any]) -> Report:
+    """A `Report` of metrics [tasks] each; a task diverged if its `loss`
+    (or else its first metric) is not finite.
+
+    >>> print(summarize({"accuracy": [0.5, 0.7, 0.6]}))
+    accuracy 0.6000 ± 0.1132 (3 tasks)
+    """
+    values = {name: np.asarray(v, np.float64) for name, v in per_task.items()}
+    num_tasks = len(next(iter(values.values())))
     with np.errstate(invalid="ignore", over="ignore"):
         mean = {name: float(v.mean()) for name, v in values.items()}
         spread = {name: float(v.std(ddof=1)) for name, v in values.items()}
     ci95 = {name: 1.96 * s / num_tasks**0.5 for name, s in spread.items()}
-    diverged = int((~np.isfinite(values["loss"])).sum())
+    judged = values.get("loss", next(iter(values.values())))
+    diverged = int((~np.isfinite(judged)).sum())
     return Report(mean, ci95, values, num_tasks, diverged)
 
 
@@ -77,5 +88,4 @@ def _metrics(learner, params, sampler, keys, tasks_at_once):
         key_task, key_adapt = jax.random.clone(key), jax.random.fold_in(key, 0)
         return learner.loss(params, sampler.sample(key_task), key_adapt)[1]
 
-    metrics = jax.lax.map(one, keys, batch_size=tasks_at_once)
-    return jax.tree.map(jnp.asarray, metrics)
+    return jax.lax.map(one, keys, batch_size=tasks_at_once)

@@ -30,6 +30,7 @@ def fit(
     chunk: int = 100,
     state: MetaState | None = None,
     validation: Sampler | None = None,
+    validation_learner: MetaLearner | None = None,
     validate_every: int = 1000,
     validation_tasks: int = 100,
     log: Log | None = None,
@@ -49,8 +50,9 @@ def fit(
         tasks_at_once: tasks in one vmap, as in `make_step`.
         chunk: steps between two looks at the metrics, all on the device.
         state: where to go on from; None = `init_state`. It is copied, not consumed.
-        validation: sampler of validation tasks; validate_every, validation_tasks: how
-            often (in steps, rounded up to chunks) and on how many.
+        validation: sampler of validation tasks; validation_learner: what adapts to
+            them, if not `learner` (other ways, more inner steps); validate_every,
+            validation_tasks: how often (in steps, rounded up to chunks), on how many.
         log: where metrics go, see `Log`; None = nowhere.
         save: called with the state every `save_every` steps (rounded up to chunks), and
             at the end.
@@ -100,7 +102,7 @@ def fit(
             log.chunk(done, history, time.perf_counter() - start)
         if validation is not None and _due(done, size, validate_every, steps):
             report = evaluate(
-                learner,
+                validation_learner or learner,
                 state.params,
                 validation,
                 num_tasks=validation_tasks,

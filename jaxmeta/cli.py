@@ -1,0 +1,217 @@
+"""The command line: `jaxmeta train`, `jaxmeta evaluate`, `jaxmeta list`.
+
+The subcommands of `train` and their flags are generated from the registry of learners.
+"""
+
+import inspect
+import json
+import sys
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import docstring_parser
+import tyro
+
+from jaxmeta import learners, models, recipes
+
+DEFAULT_LEARNER = "protonet"
+
+
+@dataclass(frozen=True)
+class Train(recipes.Options):
+    """Meta-train a learner, validate along the way, meta-test, leave a run folder."""
+
+    out: Path | None = None
+    """The run folder; by default a new one under runs/."""
+    resume: Path | None = None
+    """Go on with an interrupted run; its own config is used, other flags are not."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Meta-test a trained run again; with its own settings, to the same digits."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    test_tasks: int | None = None
+    """Another number of tasks."""
+    seed: int | None = None
+    """Another seed for the tasks."""
+
+
+@dataclass(frozen=True)
+class List:
+    """Show learners, data sets and models."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; a wrong use prints one sentence and exits with 2."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["train"] and _names_no_learner(argv[1:]):
+        argv.insert(1, DEFAULT_LEARNER)
+    command = tyro.cli(
+        _commands(), args=argv, prog="jaxmeta", description="Functional meta-learning in JAX."
+    )
+    try:
+        if isinstance(command, Evaluate):
+            evaluate(command)
+        elif isinstance(command, List):
+            show()
+        else:
+            train(command)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def train(command: Any) -> None:
+    """Meta-train, or go on with an interrupted run; then meta-test."""
+    from jaxmeta.training import run, session
+
+    if command.resume is not None:
+        folder, config = run.open_run(command.resume)
+    else:
+        config = _config(command)
+        recipe = recipes.build(**_parts(config))  # what is wrong is said before a folder
+        name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
+        out = command.out or run.free_name(Path("runs") / name)
+        folder = run.create(out, config)
+    session.train(folder, recipes.build(**_parts(config)), progress=command.progress)
+
+
+def evaluate(command: Evaluate) -> None:
+    """Meta-test the latest checkpoint of a run."""
+    from jaxmeta.training import run, session
+
+    folder, config = run.open_run(command.run)
+    recipe = recipes.build(**_parts(config))
+    session.test(folder, recipe, num_tasks=command.test_tasks, seed=command.seed)
+
+
+def show() -> None:
+    """Print the registries as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    def table(title, header, rows):
+        made = Table(*header, title=title, title_justify="left")
+        for row in rows:
+            made.add_row(*row)
+        Console().print(made)
+
+    table(
+        "learners",
+        ("name", "family", "learns", "paper"),
+        [
+            (name, e.family, ", ".join(e.problems), e.paper)
+            for name, e in learners.REGISTRY.items()
+        ],
+    )
+    table(
+        "data sets and task distributions",
+        ("name", "problem", "what", "defaults"),
+        [
+            (name, s.problem, s.description, _spelled(s.defaults | s.learner))
+            for name, s in recipes.SOURCES.items()
+        ],
+    )
+    table(
+        "models",
+        ("name", "what"),
+        [
+            (name, (inspect.getdoc(make) or "").split("\n")[0])
+            for name, make in models.MODELS.items()
+        ],
+    )
+
+
+def _names_no_learner(rest: list[str]) -> bool:
+    return not rest or (rest[0].startswith("-") and rest[0] not in ("-h", "--help"))
+
+
+def _commands() -> Any:
+    each = [
+        Annotated[_command(name), tyro.conf.subcommand(name)]
+        for name in learners.REGISTRY
+    ]
+    return Union[  # noqa: UP007 - made at run time
+        Annotated[
+            Union[tuple(each)],  # noqa: UP007
+            tyro.conf.subcommand("train", description=inspect.getdoc(Train)),
+        ],
+        Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[List, tyro.conf.subcommand("list")],
+    ]
+
+
+def _command(name: str) -> type:
+    """A dataclass with the flags of `train` and the arguments of one learner."""
+    entry = learners.REGISTRY[name]
+    doc = docstring_parser.parse(inspect.getdoc(entry.constructor) or "")
+    texts = {p.arg_name: " ".join((p.description or "").split()) for p in doc.params}
+    made = [
+        (f.name, _optional(f.type, _hint(f.name, None)), field(default=None))
+        for f in fields(Train)
+        if f.default is None
+    ]
+    for argument, default in entry.defaults.items():
+        if argument == "ways":  # a flag of every learner
+            continue
+        kind: Any = type(default)
+        if argument in recipes.CHOICES:
+            kind = Literal[tuple(recipes.CHOICES[argument])]
+            names = recipes.CHOICES[argument].items()
+            default = next((n for n, v in names if v == default), default)
+        annotated = _optional(kind | None, _hint(argument, default), texts[argument])
+        made.append((argument, annotated, field(default=None)))
+    made.append(("learner", tyro.conf.Suppress[str], field(default=name)))
+    namespace = {"__doc__": f"{doc.short_description}\n\n{entry.paper}"}
+    return make_dataclass(name, made, bases=(Train,), namespace=namespace, frozen=True)
+
+
+def _optional(kind: Any, hint: str, text: str | None = None) -> Any:
+    return Annotated[kind, tyro.conf.arg(help=text, help_behavior_hint=hint)]
+
+
+def _hint(name: str, default: Any) -> str:
+    """What None stands for: the learner's default, or that of each data set."""
+    known = [] if default is None else [str(default)]
+    for source, s in recipes.SOURCES.items():
+        values = s.defaults | s.learner
+        if name in values:
+            known.append(f"{values[name]} for {source}")
+    return f"(default: {', '.join(known)})" if known else "(optional)"
+
+
+def _config(command: Any) -> dict[str, Any]:
+    """What is written to config.json: enough to build the run again."""
+    values = asdict(command)
+    options = {f.name: values.pop(f.name) for f in fields(recipes.Options)}
+    for name in ("out", "resume", "progress"):
+        values.pop(name)
+    config = {"learner": values.pop("learner"), "arguments": values, "options": options}
+    return json.loads(json.dumps(config, default=lambda path: str(path.resolve())))
+
+
+def _parts(config: dict[str, Any]) -> dict[str, Any]:
+    known = {f.name for f in fields(recipes.Options)}
+    try:
+        options = dict(config["options"])
+        if unknown := set(options) - known:
+            raise ValueError(f"config.json has unknown options: {sorted(unknown)}")
+        if options["root"] is not None:
+            options["root"] = Path(options["root"])
+        return {
+            "name": config["learner"],
+            "arguments": config["arguments"],
+            "options": recipes.Options(**options),
+        }
+    except KeyError as error:
+        raise ValueError(f"config.json lacks {error}; is it a jaxmeta run?") from error
+
+
+def _spelled(values: dict[str, Any]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in values.items())

@@ -1,0 +1,129 @@
+"""Pictures of a run. Drawn without pyplot, so nothing global is touched."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxmeta.types import Task
+
+
+def learning_curve(
+    lines: list[dict[str, float]],
+    path: Path,
+    *,
+    metric: str,
+    reference: tuple[str, float] | None = None,
+) -> None:
+    """Draw training and validation values of a metric against meta-steps.
+
+    Args:
+        lines: of `metrics.jsonl`. path: of the picture. metric: e.g. "accuracy".
+        reference: a name and a value, drawn as a dashed line.
+    """
+    figure, axes = _figure(6.4, 4.0)
+    train = [(line["step"], line[metric]) for line in lines if metric in line]
+    if train:
+        axes.plot(*zip(*train, strict=True), label="training", linewidth=1)
+    name = f"validation_{metric}"
+    seen = [line for line in lines if name in line]
+    if seen:
+        axes.errorbar(
+            [line["step"] for line in seen],
+            [line[name] for line in seen],
+            yerr=[line[f"{name}_ci95"] for line in seen],
+            marker="o",
+            capsize=3,
+            label="validation, 95 % interval",
+        )
+    if reference is not None:
+        axes.axhline(reference[1], color="black", linestyle="--", label=reference[0])
+    axes.set_xlabel("meta-steps")
+    axes.set_ylabel(metric.replace("_", " "))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def episode(task: Task, outputs: jax.Array, path: Path) -> None:
+    """Draw one image episode: support by class, queries with predictions.
+
+    Args: task, one task with images [examples, h, w, c]; outputs, logits
+        [queries, ways]; path of the picture. A wrong prediction has a red frame, and
+        says which class was predicted.
+    """
+    ways = outputs.shape[-1]
+    predicted = np.argmax(np.asarray(outputs), axis=-1)
+    support, query = (_by_class(b.y, ways) for b in task)
+    columns = max(map(len, support)) + max(map(len, query))
+    figure, _ = _figure(0.9 * columns + 0.6, 1.05 * ways + 0.5, axes=False)
+    grid = figure.subplots(ways, columns, squeeze=False)
+    for cell in grid.flat:
+        cell.axis("off")
+    first = max(map(len, support))
+    grid[0, 0].set_title("support", loc="left")
+    grid[0, first].set_title("query: predicted class", loc="left")
+    for k in range(ways):
+        for column, i in enumerate(support[k]):
+            _image(grid[k, column], task.support.x[i], f"class {k}", "black")
+        for column, i in enumerate(query[k], start=first):
+            color = "green" if predicted[i] == k else "red"
+            _image(grid[k, column], task.query.x[i], f"{predicted[i]}", color)
+    figure.savefig(path, dpi=120)
+
+
+def curve(task: Task, x: jax.Array, lines: dict, path: Path) -> None:
+    """Draw one regression task with scalar inputs: its points and predicted curves.
+
+    Args:
+        task: one task, x and y [examples, 1]; padding is left out.
+        x: [n, 1], where the curves were predicted, increasing.
+        lines: name -> mean [n, 1], or (mean, standard deviation) [n, 1] each.
+        path: of the picture.
+    """
+    figure, axes = _figure(6.4, 4.0)
+    for i, (name, line) in enumerate(lines.items()):
+        mean, std = line if isinstance(line, tuple) else (line, None)
+        mean = np.asarray(mean)[:, 0]
+        axes.plot(x[:, 0], mean, color=f"C{i}", label=name)
+        if std is not None:
+            band = 2 * np.asarray(std)[:, 0]
+            axes.fill_between(x[:, 0], mean - band, mean + band, color=f"C{i}", alpha=0.2)
+    for name, batch, marker in (("support", task.support, "o"), ("query", task.query, "x")):
+        keep = slice(None) if batch.mask is None else np.asarray(batch.mask) > 0
+        axes.scatter(
+            np.asarray(batch.x)[keep, 0],
+            np.asarray(batch.y)[keep, 0],
+            color="black",
+            marker=marker,
+            s=20,
+            label=name,
+            zorder=3,
+        )
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _figure(width, height, axes=True):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots() if axes else None
+
+
+def _by_class(labels, ways) -> list[list[int]]:
+    labels = np.asarray(labels)
+    return [np.nonzero(labels == k)[0].tolist() for k in range(ways)]
+
+
+def _image(cell, image, text, color):
+    image = np.asarray(image)
+    cell.axis("on")
+    cell.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray_r")
+    cell.set_xticks([])
+    cell.set_yticks([])
+    cell.set_xlabel(text, color=color, fontsize=8, labelpad=1)
+    for side in cell.spines.values():
+        side.set_color(color)
