@@ -10,6 +10,7 @@ solvers. ICLR 2019, arXiv 1805.08136. With X = phi(support inputs), Y its target
 Meta-parameters: the encoder's, and the scalars log lambda, alpha, beta.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -87,8 +88,10 @@ def r2d2(
         # For one-hot targets the regression's outputs lie in 0..1: alpha = 1 would
         # start with nearly equal class probabilities, alpha = 10 with separate ones.
         alpha = 1.0 if ways is None else 10.0
-        scalars = (jnp.log(jnp.asarray(penalty)), jnp.asarray(alpha), jnp.asarray(0.0))
-        return R2D2Params(model.init(key), *scalars)
+        scalars = (math.log(penalty), alpha, 0.0)
+        return R2D2Params(
+            model.init(key), *(jnp.asarray(s, jnp.float32) for s in scalars)
+        )
 
     def adapt(params, support, key=None):
         del key  # deterministic

@@ -1,0 +1,56 @@
+"""Policy of the suite, and the small problems that its files share."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxmeta as jm
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture
+def x64():
+    """Double precision, for tests that compare gradients."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Keep the user's cache out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXMETA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """name -> arrays of a golden file."""
+
+    def load(name):
+        return dict(np.load(shared("golden") / f"{name}.npz"))
+
+    return load
+
+
+def shared(name: str) -> Path:
+    """A folder of ../shared; skips where it is absent."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs {path}, which is not in this checkout's surroundings")
+    return path
+
+
+@pytest.fixture(scope="session")
+def blobs() -> jm.data.Dataset:
+    """20 classes of 8 examples: points in 6 dimensions around a centre each."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(20, 1, 6))
+    x = centres + 0.3 * random.normal(size=(20, 8, 6))
+    return jm.data.from_arrays(x.reshape(160, 6), np.repeat(np.arange(20), 8))
