@@ -1,6 +1,7 @@
 """A cache of decoded arrays that can be lost, broken or shared without harm."""
 
 import hashlib
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -37,7 +38,8 @@ def _folder() -> Path:
 
 def _read(path: Path) -> np.ndarray | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        content = io.BytesIO(path.read_bytes())
+        with np.load(content, allow_pickle=False) as stored:
             array, checksum = stored["array"], str(stored["checksum"])
     except Exception:  # absent, truncated, not ours: whatever it is, make it again
         return None

@@ -81,6 +81,7 @@ def conv4(
     widths = (widths,) * 4 if isinstance(widths, int) else tuple(widths)
     module = Conv4(outputs, widths, strided, conv)
 
+    @jax.jit  # no forward pass is run, and one program is compiled in place of forty
     def init(key):
         return init_params(module, key, input_shape)
 
@@ -107,6 +108,7 @@ def from_linen(module: Any, input_shape: tuple[int, ...], **kwargs: Any) -> Mode
     def variables(key):
         return module.init(key, jnp.zeros((1, *input_shape)), **kwargs)
 
+    @jax.jit
     def init(key):
         return variables(key)["params"]
 

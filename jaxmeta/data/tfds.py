@@ -1,0 +1,94 @@
+"""Any prepared classification set of tensorflow-datasets, read without TensorFlow."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmeta.data.dataset import Dataset, from_arrays
+
+
+def from_tfds(
+    name: str,
+    split: str = "train",
+    *,
+    image: str = "image",
+    label: str = "label",
+    size: tuple[int, int] | None = None,
+    data_dir: str | Path | None = None,
+) -> Dataset:
+    """A class-major data set from a prepared TFDS data set.
+
+    The set must lie on disk in the `array_record` format, which is read without
+    TensorFlow. Preparing some sets needs TensorFlow:
+
+        pip install "jaxmeta[tf]"
+        tfds build NAME --file_format=array_record
+
+    Args:
+        name: of the set, with config and version if wanted ("mnist", "cifar100:3.0.2").
+        split: as TFDS spells it: "train", "test[:50%]", "train+test".
+        image, label: names of the features with the example (uint8 [h, w, c]) and its
+            class (integer).
+        size: (height, width) to bring images to, by Lanczos; needed where they differ.
+        data_dir: where the set lies; None = TFDS's default.
+
+    Returns: a `Dataset`, classes named as in the set.
+    Raises: FileNotFoundError if the set is not prepared (or not in array_record), with
+        the commands that do it; ValueError for unknown names, splits or features.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f"from_tfds: tensorflow-datasets knows no set {name!r} and none is prepared "
+            f"in {data_dir or 'its default folder'}"
+        ) from error
+    try:
+        source: Any = builder.as_data_source(split=split)
+    except (NotImplementedError, AssertionError) as error:
+        where = f" --data_dir={data_dir}" if data_dir else ""
+        raise FileNotFoundError(
+            f"from_tfds: {name} is not prepared in the array_record format in "
+            f"{builder.data_path}; prepare it once, which may need TensorFlow: pip install "
+            f"'jaxmeta[tf]' && tfds build {name} --file_format=array_record{where}"
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"from_tfds: {name} has no split {split!r}; expected one of (or a slice of) "
+            f"{', '.join(builder.info.splits)}"
+        ) from error
+    features = builder.info.features
+    for feature in (image, label):
+        if feature not in features:
+            raise ValueError(
+                f"from_tfds: {name} has no feature {feature!r}; expected one of "
+                f"{', '.join(features)} for image= and label="
+            )
+    examples = [source[i] for i in range(len(source))]
+    images = [_resized(example[image], size) for example in examples]
+    shapes = sorted({i.shape for i in images})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"from_tfds: the images of {name} differ in shape ({shapes[0]}, {shapes[1]}, "
+            "...); give size=(height, width)"
+        )
+    names = getattr(features[label], "names", None)
+    labels = np.array([int(example[label]) for example in examples])
+    made = from_arrays(np.stack(images), labels, name=name, split=split)
+    if names is None:
+        return made
+    spelled = tuple(names[int(c)] for c in made.classes)
+    return Dataset(name, split, made.images, made.counts, spelled, made.groups)
+
+
+def _resized(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    if size is None or image.shape[:2] == size:
+        return image
+    from PIL import Image
+
+    squeezed = image[..., 0] if image.shape[-1] == 1 else image
+    picture = Image.fromarray(squeezed).resize(size[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(picture).reshape(*size, -1)

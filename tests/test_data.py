@@ -1,0 +1,260 @@
+"""Data sets: what they hold, and what is said of broken ones."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import shared
+from PIL import Image
+
+import jaxmeta as jm
+from jaxmeta.data import cache
+
+
+def test_glyphs_are_letters_split_by_script():
+    splits = {s: jm.data.glyphs(s) for s in ("train", "validation", "test")}
+    groups = {s: set(data.groups) for s, data in splits.items()}
+    assert groups == {
+        "train": {"Latin", "Greek", "Cyrillic"},
+        "validation": {"Armenian"},
+        "test": {"Georgian", "Lao"},
+    }
+    everything = jm.data.glyphs("all")
+    assert sum(len(data.classes) for data in splits.values()) == len(everything.classes)
+    assert len(everything.classes) > 500 and everything.counts.min() >= 8
+    assert everything.images.dtype == np.uint8 and everything.images.shape[2:] == (28, 28, 1)
+    # white paper 0, ink up to 1, and no two letters look the same
+    first = everything.images[:, 0]
+    ink = (first > 127).mean(axis=(1, 2, 3))
+    assert 0.01 < ink.min() and ink.max() < 0.5 and first.max() == 255
+    assert len({image.tobytes() for image in first}) == len(first)
+    assert "latin capital letter a" in everything.classes
+    assert "greek capital letter alpha" not in everything.classes
+    with pytest.raises(ValueError, match="unknown split 'tset'; expected one of train"):
+        jm.data.glyphs("tset")
+
+
+def test_glyphs_survive_a_broken_or_forbidden_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXMETA_CACHE", str(tmp_path / "cache"))
+    images = jm.data.glyphs("test").images
+    (file,) = (tmp_path / "cache").iterdir()
+    for broken in (b"", file.read_bytes()[:-100], b"PK nonsense"):
+        file.write_bytes(broken)
+        np.testing.assert_array_equal(jm.data.glyphs("test").images, images)
+    (tmp_path / "occupied").write_text("not a folder")
+    monkeypatch.setenv("JAXMETA_CACHE", str(tmp_path / "occupied"))
+    np.testing.assert_array_equal(jm.data.glyphs("test").images, images)
+
+
+def test_cache_notices_other_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXMETA_CACHE", str(tmp_path))
+    calls = []
+
+    def make(value):
+        def array():
+            calls.append(value)
+            return np.array([value])
+
+        return array
+
+    assert cache.cached("a", "1", make(1)) == cache.cached("a", "1", make(2)) == 1
+    assert cache.cached("a", "2", make(3)) == 3
+    (file,) = [f for f in tmp_path.iterdir() if np.load(f)["array"] == 1]
+    np.savez(file, array=np.array([7]), checksum="wrong")  # a file with another content
+    assert cache.cached("a", "1", make(4)) == 4
+    assert calls == [1, 3, 4]
+
+
+def drawings(characters=2, drawers=20):
+    """Entries of a small archive: alphabet/character/drawing -> PNG."""
+    entries = {}
+    for c in range(1, characters + 1):
+        for d in range(1, drawers + 1):
+            picture = Image.new("1", (105, 105), 1)
+            picture.paste(0, (c * 10, d, c * 10 + 40, d + 40))
+            file = io.BytesIO()
+            picture.save(file, "PNG")
+            name = f"images_background/Tengwar/character{c:02d}/{c:04d}_{d:02d}.png"
+            entries[name] = file.getvalue()
+    return entries
+
+
+def archive(folder: Path, entries: dict[str, bytes]) -> Path:
+    path = folder / "images_background.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        for name, content in entries.items():
+            made.writestr(name, content)
+    return path
+
+
+def test_omniglot_reads_an_archive(tmp_path):
+    archive(tmp_path, drawings())
+    data = jm.data.omniglot(tmp_path, "background")
+    assert data.classes == ("Tengwar/character01", "Tengwar/character02")
+    assert data.groups == ("Tengwar", "Tengwar")
+    assert data.images.shape == (2, 20, 28, 28, 1)
+    # drawn = 1: the square of 40 x 40 of 105 x 105 is ink
+    assert abs(data.images.mean() / 255 - (40 / 105) ** 2) < 0.01
+    row = data.images[0, :, :, 5, 0].astype(float)  # drawers in order, top to bottom
+    assert (np.diff((row * np.arange(28)).sum(1) / row.sum(1)) > 0).all()
+
+
+def test_broken_archives_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no archive .*images_background\.zip"):
+        jm.data.omniglot(tmp_path)
+    path = archive(tmp_path, drawings())
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="truncated or not a zip archive.*fetch it again"):
+        jm.data.omniglot(tmp_path)
+    for unsafe in ("../../etc/cron.d/x.png", "/etc/x.png", "C:/x.png", "a\\..\\b.png"):
+        archive(tmp_path, drawings() | {unsafe: b""})
+        with pytest.raises(ValueError, match="unsafe path"):
+            jm.data.omniglot(tmp_path)
+    archive(tmp_path, drawings(drawers=19))
+    with pytest.raises(ValueError, match="expected 20 drawings .*character01 has 19"):
+        jm.data.omniglot(tmp_path)
+    entries = drawings()
+    name = next(iter(entries))
+    archive(tmp_path, entries | {name: entries[name][:60]})
+    with pytest.raises(ValueError, match="0001_01.png can't be read"):
+        jm.data.omniglot(tmp_path)
+    damaged = bytearray(content)
+    damaged[content.index(b"IDAT") + 6] ^= 0xFF  # the entry's checksum is wrong now
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="can't be read"):
+        jm.data.omniglot(tmp_path)
+    with pytest.raises(ValueError, match="unknown split 'vinyals'; expected one of"):
+        jm.data.omniglot(tmp_path, "vinyals")
+
+
+def test_omniglot_splits_are_the_published_ones():
+    root = shared("data/omniglot")
+    sizes = {
+        "background": (964, 30),
+        "evaluation": (659, 20),
+        "small1": (136, 5),
+        "small2": (156, 5),
+        "all": (1623, 50),
+        "vinyals_train": (1028, 33),
+        "vinyals_validation": (172, 5),
+        "vinyals_test": (423, 13),
+        "random_train": (1200, 50),
+        "random_test": (423, 50),
+    }
+    classes = {}
+    for split, size in sizes.items():
+        data = jm.data.omniglot(root, split)
+        assert (len(data.classes), len(set(data.groups))) == size
+        assert data.images.shape == (size[0], 20, 28, 28, 1)
+        assert 0.05 < data.images.mean() / 255 < 0.12  # ink is rare
+        classes[split] = set(data.classes)
+    everything = classes["all"]
+    assert classes["background"] | classes["evaluation"] == everything
+    assert classes["random_train"] | classes["random_test"] == everything
+    vinyals = [classes[f"vinyals_{s}"] for s in ("train", "validation", "test")]
+    assert set.union(*vinyals) == everything and sum(map(len, vinyals)) == 1623
+    other = jm.data.omniglot(root, "random_test", seed=1)
+    assert set(other.classes) != classes["random_test"]
+
+
+def test_from_arrays_keeps_every_example():
+    random = np.random.default_rng(0)
+    images, labels = random.random((50, 3)), random.integers(0, 4, 50)
+    data = jm.data.from_arrays(images, labels)
+    for k in range(4):
+        np.testing.assert_allclose(
+            data.images[k, : data.counts[k]], images[labels == k], rtol=1e-6
+        )
+        assert (data.images[k, data.counts[k] :] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "sentence"),
+    [
+        (np.array([[0.0], [np.nan]]), [0, 1], "NaN or infinite, first in example 1"),
+        (np.zeros((3, 2)), [0, 1], r"got shapes \(3, 2\) and \(2,\)"),
+        (np.zeros((0, 2)), [], "expected images"),
+        (np.zeros((2, 2), np.int64), [0, 1], "uint8 .*or floating, got int64"),
+    ],
+)
+def test_wrong_arrays_are_refused(images, labels, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        jm.data.from_arrays(images, labels)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A TFDS set as `tfds build --file_format=array_record` leaves it."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from tensorflow_datasets.proto import tf_example_pb2 as examples
+    from tensorflow_datasets.proto import tf_feature_pb2 as features
+
+    folder = tmp_path / "tiny" / "1.0.0"
+    folder.mkdir(parents=True)
+    writer = ArrayRecordWriter(
+        str(folder / "tiny-train.array_record-00000-of-00001"), "group_size:1"
+    )
+    for i in range(12):
+        file = io.BytesIO()
+        Image.fromarray(np.full((8, 8 + 2 * (i == 0)), i, np.uint8)).save(file, "PNG")
+        values = {
+            "image": features.Feature(
+                bytes_list=features.BytesList(value=[file.getvalue()])
+            ),
+            "label": features.Feature(int64_list=features.Int64List(value=[i % 3])),
+        }
+        example = examples.Example(features=features.Features(feature=values))
+        writer.write(example.SerializeToString())
+    writer.close()
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder,
+        dataset_name="tiny",
+        split="train",
+        filetype_suffix="array_record",
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(None, None, 1)),
+                "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
+            }
+        ),
+        split_infos=[
+            tfds.core.SplitInfo(
+                name="train", shard_lengths=[12], num_bytes=0, filename_template=template
+            )
+        ],
+        check_data=False,
+    )
+    info = folder / "dataset_info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"fileFormat": "array_record"}))
+    return tmp_path
+
+
+def test_from_tfds_reads_without_tensorflow(prepared):
+    data = jm.data.from_tfds("tiny", "train[1:]", data_dir=prepared)
+    assert data.classes == ("ant", "bee", "cat") and data.counts.tolist() == [3, 4, 4]
+    assert data.images[:, :, 0, 0, 0].tolist() == [[3, 6, 9, 0], [1, 4, 7, 10], [2, 5, 8, 11]]
+    data = jm.data.from_tfds("tiny", size=(4, 6), data_dir=prepared)
+    assert data.images.shape == (3, 4, 4, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "sentence"),
+    [
+        (ValueError, {"name": "tiny"}, r"differ in shape .*give size=\(height, width\)"),
+        (ValueError, {"name": "tinny"}, "knows no set 'tinny'"),
+        (ValueError, {"name": "tiny", "split": "test"}, "no split 'test'; .*train"),
+        (ValueError, {"name": "tiny", "label": "y"}, "no feature 'y'; .*label, image"),
+        (FileNotFoundError, {"name": "mnist"}, r"jaxmeta\[tf\].*file_format=array_record"),
+    ],
+)
+def test_from_tfds_says_what_is_wrong(prepared, error, options, sentence):
+    with pytest.raises(error, match=sentence):
+        jm.data.from_tfds(**options, data_dir=prepared)

@@ -1,0 +1,112 @@
+"""The inner loop and its adjoints."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import double, largest_difference
+
+import jaxmeta as jm
+from jaxmeta import inner
+from jaxmeta.types import Batch
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+EXACT = [
+    jm.Reverse(),
+    jm.Reverse(remat=False),
+    jm.Reverse(unroll=3),
+    jm.MixedMode(),
+]
+
+
+def objective(w, context, batch):
+    """Not symmetric in anything; w, context and inputs all matter to second order."""
+    hidden = jnp.tanh(batch.x @ (w["a"] * context))
+    return jnp.mean(jnp.square(hidden @ w["b"] - batch.y))
+
+
+@pytest.fixture(scope="module")
+def problem():
+    random = np.random.default_rng(0)
+    w = {"a": random.normal(size=(3, 4)), "b": random.normal(size=(4, 1))}
+    batch = Batch(random.normal(size=(5, 3)), random.normal(size=(5, 1)))
+    return w, random.normal(size=(3, 4)), batch
+
+
+def meta_loss(inputs, adjoint, rule, steps):
+    w, context, batch = inputs
+    end = inner.descend(objective, rule, steps, adjoint, w, context, batch)
+    return objective(end, context, batch._replace(x=jnp.cos(batch.x)))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize(
+    "rule", [optax.sgd(0.1), optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)]
+)
+def test_exact_adjoints_agree_in_everything_that_is_learned(problem, rule, steps):
+    """Initialisation, context (a fixed body) and the support data themselves."""
+    inputs = double(jax.tree.map(jnp.asarray, problem))
+    gradients = [
+        jax.jit(jax.grad(partial(meta_loss, adjoint=a, rule=rule, steps=steps)))(inputs)
+        for a in EXACT
+    ]
+    for other in gradients[1:]:
+        assert largest_difference(other, gradients[0]) < 1e-10
+    numeric = np.zeros(3)
+    loss = jax.jit(partial(meta_loss, adjoint=EXACT[0], rule=rule, steps=steps))
+    for i in range(3):  # a direction in each of the three by finite differences
+        nudge = [jax.tree.map(jnp.zeros_like, part) for part in inputs]
+        nudge[i] = jax.tree.map(jnp.sin, inputs[i])
+        move = lambda s: jax.tree.map(lambda p, d: p + s * d, inputs, tuple(nudge))
+        numeric[i] = (loss(move(1e-5)) - loss(move(-1e-5))) / 2e-5
+        exact = optax.tree.vdot(gradients[0], tuple(nudge))
+        np.testing.assert_allclose(exact, numeric[i], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("adjoint", [*EXACT, jm.FirstOrder()])
+def test_adjoints_adapt_alike_and_pass_vmap(problem, adjoint):
+    w, context, batch = double(jax.tree.map(jnp.asarray, problem))
+    run = lambda batch: inner.descend(
+        objective, optax.sgd(0.1), 3, adjoint, w, context, batch
+    )
+    by_hand = w
+    for _ in range(3):
+        g = jax.grad(objective)(by_hand, context, batch)
+        by_hand = jax.tree.map(lambda p, d: p - 0.1 * d, by_hand, g)
+    assert largest_difference(run(batch), by_hand) < 1e-12
+    both = jax.vmap(run)(jax.tree.map(lambda a: jnp.stack([a, 2 * a]), batch))
+    assert largest_difference(jax.tree.map(lambda a: a[0], both), by_hand) < 1e-12
+
+
+def test_reverse_passes_forward_mode(problem):
+    inputs = double(jax.tree.map(jnp.asarray, problem))
+    loss = partial(meta_loss, adjoint=jm.Reverse(), rule=optax.sgd(0.1), steps=3)
+    along = jax.tree.map(jnp.cos, inputs)
+    _, tangent = jax.jvp(loss, (inputs,), (along,))
+    np.testing.assert_allclose(tangent, optax.tree.vdot(jax.grad(loss)(inputs), along))
+
+
+def test_no_step_changes_nothing(problem):
+    w, context, batch = problem
+    assert inner.descend(objective, optax.sgd(1), 0, jm.MixedMode(), w, context, batch) is w
+
+
+def test_mixed_mode_needs_less_memory_than_reverse():
+    """Ten steps on Conv4: temporaries as the compiler counts them."""
+    model = jm.models.conv4(5, strided=True, widths=16)
+    task = jax.eval_shape(
+        jm.tasks.episodes(jm.data.glyphs("test"), 5, 1, 1).sample, jax.random.key(0)
+    )
+    params = jax.eval_shape(model.init, jax.random.key(0))
+
+    def temporaries(adjoint):
+        learner = jm.maml(model, inner_steps=10, adjoint=adjoint)
+        gradient = jax.jit(jax.grad(lambda p, t: learner.loss(p, t)[0]))
+        compiled = gradient.lower(params, task).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(jm.MixedMode()) < 0.7 * temporaries(jm.Reverse(remat=False))

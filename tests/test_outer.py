@@ -1,0 +1,97 @@
+"""The outer loop on a network with batch norm; the contract suite has the rest."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import double, largest_difference, pad
+
+import jaxmeta as jm
+from jaxmeta.outer import default_tasks_at_once
+
+
+@pytest.fixture(scope="module")
+def conv():
+    learner = jm.maml(jm.models.conv4(3, widths=4, strided=True), inner_lr=0.1)
+    sampler = jm.tasks.episodes(jm.data.glyphs("test"), 3, 1, 2)
+    tasks = jm.sample_tasks(sampler, jax.random.key(0), 4)
+    return learner, learner.init(jax.random.key(1)), tasks
+
+
+def test_vmap_chunks_and_sequence_agree_with_batch_norm(x64, conv):
+    learner, params, tasks = conv
+    params, tasks = double(params), double(tasks)
+    whole, *others = (
+        jax.jit(jm.meta_gradient(learner, size))(params, tasks) for size in (4, 2, 1)
+    )
+    for other in others:
+        assert largest_difference(other[1], whole[1]) < 1e-10
+        assert largest_difference(other[0], whole[0]) < 1e-10
+    loss, metrics = jax.jit(jm.meta_loss(learner))(params, tasks)
+    np.testing.assert_allclose(loss, whole[0][0], rtol=1e-12)
+    assert metrics["diverged"] == 0
+
+
+def test_masked_images_do_not_touch_batch_norm(conv):
+    learner, params, tasks = conv
+    task = jax.tree.map(lambda a: a[0], tasks)
+    loss = jax.jit(learner.loss)
+    padded = [
+        loss(params, jm.Task(pad(task.support, 2, fill), pad(task.query, 2, fill)))[0]
+        for fill in (0.0, 1.0, jnp.nan)
+    ]
+    assert padded[0] == padded[1] == padded[2]
+    np.testing.assert_allclose(padded[0], loss(params, task)[0], rtol=1e-4)
+
+
+def test_a_task_alone_gives_what_it_gives_in_a_batch(conv):
+    """Batch norm takes no statistics over tasks."""
+    learner, params, tasks = conv
+    both = jax.jit(jax.vmap(learner.loss, (None, 0)))(params, tasks)[0]
+    one = jax.jit(learner.loss)(params, jax.tree.map(lambda a: a[2], tasks))[0]
+    np.testing.assert_allclose(both[2], one, rtol=1e-4)
+
+
+def test_chunks_must_divide_the_tasks(conv):
+    learner, params, tasks = conv
+    with pytest.raises(ValueError, match="4 tasks can't be run 3 at once"):
+        jm.meta_gradient(learner, 3)(params, tasks)
+
+
+def test_default_runs_large_tasks_one_by_one_on_a_cpu(conv, monkeypatch):
+    _, _, images = conv
+    waves = jm.sample_tasks(jm.tasks.sinusoid(), jax.random.key(0), 25)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert default_tasks_at_once(waves) == 25
+    assert default_tasks_at_once(images) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert default_tasks_at_once(images) == 4
+
+
+def test_task_keys_are_folded_in():
+    """Task i of any batch can be drawn again from (key, i)."""
+    sampler, key = jm.tasks.sinusoid(), jax.random.key(0)
+    tasks = jm.sample_tasks(sampler, key, 5)
+    alone = sampler.sample(jax.random.fold_in(key, 3))
+    np.testing.assert_array_equal(tasks.query.y[3], alone.query.y)
+
+
+def test_diverged_tasks_are_counted(conv):
+    learner, params, tasks = conv
+    x = tasks.query.x.at[1].set(jnp.inf)
+    broken = tasks._replace(query=tasks.query._replace(x=x))
+    _, metrics = jax.jit(jm.meta_loss(learner))(params, broken)
+    assert metrics["diverged"] == 0.25
+
+
+def test_step_is_the_optimiser_on_the_meta_gradient(conv):
+    learner, params, tasks = conv
+    optimizer = optax.sgd(0.5)
+    state = jm.MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    (_, _), gradient = jax.jit(jm.meta_gradient(learner))(params, tasks)
+    expected = jax.tree.map(lambda p, g: p - 0.5 * g, params, gradient)
+    state = jax.tree.map(jnp.copy, state)  # the step consumes what it is given
+    state, metrics = jm.make_step(learner, optimizer)(state, tasks, jax.random.key(0))
+    assert largest_difference(state.params, expected) < 1e-4
+    assert set(metrics) == {"loss", "accuracy", "diverged"}
