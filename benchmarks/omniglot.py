@@ -35,7 +35,7 @@ class Config:
     root: Path = Path("../shared/data/omniglot")
     learners: tuple[str, ...] = ("maml", "protonet")
     seeds: tuple[int, ...] = (0,)
-    maml_steps: int = 9000
+    maml_steps: int = 9500
     protonet_steps: int = 2600
     learning_rate: float = 1e-3
     train_ways: int = 60  # of ProtoNet

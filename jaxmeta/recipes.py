@@ -144,7 +144,7 @@ def _gaussian_process(options: Options) -> dict[str, Sampler]:
     return {name: sampler for name in ("train", "validation", "test")}
 
 
-_FEW_SHOT = {"shots": 1, "queries": 5, "steps": 2000, "tasks_per_step": 4}
+_FEW_SHOT = {"shots": 1, "queries": 5, "steps": 4000, "tasks_per_step": 4}
 SOURCES: dict[str, Source] = {
     "glyphs": Source(
         "letters of six scripts drawn from matplotlib's typefaces; no download",

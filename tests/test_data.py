@@ -251,7 +251,7 @@ def test_from_tfds_reads_without_tensorflow(prepared):
         (ValueError, {"name": "tiny"}, r"differ in shape .*give size=\(height, width\)"),
         (ValueError, {"name": "tinny"}, "knows no set 'tinny'"),
         (ValueError, {"name": "tiny", "split": "test"}, "no split 'test'; .*train"),
-        (ValueError, {"name": "tiny", "label": "y"}, "no feature 'y'; .*label, image"),
+        (ValueError, {"name": "tiny", "label": "y"}, "no feature 'y'; .*image, label"),
         (FileNotFoundError, {"name": "mnist"}, r"jaxmeta\[tf\].*file_format=array_record"),
     ],
 )

@@ -65,7 +65,7 @@ def from_tfds(
         if feature not in features:
             raise ValueError(
                 f"from_tfds: {name} has no feature {feature!r}; expected one of "
-                f"{', '.join(features)} for image= and label="
+                f"{', '.join(sorted(features))} for image= and label="
             )
     examples = [source[i] for i in range(len(source))]
     images = [_resized(example[image], size) for example in examples]
