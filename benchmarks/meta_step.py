@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import jax
 import optax
 import tyro
+from report import device, table
 
 import jaxmeta as jm
-from report import device, table
 
 
 @dataclass
@@ -32,9 +32,7 @@ def problems(seed: int):
     many = jm.sample_tasks(jm.tasks.episodes(glyphs, 5, 1, 5), key, 16)
     wide = jm.sample_tasks(jm.tasks.episodes(glyphs, 20, 1, 5), key, 4)
     waves = jm.sample_tasks(jm.tasks.sinusoid(), key, 25)
-    regressor = lambda _: jm.maml(
-        jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse
-    )
+    regressor = lambda _: jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
     conv4 = jm.models.conv4
     return {
         "MAML, mlp 1-40-40-1, 25 sinusoids": (regressor, waves),
@@ -64,7 +62,9 @@ def run(config: Config) -> list[dict]:
                 if method == "lax" and at_once != n and "MAML" in name:
                     continue  # a lax convolution inside a loop takes minutes
                 step = time_step(make(method), tasks, at_once, config)
-                rows.append({"problem": name, "conv": method, "at once": at_once} | step)
+                rows.append(
+                    {"problem": name, "conv": method, "at once": at_once} | step
+                )
     return rows
 
 

@@ -15,11 +15,11 @@ import jax
 import numpy as np
 import optax
 import tyro
+from report import device, save, table
 
 import jaxmeta as jm
 from jaxmeta.outer import task_keys
 from jaxmeta.training.evaluate import summarize
-from report import device, save, table
 
 PUBLISHED = "0.265 ± 0.015 (100,000 steps, 5 seeds)"
 
@@ -46,7 +46,9 @@ def run(key: jax.Array, config: Config) -> dict[str, np.ndarray]:
         min_std=0.01,
     )
     sampler = jm.tasks.gaussian_process()
-    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+    optimizer = optax.adam(
+        optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    )
     key_train, key_test = jax.random.split(key)
     points, values, state = [], [], None
     for part in range(1, config.evaluations + 1):

@@ -21,9 +21,9 @@ import jax
 import numpy as np
 import optax
 import tyro
+from report import device, save, table
 
 import jaxmeta as jm
-from report import device, save, table
 
 PUBLISHED = {"maml": "98.7 ± 0.4", "protonet": "98.8"}
 

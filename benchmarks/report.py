@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+FOLDER = Path(__file__).parent / "results"
+
 
 def device() -> str:
     """The device in words, with the versions and the date."""
@@ -29,8 +31,7 @@ def table(title: str, rows: list[dict]) -> None:
 
 def save(name: str, results: dict) -> Path:
     """Write results, with the device, to benchmarks/results/NAME.json."""
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}.json"
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.json"
     path.write_text(json.dumps({"device": device(), **results}, indent=2) + "\n")
     return path

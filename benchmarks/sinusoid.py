@@ -19,9 +19,9 @@ import jax
 import numpy as np
 import optax
 import tyro
+from report import device, save, table
 
 import jaxmeta as jm
-from report import device, save, table
 
 STEPS = (1, 5, 10)
 PUBLISHED = {"MAML": (0.67, 0.38, 0.35), "pre-trained": (2.41, 2.23, 2.19)}

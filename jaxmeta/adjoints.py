@@ -5,8 +5,9 @@ how the loop over inner steps is run and stored (`loop`). All adjoints give the 
 adapted parameters; they differ in the meta-gradient's exactness, memory and time.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 import jax
 
@@ -126,7 +127,9 @@ class FirstOrder:
 def _scan(step, carry, steps, remat, unroll):
     if steps == 1:  # no loop: XLA then shares the forward pass with the backward one
         return step(carry)
-    if remat:  # inside scan nothing can be merged across passes, so no barrier is needed
+    if (
+        remat
+    ):  # inside scan nothing can be merged across passes, so no barrier is needed
         step = jax.checkpoint(step, prevent_cse=False)
     return jax.lax.scan(
         lambda c, _: (step(c), None), carry, length=steps, unroll=unroll

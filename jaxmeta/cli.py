@@ -14,6 +14,7 @@ import docstring_parser
 import tyro
 
 from jaxmeta import learners, models, recipes
+from jaxmeta.training import run, session
 
 DEFAULT_LEARNER = "protonet"
 
@@ -51,9 +52,12 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line; a wrong use prints one sentence and exits with 2."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"] and _names_no_learner(argv[1:]):
-        argv.insert(1, DEFAULT_LEARNER)
+        argv.insert(1, _default_learner(argv))
     command = tyro.cli(
-        _commands(), args=argv, prog="jaxmeta", description="Functional meta-learning in JAX."
+        _commands(),
+        args=argv,
+        prog="jaxmeta",
+        description="Functional meta-learning in JAX.",
     )
     try:
         if isinstance(command, Evaluate):
@@ -69,23 +73,29 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(command: Any) -> None:
     """Meta-train, or go on with an interrupted run; then meta-test."""
-    from jaxmeta.training import run, session
-
     if command.resume is not None:
         folder, config = run.open_run(command.resume)
+        recipe = recipes.build(**_parts(config))
     else:
         config = _config(command)
-        recipe = recipes.build(**_parts(config))  # what is wrong is said before a folder
+        recipe = recipes.build(
+            **_parts(config)
+        )  # what is wrong is said before a folder
         name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
         out = command.out or run.free_name(Path("runs") / name)
         folder = run.create(out, config)
-    session.train(folder, recipes.build(**_parts(config)), progress=command.progress)
+    try:
+        session.train(folder, recipe, progress=command.progress)
+    except KeyboardInterrupt:
+        print(
+            f"interrupted; go on with: jaxmeta train --resume {folder.folder}",
+            file=sys.stderr,
+        )
+        sys.exit(130)
 
 
 def evaluate(command: Evaluate) -> None:
     """Meta-test the latest checkpoint of a run."""
-    from jaxmeta.training import run, session
-
     folder, config = run.open_run(command.run)
     recipe = recipes.build(**_parts(config))
     session.test(folder, recipe, num_tasks=command.test_tasks, seed=command.seed)
@@ -130,6 +140,13 @@ def show() -> None:
 
 def _names_no_learner(rest: list[str]) -> bool:
     return not rest or (rest[0].startswith("-") and rest[0] not in ("-h", "--help"))
+
+
+def _default_learner(argv: list[str]) -> str:
+    """The one that suits the data set, if the command line names a known one."""
+    named = argv[argv.index("--data") + 1 :][:1] if "--data" in argv else []
+    source = recipes.SOURCES.get(*named or [recipes.Options.data])
+    return source.default_learner if source else DEFAULT_LEARNER
 
 
 def _commands() -> Any:

@@ -39,9 +39,7 @@ def descend(
 
     def step(carry):
         w, rule_state = carry
-        updates, rule_state = rule.update(
-            gradient(w, context, batch), rule_state, w
-        )
+        updates, rule_state = rule.update(gradient(w, context, batch), rule_state, w)
         return optax.apply_updates(w, updates), rule_state
 
     if steps == 0:

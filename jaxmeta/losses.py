@@ -4,7 +4,8 @@ A loss is `loss(outputs, targets) -> [examples, ...]`, as in optax; any function
 that shape can be given to a learner. The means know about masks.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,7 @@
 """The outer loop: meta-loss over a batch of tasks, its gradient, the meta-step."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -4,10 +4,11 @@ Everything here can be written in a few lines with the library itself; it is in 
 place so that a run folder's config is enough to build the same run again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Literal
+from typing import Any, Literal
 
 import optax
 

@@ -45,7 +45,8 @@ def meta_loss(inputs, adjoint, rule, steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
 @pytest.mark.parametrize(
-    "rule", [optax.sgd(0.1), optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)]
+    "rule",
+    [optax.sgd(0.1), optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)],
 )
 def test_exact_adjoints_agree_in_everything_that_is_learned(problem, rule, steps):
     """Initialisation, context (a fixed body) and the support data themselves."""
@@ -61,8 +62,11 @@ def test_exact_adjoints_agree_in_everything_that_is_learned(problem, rule, steps
     for i in range(3):  # a direction in each of the three by finite differences
         nudge = [jax.tree.map(jnp.zeros_like, part) for part in inputs]
         nudge[i] = jax.tree.map(jnp.sin, inputs[i])
-        move = lambda s: jax.tree.map(lambda p, d: p + s * d, inputs, tuple(nudge))
-        numeric[i] = (loss(move(1e-5)) - loss(move(-1e-5))) / 2e-5
+        up, down = (
+            jax.tree.map(lambda p, d, s=s: p + s * d, inputs, tuple(nudge))
+            for s in (1e-5, -1e-5)
+        )
+        numeric[i] = (loss(up) - loss(down)) / 2e-5
         exact = optax.tree.vdot(gradients[0], tuple(nudge))
         np.testing.assert_allclose(exact, numeric[i], rtol=1e-5, atol=1e-8)
 
@@ -92,7 +96,10 @@ def test_reverse_passes_forward_mode(problem):
 
 def test_no_step_changes_nothing(problem):
     w, context, batch = problem
-    assert inner.descend(objective, optax.sgd(1), 0, jm.MixedMode(), w, context, batch) is w
+    assert (
+        inner.descend(objective, optax.sgd(1), 0, jm.MixedMode(), w, context, batch)
+        is w
+    )
 
 
 def test_mixed_mode_needs_less_memory_than_reverse():

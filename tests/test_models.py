@@ -36,7 +36,11 @@ def test_max_pool_is_flaxs_to_second_order(x64, size):
     x = normal(0, 2, size, size, 3)
     pools = [layers.max_pool2x2, lambda x: nn.max_pool(x, (2, 2), (2, 2))]
     outer = lambda pool: lambda x: jnp.sum(jnp.sin(pool(x)) ** 2)
-    for order in (lambda f: f, jax.grad, lambda f: jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 3))):
+    for order in (
+        lambda f: f,
+        jax.grad,
+        lambda f: jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 3)),
+    ):
         ours, flaxs = (order(outer(pool))(x) for pool in pools)
         np.testing.assert_allclose(ours, flaxs, rtol=1e-12)
 

@@ -79,7 +79,9 @@ def linear_regression(steps, alpha=0.1):
     for _ in range(steps):
         w = contraction @ w + alpha * 2 * x.T @ y / 6
     query = 2 * xq.T @ (xq @ w - yq) / 5
-    task = jm.Task(*(jm.Batch(jnp.asarray(a), jnp.asarray(b)) for a, b in ((x, y), (xq, yq))))
+    task = jm.Task(
+        *(jm.Batch(jnp.asarray(a), jnp.asarray(b)) for a, b in ((x, y), (xq, yq)))
+    )
     exact = np.linalg.matrix_power(contraction, steps).T @ query
     return jnp.asarray(w0), task, exact, query
 
@@ -95,7 +97,9 @@ def test_maml_on_linear_regression_is_its_closed_form(steps, adjoint):
         LINEAR, inner_lr=0.1, inner_steps=steps, loss=jm.losses.mse, adjoint=adjoint
     )
     gradient = jax.grad(lambda w: learner.loss(w, task)[0])(w0)
-    np.testing.assert_allclose(gradient, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
+    np.testing.assert_allclose(
+        gradient, exact, rtol=0, atol=1e-12 * np.abs(exact).max()
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10])
@@ -137,7 +141,9 @@ def test_anil_on_a_linear_network_is_its_closed_form(steps, adjoint):
         for place in np.ndindex(*base.shape):
             nudge = np.zeros_like(base)
             nudge[place] = 1e-6
-            up, down = ({"body": body, "head": head} | {name: base + s * nudge} for s in (1, -1))
+            up, down = (
+                {"body": body, "head": head} | {name: base + s * nudge} for s in (1, -1)
+            )
             numeric[place] = (meta_loss(**up) - meta_loss(**down)) / 2e-6
         np.testing.assert_allclose(gradient[name], numeric, rtol=1e-6, atol=1e-7)
 
@@ -187,7 +193,9 @@ def test_cnp_is_the_equations_in_numpy():
     h, g = random.normal(size=(2, 3)), random.normal(size=(4, 2))
     learner = jm.cnp(linear(h), linear(g), min_std=0.1)
     x, y, xq, yq = (random.normal(size=(n, 1)) for n in (4, 4, 6, 6))
-    task = jm.Task(*(jm.Batch(jnp.asarray(a), jnp.asarray(b)) for a, b in ((x, y), (xq, yq))))
+    task = jm.Task(
+        *(jm.Batch(jnp.asarray(a), jnp.asarray(b)) for a, b in ((x, y), (xq, yq)))
+    )
     value, metrics = learner.loss(learner.init(jax.random.key(0)), task)
     r = np.mean(np.concatenate([x, y], 1) @ h, axis=0)
     out = np.concatenate([xq, np.tile(r, (6, 1))], 1) @ g
@@ -203,9 +211,15 @@ def test_cnp_is_the_equations_in_numpy():
 
 def test_gaussian_process_posterior_is_scikit_learns():
     random = np.random.default_rng(0)
-    x, y, new = random.normal(size=(7, 1)), random.normal(size=(7, 1)), random.normal(size=(5, 1))
+    x, y, new = (
+        random.normal(size=(7, 1)),
+        random.normal(size=(7, 1)),
+        random.normal(size=(5, 1)),
+    )
     kernel = kernels.ConstantKernel(0.8**2) * kernels.RBF(0.4)
-    reference = GaussianProcessRegressor(kernel, alpha=0.1**2, optimizer=None).fit(x, y[:, 0])
+    reference = GaussianProcessRegressor(kernel, alpha=0.1**2, optimizer=None).fit(
+        x, y[:, 0]
+    )
     mean, std = reference.predict(new, return_std=True)
     # two masked points of nonsense must not matter
     mask = jnp.array([1.0] * 7 + [0.0] * 2)

@@ -40,7 +40,9 @@ def test_episodes_draw_different_classes_and_examples():
     tasks = jm.sample_tasks(sampler, jax.random.key(0), 200)
     assert tasks.support.y[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     codes = [np.asarray(b.x)[:, :, 0, 0, 0].astype(int) - 1 for b in tasks]
-    codes = np.concatenate([c.reshape(200, 5, -1) for c in codes], axis=2)  # [200, 5, 5]
+    codes = np.concatenate(
+        [c.reshape(200, 5, -1) for c in codes], axis=2
+    )  # [200, 5, 5]
     classes = codes // 6
     assert (classes == classes[:, :, :1]).all()  # a label, a class
     assert all(len(set(row)) == 5 for row in classes[:, :, 0])
@@ -98,11 +100,15 @@ def test_jitter_moves_images_a_little():
 )
 def test_episodes_that_do_not_fit_are_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        jm.tasks.episodes(numbered(), **({"ways": 5, "shots": 1, "queries": 1} | options))
+        jm.tasks.episodes(
+            numbered(), **({"ways": 5, "shots": 1, "queries": 1} | options)
+        )
 
 
 def test_rotations_and_jitter_need_images(blobs):
-    with pytest.raises(ValueError, match=r"expected images \[height, width, channels\]"):
+    with pytest.raises(
+        ValueError, match=r"expected images \[height, width, channels\]"
+    ):
         jm.tasks.episodes(blobs, 5, 1, 1, rotations=True)
 
 
@@ -121,7 +127,7 @@ def test_gaussian_process_has_its_covariance_and_sizes():
     sampler = jm.tasks.gaussian_process()
     draw = jax.jit(jax.vmap(sampler.sample_with_kernel))
     tasks, length, scale = draw(jax.random.split(jax.random.key(0), 2000))
-    assert 0.1 <= length.min() and length.max() <= 0.6 and scale.max() <= 1
+    assert length.min() >= 0.1 and length.max() <= 0.6 and scale.max() <= 1
     support, query = (np.asarray(b.mask).sum(1) for b in tasks)
     assert support.min() == 3 and support.max() == 46
     assert query.min() == 3 and (support + query).max() <= 49

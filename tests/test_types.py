@@ -64,7 +64,9 @@ def test_labels_must_be_integers():
         checks.check_labels(batch(np.zeros((2, 1)), [0.0, 1.0]), 2)
     # what the mask hides is not looked at, nor what is traced
     checks.check_labels(batch(np.zeros((2, 1)), [0, 9], jnp.array([1, 0])), 2)
-    jax.jit(lambda y: checks.check_labels(batch(np.zeros((2, 1)), y), 2))(jnp.arange(8, 10))
+    jax.jit(lambda y: checks.check_labels(batch(np.zeros((2, 1)), y), 2))(
+        jnp.arange(8, 10)
+    )
 
 
 def test_nan_inputs_are_found_in_a_task():
@@ -77,16 +79,25 @@ def test_nan_inputs_are_found_in_a_task():
 
 
 def test_unknown_learner_names_the_nearest():
-    with pytest.raises(ValueError, match=r"unknown learner 'mamll'.*did you mean 'maml'"):
+    with pytest.raises(
+        ValueError, match=r"unknown learner 'mamll'.*did you mean 'maml'"
+    ):
         learners.get("mamll")
 
 
 def test_losses():
     logits, labels = jnp.array([[0.0, 1.0], [2.0, 0.0]]), jnp.array([1, 1])
     expected = [np.log(1 + np.exp(-1)), np.log(1 + np.exp(2))]
-    np.testing.assert_allclose(losses.cross_entropy(logits, labels), expected, rtol=1e-6)
-    assert jnp.isnan(losses.cross_entropy(logits, jnp.array([1, 2]))).tolist() == [False, True]
-    with pytest.raises(ValueError, match=r"outputs have shape \(3,\), targets \(3, 1\)"):
+    np.testing.assert_allclose(
+        losses.cross_entropy(logits, labels), expected, rtol=1e-6
+    )
+    assert jnp.isnan(losses.cross_entropy(logits, jnp.array([1, 2]))).tolist() == [
+        False,
+        True,
+    ]
+    with pytest.raises(
+        ValueError, match=r"outputs have shape \(3,\), targets \(3, 1\)"
+    ):
         losses.mse(jnp.zeros(3), jnp.zeros((3, 1)))
     assert losses.mean(jnp.array([[1.0, 3.0], [9.0, 9.0]]), jnp.array([1, 0])) == 2
     with pytest.raises(ValueError, match="one value an example"):
@@ -102,8 +113,14 @@ def test_losses():
         (lambda m: jm.protonet(m, ways=1), "ways: expected a whole number >= 2, got 1"),
         (lambda m: jm.r2d2(m, penalty=0), "penalty: expected lambda > 0"),
         (lambda m: jm.cnp(m, m, min_std=2), r"min_std: expected a number in \[0, 1\)"),
-        (lambda m: jm.maml(m, adjoint=jm.Reverse(unroll=0)), "unroll: expected at least 1"),
-        (lambda m: jm.meta_gradient(jm.maml(m), 0), "tasks_at_once: expected at least 1"),
+        (
+            lambda m: jm.maml(m, adjoint=jm.Reverse(unroll=0)),
+            "unroll: expected at least 1",
+        ),
+        (
+            lambda m: jm.meta_gradient(jm.maml(m), 0),
+            "tasks_at_once: expected at least 1",
+        ),
     ],
 )
 def test_wrong_constructions_are_refused(make, sentence):

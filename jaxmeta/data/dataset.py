@@ -1,7 +1,8 @@
 """A data set for few-shot learning: examples in class-major order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 

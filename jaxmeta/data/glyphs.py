@@ -91,10 +91,14 @@ def _draw_all() -> np.ndarray:
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     fonts = [FT2Font(str(folder / f"{name}.ttf")) for name in TYPEFACES]
-    covered = [_covered(name, font) for name, font in zip(TYPEFACES, fonts, strict=True)]
+    covered = [
+        _covered(name, font) for name, font in zip(TYPEFACES, fonts, strict=True)
+    ]
     seen, rows = set(), []
     for code in _letters():
-        have = [font for font, codes in zip(fonts, covered, strict=True) if code in codes]
+        have = [
+            font for font, codes in zip(fonts, covered, strict=True) if code in codes
+        ]
         if len(have) < FEWEST:
             continue
         images = [_draw(font, code) for font in have]

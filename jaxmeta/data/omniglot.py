@@ -128,7 +128,9 @@ def _decode(archive: Path, opened: zipfile.ZipFile, drawings) -> np.ndarray:
     def one(entry):
         try:
             with Image.open(io.BytesIO(opened.read(entry))) as image:
-                paper = image.convert("L").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+                paper = image.convert("L").resize(
+                    (SIZE, SIZE), Image.Resampling.LANCZOS
+                )
         except (OSError, zipfile.BadZipFile, ValueError) as error:
             raise ValueError(
                 f"omniglot: {archive}: the image {entry} can't be read ({error}); fetch "

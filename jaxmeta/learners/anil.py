@@ -8,7 +8,7 @@ the Effectiveness of MAML. ICLR 2020, arXiv 1909.09157. Section 4:
 Meta-parameters: theta, exactly the parameters of the model, body and head.
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import optax

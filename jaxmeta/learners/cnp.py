@@ -89,7 +89,9 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
     def predict(adapted, inputs, mask=None):
         r = jnp.broadcast_to(adapted.r, (inputs.shape[0], *adapted.r.shape))
         pairs = jnp.concatenate([inputs, r], axis=-1)
-        mu, omega = jnp.split(forward(decoder, adapted.decoder, pairs, mask), 2, axis=-1)
+        mu, omega = jnp.split(
+            forward(decoder, adapted.decoder, pairs, mask), 2, axis=-1
+        )
         return Gaussian(mu, min_std + (1 - min_std) * jax.nn.softplus(omega))
 
     def loss(params, task, key=None):

@@ -9,7 +9,7 @@ Networks. ICML 2017, arXiv 1703.03400. Algorithm 2:
 Meta-parameters: theta, exactly the parameters of the model.
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import optax
 

@@ -4,8 +4,9 @@ are generated from here, so a learner that is registered is listed, runnable and
 
 import difflib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable, Literal
+from typing import Any, Literal
 
 from jaxmeta.learners.anil import anil
 from jaxmeta.learners.cnp import cnp
@@ -102,4 +103,6 @@ def lookup(table: dict[str, Any], name: str, what: str) -> Any:
         return table[name]
     near = difflib.get_close_matches(name, table, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {name!r}: expected one of {', '.join(table)}{hint}")
+    raise ValueError(
+        f"unknown {what} {name!r}: expected one of {', '.join(table)}{hint}"
+    )

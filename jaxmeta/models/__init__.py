@@ -3,7 +3,8 @@
 Flax is imported when a model is made, not when jaxmeta is.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,8 +1,9 @@
 """Meta-training: thousands of meta-steps that never leave the device."""
 
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -88,8 +88,13 @@ def curve(task: Task, x: jax.Array, lines: dict, path: Path) -> None:
         axes.plot(x[:, 0], mean, color=f"C{i}", label=name)
         if std is not None:
             band = 2 * np.asarray(std)[:, 0]
-            axes.fill_between(x[:, 0], mean - band, mean + band, color=f"C{i}", alpha=0.2)
-    for name, batch, marker in (("support", task.support, "o"), ("query", task.query, "x")):
+            axes.fill_between(
+                x[:, 0], mean - band, mean + band, color=f"C{i}", alpha=0.2
+            )
+    for name, batch, marker in (
+        ("support", task.support, "o"),
+        ("query", task.query, "x"),
+    ):
         keep = slice(None) if batch.mask is None else np.asarray(batch.mask) > 0
         axes.scatter(
             np.asarray(batch.x)[keep, 0],

@@ -27,7 +27,7 @@ def train(run: Run, recipe: "Recipe", *, progress: bool = True) -> Report:
     options = recipe.options
     optimizer = optax.adam(options.learning_rate)
     checkpoints = Checkpoints(run.checkpoints)
-    state = checkpoints.latest(_fresh(recipe))
+    state = checkpoints.latest(fresh_state(recipe))
     start = 0 if state is None else int(state.step)
     assert options.steps and options.validate_every and options.save_every
     log = logs.Log(run.metrics, options.steps if progress else None, start)
@@ -66,7 +66,7 @@ def test(
     """
     options, sampler = recipe.options, recipe.samplers["test"]
     checkpoints = Checkpoints(run.checkpoints)
-    state = checkpoints.latest(_fresh(recipe))
+    state = checkpoints.latest(fresh_state(recipe))
     checkpoints.close()
     if state is None:
         raise ValueError(
@@ -77,9 +77,7 @@ def test(
     num_tasks = num_tasks or options.test_tasks
     key_seed = jax.random.key(options.seed if seed is None else seed)
     key = jax.random.fold_in(key_seed, TEST_KEY)
-    report = evaluate(
-        recipe.test, state.params, sampler, num_tasks=num_tasks, key=key
-    )
+    report = evaluate(recipe.test, state.params, sampler, num_tasks=num_tasks, key=key)
     metric = _headline(report)
     name, baseline = _baseline(recipe, num_tasks, key, metric)
     _print(metric, report, name, baseline, int(state.step))
@@ -88,7 +86,8 @@ def test(
     return report
 
 
-def _fresh(recipe) -> MetaState:
+def fresh_state(recipe: "Recipe") -> MetaState:
+    """The shapes of a run's state."""
     optimizer = optax.adam(recipe.options.learning_rate)
     return jax.eval_shape(
         lambda: init_state(recipe.train, optimizer, jax.random.key(0))
@@ -97,9 +96,7 @@ def _fresh(recipe) -> MetaState:
 
 def _headline(report: Report) -> str:
     """The metric that a person asks for first."""
-    return next(
-        m for m in ("accuracy", "log_likelihood", "loss") if m in report.mean
-    )
+    return next(m for m in ("accuracy", "log_likelihood", "loss") if m in report.mean)
 
 
 def _baseline(recipe, num_tasks, key, metric) -> tuple[str, Report]:

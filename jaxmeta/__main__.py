@@ -1,0 +1,5 @@
+"""`python -m jaxmeta` is `jaxmeta`."""
+
+from jaxmeta.cli import main
+
+main()

@@ -1,0 +1,194 @@
+"""The command line, as a user runs it, with tiny networks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import shared
+
+import jaxmeta as jm
+from jaxmeta import cli, learners, recipes
+
+TINY = [
+    *("--steps", "20", "--chunk", "5", "--tasks-per-step", "2", "--width", "4"),
+    *("--test-tasks", "20", "--validation-tasks", "5", "--validate-every", "10"),
+]
+SUITS = {"cnp": "gaussian-process", "r2d2": "sinusoid", "fomaml": "sinusoid"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", learners.REGISTRY)
+def test_every_learner_trains_tests_and_draws(name, capsys):
+    data = SUITS.get(name, "glyphs")
+    cli.main(["train", name, "--data", data, "--out", "run", *TINY])
+    said = capsys.readouterr().out
+    assert "meta-test after 20 steps, 20 unseen tasks" in said
+    assert "validation" in said and "steps/s" in said
+    left = {path.name for path in Path("run").iterdir()}
+    assert left == {
+        *("config.json", "metrics.jsonl", "report.json", "checkpoints"),
+        *("learning_curve.png", "episode.png"),
+    }
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["num_tasks"] == 20 and report["baseline"]["mean"]
+    first = [line for line in said.splitlines() if "±" in line and ":" not in line]
+
+    content = Path("run/report.json").read_bytes()
+    cli.main(["evaluate", "run"])  # again, to the same digits
+    again = [line for line in capsys.readouterr().out.splitlines() if "±" in line]
+    assert again == first and len(first) == 2
+    assert Path("run/report.json").read_bytes() == content
+    cli.main(["evaluate", "run", "--seed", "7", "--test-tasks", "30"])
+    assert "30 unseen tasks" in capsys.readouterr().out
+    assert Path("run/report.json").read_bytes() == content
+
+
+def test_no_learner_means_the_one_that_suits_the_data():
+    cli.main(["train", "--data", "sinusoid", *TINY, "--no-progress"])
+    assert Path("runs/maml-sinusoid-seed0/report.json").exists()
+    cli.main(["train", "--data", "sinusoid", *TINY, "--no-progress"])
+    assert Path("runs/maml-sinusoid-seed0-2/report.json").exists()
+    assert cli._default_learner(["train"]) == "protonet"
+
+
+@pytest.mark.parametrize("name", learners.REGISTRY)
+def test_every_argument_is_a_flag_with_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", name, "--help"])
+    assert stop.value.code == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for argument in learners.REGISTRY[name].defaults:
+        assert f"--{argument.replace('_', '-')}" in said
+    assert learners.REGISTRY[name].paper in said
+
+
+def test_list_shows_the_registries(capsys):
+    cli.main(["list"])
+    said = capsys.readouterr().out
+    for name in (*learners.REGISTRY, *recipes.SOURCES, *jm.models.MODELS):
+        assert name in said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("train mamll", "Available subcommands: maml, fomaml"),
+        ("train maml --inner-step 3", "--inner-steps"),
+        ("train maml --rule sgdd", "sgd"),
+        ("train maml --data glyps", "unknown data set 'glyps'.*did you mean 'glyphs'"),
+        ("train maml --model resnet", "unknown model 'resnet': expected one of conv4"),
+        ("train protonet --data sinusoid", "protonet does not learn regression"),
+        ("train cnp", "cnp does not learn classification"),
+        ("train maml --train-ways 20", "leave --train-ways out"),
+        ("train --ways 200", "ways: 200 classes wanted, glyphs/validation has 72"),
+        ("train --shots 5 --queries 9", r"shots \+ queries: 5 \+ 9 .*has 8"),
+        ("train --ways 1", "ways: expected a whole number >= 2, got 1"),
+        ("train --data omniglot", "expected --root"),
+        ("train --data omniglot --root .", "no archive .*images_background.zip"),
+        ("train --data sinusoid --model conv4", "has no images; expected mlp"),
+        ("train --data gaussian-process --shots 3", "leave --shots and --queries out"),
+        ("train --resume nowhere", "no run at nowhere"),
+        ("evaluate nowhere", "no run at nowhere"),
+        ("train --out occupied", "run folder occupied exists; nothing was changed"),
+    ],
+)
+def test_wrong_use_gets_a_sentence_and_loses_nothing(words, sentence, capsys, folder):
+    (folder / "occupied").mkdir()
+    (folder / "occupied" / "precious").write_text("data")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words.split())
+    captured = capsys.readouterr()
+    said = " ".join((captured.out + captured.err).replace("│", " ").split())
+    assert stop.value.code == 2
+    import re
+
+    assert re.search(sentence, said), said
+    assert [p.name for p in folder.iterdir()] == ["occupied"]  # no run folder was left
+    assert (folder / "occupied" / "precious").read_text() == "data"
+
+
+def test_a_killed_run_goes_on_bit_for_bit(capsys):
+    """SIGKILL in the middle of training, then --resume."""
+    flags = ["train", "maml", "--data", "sinusoid", "--steps", "4000", "--chunk", "100"]
+    flags += [
+        "--save-every",
+        "200",
+        "--validate-every",
+        "1000",
+        "--tasks-per-step",
+        "2",
+    ]
+    flags += ["--width", "8", "--test-tasks", "20", "--no-progress"]
+    cli.main([*flags, "--out", "whole"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxmeta", *flags, "--out", "killed"],
+        env=os.environ | {"JAX_NUMPY_RANK_PROMOTION": "raise"},
+    )
+    metrics, deadline = Path("killed/metrics.jsonl"), time.time() + 120
+    while time.time() < deadline and process.poll() is None:
+        if metrics.exists() and metrics.read_text().count("\n") >= 5:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not Path("killed/report.json").exists()  # it was killed before its end
+    cli.main(["train", "--resume", "killed", "--no-progress"])
+
+    def params(name):
+        folder, config = cli.run.open_run(Path(name))
+        recipe = recipes.build(**cli._parts(config))
+        checkpoints = jm.Checkpoints(folder.checkpoints)
+        state = checkpoints.latest(cli.session.fresh_state(recipe))
+        checkpoints.close()
+        assert int(state.step) == 4000
+        return jax.tree.leaves(state)
+
+    for a, b in zip(params("whole"), params("killed"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    lines = [json.loads(x) for x in metrics.read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(100, 4001, 100))  # every chunk once
+    reports = [
+        json.loads(Path(f"{n}/report.json").read_text()) for n in ("whole", "killed")
+    ]
+    assert reports[0] == reports[1]
+
+
+def test_a_resumed_run_that_is_done_only_tests_again(capsys):
+    cli.main(["train", "maml", "--data", "sinusoid", "--out", "run", *TINY])
+    capsys.readouterr()
+    before = Path("run/metrics.jsonl").read_text()
+    cli.main(["train", "--resume", "run"])
+    assert "meta-test after 20 steps" in capsys.readouterr().out
+    assert Path("run/metrics.jsonl").read_text() == before
+
+
+def test_a_run_without_checkpoint_says_how_to_go_on(capsys):
+    cli.main(["train", "maml", "--data", "sinusoid", "--out", "run", *TINY])
+    for path in sorted(Path("run/checkpoints").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "run"])
+    assert "no checkpoint yet; go on with it" in capsys.readouterr().err
+    Path("run/config.json").write_text('{"learner": "maml"}')
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "run"])
+    assert "config.json lacks 'options'" in capsys.readouterr().err
+
+
+def test_omniglot_trains_from_the_command_line(capsys):
+    root = shared("data/omniglot")
+    cli.main(["train", "--data", "omniglot", "--root", str(root), *TINY, "--ways", "3"])
+    assert "pixel nearest neighbour" in capsys.readouterr().out

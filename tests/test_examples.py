@@ -1,0 +1,146 @@
+"""Notebooks, benchmarks and the README: every example runs."""
+
+import importlib
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxmeta as jm
+from jaxmeta import learners
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path, tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "jupyter",
+            "execute",
+            f"--output={tmp_path / path.name}",
+            path,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    cells = json.loads((tmp_path / path.name).read_text())["cells"]
+    pictures = [o for c in cells for o in c.get("outputs", ()) if "data" in o]
+    assert len(pictures) >= 3
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_committed_without_outputs(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        assert not cell.get("outputs") and not cell.get("execution_count")
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    """Import a benchmark; its results go to a folder of the test."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    report = importlib.import_module("report")
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+    return importlib.import_module
+
+
+def test_sinusoid_benchmark(benchmark, tmp_path, capsys):
+    module = benchmark("sinusoid")
+    module.main(
+        module.Config(seeds=(0,), steps=3000, test_tasks=200, fine_tuning=(0.01,))
+    )
+    results = json.loads((tmp_path / "sinusoid.json").read_text())
+    assert np.shape(results["MAML"]) == (1, 3)
+    assert results["MAML"][0][2] < results["MAML"][0][0]  # more steps, less error
+    assert (tmp_path / "sinusoid.png").exists()
+    assert "| MAML, published | 0.67 | 0.38 | 0.35 |" in capsys.readouterr().out
+
+
+def test_neural_process_benchmark(benchmark, tmp_path, capsys):
+    module = benchmark("neural_process")
+    config = module.Config(
+        seeds=(0,), steps=400, evaluations=2, width=16, test_tasks=200
+    )
+    module.main(config)
+    (run,) = json.loads((tmp_path / "neural_process.json").read_text())["runs"]
+    assert run["log_likelihood"][0] < run["log_likelihood"][1] < run["exact"]
+    assert (tmp_path / "neural_process.png").exists()
+    assert "exact process, a ceiling" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["maml", "protonet"])
+def test_omniglot_benchmark(benchmark, name):
+    module = benchmark("omniglot")
+    config = module.Config(maml_steps=2, protonet_steps=2, train_ways=5, test_tasks=4)
+    images = np.random.default_rng(0).random((10, 20, 28, 28, 1), np.float32)
+    data = jm.data.from_arrays(images.reshape(200, 28, 28, 1), np.repeat(range(10), 20))
+    result = module.run(jax.random.key(0), name, config, (data, data))
+    assert 0 <= result["accuracy"] <= 100 and result["steps"] == 2
+
+
+def test_meta_step_benchmark(benchmark, monkeypatch):
+    module = benchmark("meta_step")
+    waves = {k: v for k, v in module.problems(0).items() if "mlp" in k}
+    monkeypatch.setattr(module, "problems", lambda seed: waves)
+    rows = module.run(module.Config(repeats=2))
+    assert [row["at once"] for row in rows] == [1, 4, 25]
+    assert all(float(row["ms a step"]) > 0 for row in rows)
+
+
+def test_readme_lists_every_learner():
+    text = (ROOT / "README.md").read_text()
+    for name, entry in learners.REGISTRY.items():
+        assert f"| `{name}` | {entry.family} | {entry.paper} |" in text
+
+
+def test_readme_programs_run():
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    assert len(blocks) >= 2
+    scope: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert scope["report"].mean["accuracy"] > 0.5
+
+
+def test_public_names_are_documented():
+    for name in dir(jm):
+        value = getattr(jm, name)
+        if not name.startswith("_") and callable(value):
+            assert value.__doc__, name
+
+
+def test_importing_is_light():
+    """No backend is started, and nothing heavy is imported before it is used."""
+    program = (
+        "import sys, jaxmeta, jax\n"
+        "from jax._src import xla_bridge\n"
+        "assert not xla_bridge._backends, 'a backend was started'\n"
+        "heavy = {'flax', 'orbax', 'matplotlib', 'tensorflow_datasets', 'rich', 'tyro',"
+        " 'PIL'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_dependency_has_an_upper_bound():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    for requirement in itertools.chain(project["dependencies"], *extras):
+        assert not re.search(r"<|==|~=", requirement.split(";")[0]), requirement

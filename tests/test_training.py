@@ -1,0 +1,218 @@
+"""Loops, logs, checkpoints and run folders."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxmeta as jm
+from jaxmeta.training import log as logs
+from jaxmeta.training import plots, run
+
+OPTIMIZER = optax.adam(1e-3)
+
+
+@pytest.fixture(scope="module")
+def learner():
+    return jm.maml(jm.models.mlp(hidden=(8,)), inner_lr=0.01, loss=jm.losses.mse)
+
+
+def train(learner, steps, **options):
+    options = {"key": jax.random.key(0), "chunk": 10} | options
+    return jm.fit(learner, jm.tasks.sinusoid(), OPTIMIZER, steps=steps, **options)
+
+
+def same(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(bool(jnp.array_equal(p, q)) for p, q in pairs)
+
+
+def test_fit_is_a_loop_of_meta_steps(learner):
+    """The same numbers as sampling and stepping by hand."""
+    state = train(learner, 3, tasks_per_step=4)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    by_hand = jm.init_state(
+        learner, OPTIMIZER, jax.random.fold_in(jax.random.key(0), 1)
+    )
+    step = jm.make_step(learner, OPTIMIZER)
+    for i in range(3):
+        key_tasks, key_loss = jax.random.split(jax.random.fold_in(key, i))
+        tasks = jm.sample_tasks(jm.tasks.sinusoid(), key_tasks, 4)
+        by_hand, _ = step(by_hand, tasks, key_loss)
+    for ours, theirs in zip(
+        *map(jax.tree.leaves, (state.params, by_hand.params)), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_a_saved_state_goes_on_bit_for_bit(learner, tmp_path):
+    whole = train(learner, 25)
+    saved = []
+    train(learner, 10, save=saved.append)
+    checkpoints = jm.Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.latest(jax.eval_shape(lambda: whole)) is None
+    checkpoints.save(saved[-1])
+    restored = checkpoints.latest(jax.eval_shape(lambda: whole))
+    checkpoints.close()
+    assert same(restored, saved[-1]) and type(restored) is jm.MetaState
+    assert same(train(learner, 25, state=restored), whole)
+    assert int(restored.step) == 10  # it was copied, not consumed
+
+
+def test_fit_validates_logs_and_saves(learner, tmp_path, capsys):
+    saved = []
+    with jm.Log(tmp_path / "metrics.jsonl", steps=25) as log:
+        state = train(
+            learner,
+            25,
+            log=log,
+            validation=jm.tasks.sinusoid(),
+            validate_every=20,
+            validation_tasks=5,
+            save=lambda s: saved.append(int(s.step)),
+            save_every=10,
+        )
+    assert int(state.step) == 25 and saved == [10, 20, 25]
+    lines = logs.read(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == [10, 20, 25]
+    assert [line["step"] for line in lines if "validation_loss" in line] == [20, 25]
+    assert {"validation_loss_ci95"} <= set(lines[-1])
+    assert lines[0]["steps_per_second"] > 0
+    shown = capsys.readouterr().out
+    for word in ("step 20: validation", "25/25", "loss", "steps/s", "left"):
+        assert word in shown
+
+
+def test_log_of_an_interrupted_run_is_cut_at_the_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10}\n{"step": 20}\n{"step": 30}\n{"st')
+    jm.Log(path, start=20)
+    assert logs.read(path) == [{"step": 10}, {"step": 20}]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"steps": 5, "tasks_per_step": 0}, "tasks_per_step: expected at least 1"),
+        ({"steps": 5, "chunk": 0}, "chunk: expected at least 1"),
+    ],
+)
+def test_fit_refuses_sizes_below_one(learner, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        train(learner, **options)
+
+
+def test_fit_refuses_a_sampler_of_nan(learner):
+    sampler = jm.tasks.sinusoid(amplitude=(float("nan"), 1.0))
+    with pytest.raises(ValueError, match="support targets: 10 values are NaN"):
+        jm.fit(learner, sampler, OPTIMIZER, steps=1, key=jax.random.key(0))
+
+
+def test_evaluate_reports_what_numpy_says(learner):
+    params = learner.init(jax.random.key(0))
+    key, sampler = jax.random.key(1), jm.tasks.sinusoid()
+    report = jm.evaluate(learner, params, sampler, num_tasks=50, key=key)
+    tasks = jm.sample_tasks(sampler, jax.random.clone(key), 50)
+    losses = np.asarray(jax.vmap(learner.loss, (None, 0))(params, tasks)[0])
+    np.testing.assert_allclose(report.per_task["loss"], losses, rtol=1e-4)
+    assert report.mean["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    half = 1.96 * losses.std(ddof=1) / 50**0.5
+    assert report.ci95["loss"] == pytest.approx(half, rel=1e-5)
+    assert report.num_tasks == 50 and report.diverged == 0
+    chunks = jm.evaluate(
+        learner,
+        params,
+        sampler,
+        num_tasks=50,
+        key=jax.random.clone(key),
+        tasks_at_once=7,
+    )
+    np.testing.assert_allclose(chunks.per_task["loss"], losses, rtol=1e-4)
+
+
+def test_diverged_tasks_are_reported_not_hidden():
+    learner = jm.maml(
+        jm.models.mlp(hidden=(8,)), inner_lr=1e18, inner_steps=4, loss=jm.losses.mse
+    )
+    params = learner.init(jax.random.key(0))
+    report = jm.evaluate(
+        learner, params, jm.tasks.sinusoid(), num_tasks=8, key=jax.random.key(1)
+    )
+    assert report.diverged > 0 and not np.isfinite(report.mean["loss"])
+    assert f"{report.diverged} diverged" in str(report)
+
+
+def test_evaluate_needs_tasks(learner):
+    with pytest.raises(ValueError, match="num_tasks: expected at least 2, got 1"):
+        jm.evaluate(learner, None, None, num_tasks=1, key=jax.random.key(0))
+
+
+def test_run_folders_are_never_overwritten(tmp_path):
+    made = run.create(tmp_path / "a", {"seed": 1})
+    assert run.open_run(tmp_path / "a")[1] == {"seed": 1}
+    with pytest.raises(FileExistsError, match="exists; nothing was changed.*--resume"):
+        run.create(tmp_path / "a", {"seed": 2})
+    assert json.loads(made.config.read_text()) == {"seed": 1}
+    assert run.free_name(tmp_path / "a") == tmp_path / "a-2"
+    with pytest.raises(FileNotFoundError, match="no run at"):
+        run.open_run(tmp_path / "b")
+    made.config.write_text("{")
+    with pytest.raises(ValueError, match="can't be read"):
+        run.open_run(tmp_path / "a")
+
+
+def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="can't be written .*choose another with --out"):
+        run.create(tmp_path / "file" / "run", {})
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", forbidden)
+    with pytest.raises(
+        PermissionError, match=r"can't be written \(Permission denied\)"
+    ):
+        run.create(tmp_path / "run", {})
+
+
+def test_pictures_show_every_point_and_class(tmp_path):
+    """They are drawn; that they look right was seen by eye."""
+    sampler = jm.tasks.episodes(jm.data.glyphs("test"), 3, 2, 2)
+    task = sampler.sample(jax.random.key(0))
+    learner = jm.baselines.nearest_neighbour(3)
+    outputs = learner.predict(learner.adapt((), task.support), task.query.x)
+    plots.episode(task, outputs, tmp_path / "episode.png")
+    wave = jm.tasks.sinusoid().sample(jax.random.key(0))
+    x = np.linspace(-5, 5, 20)[:, None]
+    plots.curve(wave, x, {"a": x, "b": (x, np.ones_like(x))}, tmp_path / "curve.png")
+    lines = [
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "validation_loss": 1.0, "validation_loss_ci95": 0.1},
+    ]
+    plots.learning_curve(
+        lines, tmp_path / "lines.png", metric="loss", reference=("floor", 0.5)
+    )
+    for name in ("episode", "curve", "lines"):
+        content = (tmp_path / f"{name}.png").read_bytes()
+        assert content.startswith(b"\x89PNG") and len(content) > 5000
+
+
+def test_nearest_neighbour_is_scikit_learns(blobs):
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    task = jm.tasks.episodes(blobs, 5, 2, 6).sample(jax.random.key(0))
+    learner = jm.baselines.nearest_neighbour(5)
+    adapted = learner.adapt((), task.support)
+    reference = KNeighborsClassifier(1).fit(*task.support[:2])
+    predicted = np.argmax(learner.predict(adapted, task.query.x), axis=1)
+    assert (predicted == reference.predict(task.query.x)).all()
+    wave = jm.tasks.sinusoid().sample(jax.random.key(0))
+    learner = jm.baselines.nearest_neighbour(None)
+    ours = learner.predict(learner.adapt((), wave.support), wave.query.x)
+    theirs = KNeighborsRegressor(1).fit(*wave.support[:2]).predict(wave.query.x)
+    np.testing.assert_allclose(ours, theirs)
