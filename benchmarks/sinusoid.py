@@ -80,7 +80,7 @@ def run(key: jax.Array, config: Config) -> dict[str, np.ndarray]:
     halved = optax.piecewise_constant_schedule(0.01, {1: 0.5})
     pretrained = fit(inner_steps=0)
     choices = {lr: errors(pretrained, lr, key_choice)[-1] for lr in config.fine_tuning}
-    best = min(choices, key=choices.get)
+    best = min(choices, key=lambda lr: choices[lr])
     return {
         "MAML": errors(fit(inner_steps=1), halved, key_test),
         "pre-trained": errors(pretrained, best, key_test),

@@ -5,6 +5,7 @@ values (labels, NaN) only where an array is concrete, that is at the boundary.
 """
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 

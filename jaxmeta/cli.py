@@ -145,7 +145,7 @@ def _names_no_learner(rest: list[str]) -> bool:
 def _default_learner(argv: list[str]) -> str:
     """The one that suits the data set, if the command line names a known one."""
     named = argv[argv.index("--data") + 1 :][:1] if "--data" in argv else []
-    source = recipes.SOURCES.get(*named or [recipes.Options.data])
+    source = recipes.SOURCES.get(named[0] if named else recipes.Options.data)
     return source.default_learner if source else DEFAULT_LEARNER
 
 
@@ -169,7 +169,7 @@ def _command(name: str) -> type:
     entry = learners.REGISTRY[name]
     doc = docstring_parser.parse(inspect.getdoc(entry.constructor) or "")
     texts = {p.arg_name: " ".join((p.description or "").split()) for p in doc.params}
-    made = [
+    made: list[tuple[str, Any, Any]] = [
         (f.name, _optional(f.type, _hint(f.name, None)), field(default=None))
         for f in fields(Train)
         if f.default is None

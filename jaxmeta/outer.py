@@ -34,9 +34,7 @@ def meta_loss(learner: MetaLearner) -> Callable:
     """
 
     def mean_loss(params, tasks: Task, key=None):
-        if key is not None:
-            checks.check_key(key)
-        return _mean_loss(learner, params, tasks, task_keys(key, number_of(tasks)))
+        return _mean_loss(learner, params, tasks, _keys(key, number_of(tasks)))
 
     return mean_loss
 
@@ -57,9 +55,8 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
         raise ValueError(f"tasks_at_once: expected at least 1, got {tasks_at_once}")
 
     def gradient(params, tasks: Task, key=None):
-        if key is not None:
-            checks.check_key(key)
         n = number_of(tasks)
+        keys = _keys(key, n)
         size = min(tasks_at_once or default_tasks_at_once(tasks), n)
         if n % size:
             raise ValueError(
@@ -70,14 +67,14 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
             lambda params, *chunk: _mean_loss(learner, params, *chunk), has_aux=True
         )
         if size == n:
-            return chunk_loss(params, tasks, task_keys(key, n))
+            return chunk_loss(params, tasks, keys)
 
         def accumulate(total, chunk):
             value, grads = chunk_loss(params, *chunk)
             return jax.tree.map(jnp.add, total, grads), value
 
         split = lambda a: jnp.reshape(a, (n // size, size, *a.shape[1:]))
-        chunks = jax.tree.map(split, (tasks, task_keys(key, n)))
+        chunks = jax.tree.map(split, (tasks, keys))
         zeros = jax.tree.map(jnp.zeros_like, params)
         total, values = jax.lax.scan(accumulate, zeros, chunks)
         mean = lambda tree, f: jax.tree.map(f, tree)
@@ -137,10 +134,8 @@ def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
     return jax.vmap(sampler.sample)(task_keys(key, num_tasks))
 
 
-def task_keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
-    """[num_tasks] keys, fold_in(key, i); None stays None."""
-    if key is None:
-        return None
+def task_keys(key: jax.Array, num_tasks: int) -> jax.Array:
+    """[num_tasks] keys, fold_in(key, i)."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_tasks))
 
 
@@ -161,6 +156,13 @@ def default_tasks_at_once(tasks: Task) -> int:
     inputs = (tasks.support.x.size + tasks.query.x.size) // n
     fit = max(1, CPU_INPUTS_AT_ONCE // max(1, inputs))
     return max(size for size in range(1, n + 1) if n % size == 0 and size <= fit)
+
+
+def _keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
+    if key is None:
+        return None
+    checks.check_key(key)
+    return task_keys(key, num_tasks)
 
 
 def _mean_loss(learner, params, tasks, keys):

@@ -4,6 +4,7 @@ A meta-learner is four pure functions of ONE task. Everything else (task batches
 meta-gradients, training loops, devices) is a transformation of them.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -45,7 +46,7 @@ class InitFn(Protocol):
 class ApplyFn(Protocol):
     """(params, x [examples, ...]) -> outputs [examples, ...]; see `Model.uses_mask`."""
 
-    def __call__(self, params: PyTree, x: jax.Array, /, *mask: Any) -> Any: ...
+    __call__: Callable[..., Any]
 
 
 class Model(NamedTuple):
@@ -121,8 +122,10 @@ def blank_padding(batch: Batch) -> Batch:
     if batch.mask is None:
         return batch
 
+    counts = batch.mask > 0
+
     def blank(a):
-        keep = jnp.reshape(batch.mask, (-1,) + (1,) * (a.ndim - 1)) > 0
+        keep = jnp.reshape(counts, (-1,) + (1,) * (a.ndim - 1))
         return jnp.where(keep, a, jnp.zeros_like(a))
 
     return Batch(blank(batch.x), blank(batch.y), batch.mask)

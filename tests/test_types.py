@@ -10,6 +10,7 @@ from jaxmeta import checks, learners, losses
 from jaxmeta.types import blank_padding
 
 OLD_KEY = "typed key from jax.random.key"
+TASKS = jm.Task(*[jm.Batch(np.zeros((2, 1, 1)), np.zeros((2, 1, 1)))] * 2)
 
 
 def batch(x, y, mask=None):
@@ -29,8 +30,8 @@ def test_blank_padding_removes_what_the_mask_hides():
         lambda key: jm.sample_tasks(jm.tasks.sinusoid(), key, 2),
         lambda key: jm.evaluate(None, None, jm.tasks.sinusoid(), key=key),
         lambda key: jm.fit(None, jm.tasks.sinusoid(), None, steps=1, key=key),
-        lambda key: jm.meta_loss(None)(None, None, key),
-        lambda key: jm.meta_gradient(None)(None, None, key),
+        lambda key: jm.meta_loss(None)(None, TASKS, key),
+        lambda key: jm.meta_gradient(None)(None, TASKS, key),
     ],
 )
 def test_a_key_of_the_old_type_is_refused(call):

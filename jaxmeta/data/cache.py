@@ -60,4 +60,4 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 
 def _checksum(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(array.tobytes()).hexdigest()

@@ -40,7 +40,7 @@ def from_tfds(
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder: Any = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
             f"from_tfds: tensorflow-datasets knows no set {name!r} and none is prepared "
@@ -90,5 +90,7 @@ def _resized(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     from PIL import Image
 
     squeezed = image[..., 0] if image.shape[-1] == 1 else image
-    picture = Image.fromarray(squeezed).resize(size[::-1], Image.Resampling.LANCZOS)
+    picture = Image.fromarray(squeezed).resize(
+        (size[1], size[0]), Image.Resampling.LANCZOS
+    )
     return np.asarray(picture).reshape(*size, -1)

@@ -79,8 +79,8 @@ def conv4(
         )
     from jaxmeta.models.networks import Conv4, init_params
 
-    widths = (widths,) * 4 if isinstance(widths, int) else tuple(widths)
-    module = Conv4(outputs, widths, strided, conv)
+    each = (widths,) * 4 if isinstance(widths, int) else widths
+    module = Conv4(outputs, each, strided, conv)
 
     @jax.jit  # no forward pass is run, and one program is compiled in place of forty
     def init(key):

@@ -54,7 +54,7 @@ class Conv4(nn.Module):
     """Four blocks of conv 3x3, batch norm, relu, down-sampling; then a head or none."""
 
     outputs: int | None
-    widths: tuple[int, int, int, int]
+    widths: tuple[int, ...]
     strided: bool
     method: layers.ConvMethod | None
 

@@ -12,6 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxmeta import losses
 from jaxmeta.tasks.sinusoid import check_sizes
 from jaxmeta.types import Batch, Task
 
@@ -75,9 +76,8 @@ class GaussianProcess:
         """
         task, length, scale = self.sample_with_kernel(key)
         mean, std = posterior(task.support, task.query.x, length, scale, self.noise)
-        density = jax.scipy.stats.norm.logpdf(task.query.y, mean, std)[:, 0]
-        counts = task.query.mask
-        return jnp.sum(density * counts) / jnp.sum(counts)
+        density = jax.scipy.stats.norm.logpdf(task.query.y, mean, std)
+        return losses.mean(density, task.query.mask)
 
 
 def gaussian_process(

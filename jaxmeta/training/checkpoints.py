@@ -1,6 +1,7 @@
 """Checkpoints by orbax: written whole or not at all."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 
@@ -40,7 +41,8 @@ class Checkpoints:
         if step is None:
             return None
         shapes = jax.tree.map(_on_device, jax.eval_shape(lambda: like))
-        return self._manager.restore(step, args=self._ocp.args.StandardRestore(shapes))
+        stored: Any = self._ocp.args.StandardRestore(shapes)
+        return cast(MetaState, self._manager.restore(step, args=stored))
 
     def close(self) -> None:
         """Release orbax's threads."""

@@ -79,15 +79,15 @@ def fit(
     key_validation = jax.random.fold_in(key, VALIDATION_KEY)
     checks.check_task(jax.jit(lambda s, k: s.sample(k))(sampler, key_data))
 
-    if state is None:
-        state = init_state(learner, optimizer, jax.random.fold_in(key, INIT_KEY))
-    state = jax.tree.map(jnp.copy, state)
-    done = int(state.step)
+    key_init = jax.random.fold_in(key, INIT_KEY)
+    start = state or init_state(learner, optimizer, key_init)
+    now: MetaState = jax.tree.map(jnp.copy, start)
+    done = int(now.step)
     while done < steps:
-        start = time.perf_counter()
+        clock = time.perf_counter()
         size = min(chunk, steps - done)
-        state, history = _run_chunk(
-            state,
+        now, history = _run_chunk(
+            now,
             sampler,
             key_data,
             size,
@@ -100,11 +100,11 @@ def fit(
         history = {name: np.asarray(v)[:size] for name, v in history.items()}
         done += size
         if log is not None:
-            log.chunk(done, history, time.perf_counter() - start)
+            log.chunk(done, history, time.perf_counter() - clock)
         if validation is not None and _due(done, size, validate_every, steps):
             report = evaluate(
                 validation_learner or learner,
-                state.params,
+                now.params,
                 validation,
                 num_tasks=validation_tasks,
                 key=key_validation,
@@ -112,8 +112,8 @@ def fit(
             if log is not None:
                 log.validation(done, report)
         if save is not None and _due(done, size, save_every, steps):
-            save(state)
-    return state
+            save(now)
+    return now
 
 
 def _due(done: int, size: int, every: int, steps: int) -> bool:

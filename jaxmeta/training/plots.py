@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxmeta.types import Task
 
@@ -21,7 +22,8 @@ def learning_curve(
         lines: of `metrics.jsonl`. path: of the picture. metric: e.g. "accuracy".
         reference: a name and a value, drawn as a dashed line.
     """
-    figure, axes = _figure(6.4, 4.0)
+    figure = _figure(6.4, 4.0)
+    axes = figure.subplots()
     train = [(line["step"], line[metric]) for line in lines if metric in line]
     if train:
         axes.plot(*zip(*train, strict=True), label="training", linewidth=1)
@@ -56,7 +58,7 @@ def episode(task: Task, outputs: jax.Array, path: Path) -> None:
     predicted = np.argmax(np.asarray(outputs), axis=-1)
     support, query = (_by_class(b.y, ways) for b in task)
     columns = max(map(len, support)) + max(map(len, query))
-    figure, _ = _figure(0.9 * columns + 0.6, 1.05 * ways + 0.5, axes=False)
+    figure = _figure(0.9 * columns + 0.6, 1.05 * ways + 0.5)
     grid = figure.subplots(ways, columns, squeeze=False)
     for cell in grid.flat:
         cell.axis("off")
@@ -72,7 +74,7 @@ def episode(task: Task, outputs: jax.Array, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def curve(task: Task, x: jax.Array, lines: dict, path: Path) -> None:
+def curve(task: Task, x: ArrayLike, lines: dict, path: Path) -> None:
     """Draw one regression task with scalar inputs: its points and predicted curves.
 
     Args:
@@ -81,7 +83,9 @@ def curve(task: Task, x: jax.Array, lines: dict, path: Path) -> None:
         lines: name -> mean [n, 1], or (mean, standard deviation) [n, 1] each.
         path: of the picture.
     """
-    figure, axes = _figure(6.4, 4.0)
+    figure = _figure(6.4, 4.0)
+    axes = figure.subplots()
+    x = np.asarray(x)
     for i, (name, line) in enumerate(lines.items()):
         mean, std = line if isinstance(line, tuple) else (line, None)
         mean = np.asarray(mean)[:, 0]
@@ -111,11 +115,10 @@ def curve(task: Task, x: jax.Array, lines: dict, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _figure(width, height, axes=True):
+def _figure(width, height):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots() if axes else None
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _by_class(labels, ways) -> list[list[int]]:
