@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def test_notebook_runs(path, tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        env={k: v for k, v in os.environ.items() if k != "MPLBACKEND"},  # inline
     )
     assert done.returncode == 0, done.stderr[-3000:]
     cells = json.loads((tmp_path / path.name).read_text())["cells"]
