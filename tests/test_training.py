@@ -1,6 +1,8 @@
 """Loops, logs, checkpoints and run folders."""
 
 import json
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +112,30 @@ def test_fit_refuses_a_sampler_of_nan(learner):
     sampler = jm.tasks.sinusoid(amplitude=(float("nan"), 1.0))
     with pytest.raises(ValueError, match="support targets: 10 values are NaN"):
         jm.fit(learner, sampler, OPTIMIZER, steps=1, key=jax.random.key(0))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["inner"], meta_fields=["shift"])
+@dataclass(frozen=True)
+class Shifted:
+    """Episodes whose classes are numbered from `shift`."""
+
+    inner: jm.tasks.Episodes
+    shift: int
+
+    def sample(self, key):
+        task = self.inner.sample(key)
+        return jax.tree.map(
+            lambda a: a + self.shift if a.dtype == jnp.int32 else a, task
+        )
+
+
+@pytest.mark.parametrize("make", [jm.maml, jm.protonet])
+def test_fit_refuses_labels_that_do_not_start_at_zero(blobs, make):
+    sampler = Shifted(jm.tasks.episodes(blobs, 5, 1, 1), 1)
+    learner = make(jm.models.mlp(6, 5, (8,)))
+    options = {"steps": 1, "key": jax.random.key(0)}
+    with pytest.raises(ValueError, match=r"integers in 0\.\.4 \(5 ways\), got \[5\]"):
+        jm.fit(learner, sampler, OPTIMIZER, **options)
 
 
 def test_evaluate_reports_what_numpy_says(learner):

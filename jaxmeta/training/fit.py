@@ -60,7 +60,7 @@ def fit(
 
     Returns: the state after `steps` meta-steps.
     Raises: ValueError for a key of the old type, sizes below 1, or a first task with
-        wrong shapes, labels below 0, or NaN.
+        wrong shapes, labels out of range, or NaN.
 
     >>> import jax, optax, jaxmeta as jm
     >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
@@ -77,11 +77,14 @@ def fit(
             raise ValueError(f"{name}: expected at least 1, got {size}")
     key_data = jax.random.fold_in(key, DATA_KEY)
     key_validation = jax.random.fold_in(key, VALIDATION_KEY)
-    checks.check_task(jax.jit(lambda s, k: s.sample(k))(sampler, key_data))
+    first = jax.jit(lambda s, k: s.sample(k))(sampler, key_data)
+    checks.check_task(first)
 
     key_init = jax.random.fold_in(key, INIT_KEY)
     start = state or init_state(learner, optimizer, key_init)
     now: MetaState = jax.tree.map(jnp.copy, start)
+    # traced with a concrete task, the learner looks at its labels
+    jax.eval_shape(lambda params: learner.loss(params, first, key), now.params)
     done = int(now.step)
     while done < steps:
         clock = time.perf_counter()
