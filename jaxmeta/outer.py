@@ -7,14 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks
+from jaxmeta import checks, defaults
 from jaxmeta.types import MetaLearner, Metrics, Task
 
 PyTree = Any
-
-# On a CPU, tasks run at once while their query and support inputs have together at most
-# this many numbers (measured: benchmarks/meta_step.py); more of them fall out of the cache.
-CPU_INPUTS_AT_ONCE = 4096
 
 
 class MetaState(NamedTuple):
@@ -46,7 +42,7 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
         learner: whose outer objective to differentiate.
         tasks_at_once: tasks in one vmap; the chunks follow each other in a scan that
             accumulates gradients. 1 = one task after the other, None = the default of
-            the backend (`default_tasks_at_once`). All give the same numbers.
+            the backend (`jaxmeta.defaults`). All give the same numbers.
 
     Returns: (params, tasks, key=None) -> ((loss [], metrics), gradient like params).
     Raises: ValueError if tasks_at_once does not divide the number of tasks.
@@ -57,7 +53,7 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
     def gradient(params, tasks: Task, key=None):
         n = number_of(tasks)
         keys = _keys(key, n)
-        size = min(tasks_at_once or default_tasks_at_once(tasks), n)
+        size = min(tasks_at_once or defaults.tasks_at_once(n, inputs_of(tasks)), n)
         if n % size:
             raise ValueError(
                 f"tasks_at_once: {n} tasks can't be run {size} at once; expected a "
@@ -144,18 +140,9 @@ def number_of(tasks: Task) -> int:
     return tasks.support.x.shape[0]
 
 
-def default_tasks_at_once(tasks: Task) -> int:
-    """The measured default of the backend: the largest divisor that fits.
-
-    On a CPU small tasks run together and large ones (images) one after the other; on
-    accelerators all tasks run at once.
-    """
-    n = number_of(tasks)
-    if jax.default_backend() != "cpu":
-        return n
-    inputs = (tasks.support.x.size + tasks.query.x.size) // n
-    fit = max(1, CPU_INPUTS_AT_ONCE // max(1, inputs))
-    return max(size for size in range(1, n + 1) if n % size == 0 and size <= fit)
+def inputs_of(tasks: Task) -> int:
+    """Numbers in the support and query inputs of one task of a batch."""
+    return (tasks.support.x.size + tasks.query.x.size) // number_of(tasks)
 
 
 def _keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
@@ -166,6 +153,10 @@ def _keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
 
 
 def _mean_loss(learner, params, tasks, keys):
-    loss, metrics = jax.vmap(learner.loss, (None, 0, 0))(params, tasks, keys)
+    if number_of(tasks) == 1:  # a task axis of size 1 makes matrix products slower
+        task, key = jax.tree.map(lambda a: a[0], (tasks, keys))
+        loss, metrics = jax.tree.map(lambda a: a[None], learner.loss(params, task, key))
+    else:
+        loss, metrics = jax.vmap(learner.loss, (None, 0, 0))(params, tasks, keys)
     metrics = metrics | {"diverged": (~jnp.isfinite(loss)).astype(loss.dtype)}
     return jnp.mean(loss), jax.tree.map(jnp.mean, metrics)

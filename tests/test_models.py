@@ -15,44 +15,74 @@ def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
+def second_order(f, *args):
+    """Value, gradient and a gradient of the gradient, as one list of arrays."""
+    gradient = jax.grad(lambda args: jnp.sum(jnp.sin(f(*args)) ** 2))
+    again = jax.grad(
+        lambda args: sum(jnp.sum(g**3) for g in jax.tree.leaves(gradient(args)))
+    )
+    return jax.tree.leaves((f(*args), gradient(args), again(args)))
+
+
+def assert_same(ours, theirs, tolerance=1e-10):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * abs(b).max())
+
+
+@pytest.mark.parametrize("method", ["patches", "winograd"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(7, 7), (8, 6)])
-def test_conv_is_xlas(x64, stride, size):
-    x, kernel = normal(0, 2, *size, 3), normal(1, 3, 3, 3, 5)
+def test_conv_is_xlas_to_second_order(x64, method, stride, size):
+    x, kernel = normal(0, *size, 2, 3), normal(1, 3, 3, 3, 5)
+    conv = lambda method: (
+        lambda x, kernel: layers.conv3x3(x, kernel, stride=stride, method=method)
+    )
+    assert_same(*(second_order(conv(m), x, kernel) for m in (method, "lax")))
 
-    def value(method):
-        f = lambda x, k: layers.conv3x3(x, k, stride=stride, method=method)
-        y, pullback = jax.vjp(f, x, kernel)
-        return y, *pullback(jnp.cos(y))
 
-    for ours, xla in zip(value("patches"), value("lax"), strict=True):
-        np.testing.assert_allclose(ours, xla, rtol=1e-10, atol=1e-10)
-    with pytest.raises(ValueError, match="expected 'patches' or 'lax', got 'fft'"):
-        layers.conv3x3(x, kernel, method="fft")
+def test_conv_refuses_an_unknown_method():
+    with pytest.raises(ValueError, match="'winograd' or 'lax', got 'fft'"):
+        layers.conv3x3(normal(0, 7, 7, 2, 3), normal(1, 3, 3, 3, 5), method="fft")
+
+
+@pytest.mark.parametrize("mask", [None, [1, 0, 1]])
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("out", [8, 10])  # fewer and more outputs than numbers a patch
+def test_block_is_its_parts(x64, mask, pool, out):
+    x, kernel = normal(0, 6, 5, 3, 1), normal(1, 3, 3, 1, out)
+    scale, offset = normal(2, out), normal(3, out)
+    mask = None if mask is None else jnp.array(mask)
+    stride = 1 if pool else 2
+
+    def parts(x, kernel, scale, offset):
+        y = layers.conv3x3(x, kernel, stride=stride, method="lax")
+        y = nn.relu(layers.batch_norm(y, scale, offset, mask))
+        return layers.max_pool2x2(y) if pool else y
+
+    def block(*arguments):
+        return layers.conv_block(*arguments, mask, stride=stride, pool=pool)
+
+    arguments = (x, kernel, scale, offset)
+    assert_same(second_order(block, *arguments), second_order(parts, *arguments), 1e-8)
 
 
 @pytest.mark.parametrize("size", [6, 7])
 def test_max_pool_is_flaxs_to_second_order(x64, size):
-    x = normal(0, 2, size, size, 3)
-    pools = [layers.max_pool2x2, lambda x: nn.max_pool(x, (2, 2), (2, 2))]
-    outer = lambda pool: lambda x: jnp.sum(jnp.sin(pool(x)) ** 2)
-    for order in (
-        lambda f: f,
-        jax.grad,
-        lambda f: jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 3)),
-    ):
-        ours, flaxs = (order(outer(pool))(x) for pool in pools)
-        np.testing.assert_allclose(ours, flaxs, rtol=1e-12)
+    x = normal(0, size, size, 2, 3)
+    nhwc = lambda x: jnp.transpose(x, (2, 0, 1, 3))
+    flaxs = lambda x: nn.max_pool(nhwc(x), (2, 2), (2, 2))
+    ours = lambda x: nhwc(layers.max_pool2x2(x))
+    assert_same(second_order(ours, x), second_order(flaxs, x), 1e-12)
 
 
 def test_max_pool_gives_ties_to_the_first():
-    x = jnp.ones((1, 2, 2, 1))
+    x = jnp.ones((2, 2, 1, 1))
     gradient = jax.grad(lambda x: layers.max_pool2x2(x).sum())(x)
-    assert gradient[0, :, :, 0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    assert gradient[:, :, 0, 0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
 def test_batch_norm_is_flaxs(x64):
-    x, scale, offset = normal(0, 4, 3, 3, 5), normal(1, 5), normal(2, 5)
+    x, scale, offset = normal(0, 3, 3, 4, 5), normal(1, 5), normal(2, 5)
     flax = nn.BatchNorm(use_running_average=False, epsilon=1e-5)
     variables = flax.init(jax.random.key(0), x)
     variables = {**variables, "params": {"scale": scale, "bias": offset}}
@@ -60,10 +90,10 @@ def test_batch_norm_is_flaxs(x64):
     np.testing.assert_allclose(
         layers.batch_norm(x, scale, offset), expected, rtol=1e-6, atol=1e-6
     )
-    mask = jnp.array([1, 0, 1, 1])
-    masked = layers.batch_norm(x.at[1].set(1e3), scale, offset, mask)
-    kept = layers.batch_norm(x[jnp.array([0, 2, 3])], scale, offset)
-    np.testing.assert_allclose(masked[jnp.array([0, 2, 3])], kept, rtol=1e-10)
+    mask, kept = jnp.array([1, 0, 1, 1]), jnp.array([0, 2, 3])
+    masked = layers.batch_norm(x.at[:, :, 1].set(1e3), scale, offset, mask)
+    alone = layers.batch_norm(x[:, :, kept], scale, offset)
+    np.testing.assert_allclose(masked[:, :, kept], alone, rtol=1e-10)
 
 
 @pytest.mark.parametrize("strided", [False, True])

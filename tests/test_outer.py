@@ -8,7 +8,8 @@ import pytest
 from problems import double, largest_difference, pad
 
 import jaxmeta as jm
-from jaxmeta.outer import default_tasks_at_once
+from jaxmeta import defaults
+from jaxmeta.outer import inputs_of
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +64,10 @@ def test_default_runs_large_tasks_one_by_one_on_a_cpu(conv, monkeypatch):
     _, _, images = conv
     waves = jm.sample_tasks(jm.tasks.sinusoid(), jax.random.key(0), 25)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert default_tasks_at_once(waves) == 25
-    assert default_tasks_at_once(images) == 1
+    assert defaults.tasks_at_once(25, inputs_of(waves)) == 25
+    assert defaults.tasks_at_once(4, inputs_of(images)) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert default_tasks_at_once(images) == 4
+    assert defaults.tasks_at_once(4, inputs_of(images)) == 4
 
 
 def test_task_keys_are_folded_in():

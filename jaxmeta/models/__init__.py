@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.models.layers import ConvMethod
+from jaxmeta.defaults import ConvMethod
 from jaxmeta.types import Model
 
 PyTree = Any

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.defaults import ConvMethod
 from jaxmeta.models import layers
 
 
@@ -22,32 +23,30 @@ class MLP(nn.Module):
         return nn.Dense(self.outputs, name="head")(x)
 
 
-class Conv(nn.Module):
-    """3x3 convolution with bias, see `layers.conv3x3`."""
+class Kernel(nn.Module):
+    """The weights of a 3x3 convolution. Batch norm follows each, which takes the bias
+    out again, so it is there for the papers' parameter trees and never added."""
 
     width: int
-    stride: int
-    method: layers.ConvMethod | None
 
     @nn.compact
-    def __call__(self, x):
-        """[n, h, w, in] -> [n, h / stride, w / stride, width]."""
-        shape = (3, 3, x.shape[-1], self.width)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
-        y = layers.conv3x3(x, kernel, stride=self.stride, method=self.method)
-        return y + jnp.reshape(bias, (1, 1, 1, -1))
+    def __call__(self, channels):
+        """-> [3, 3, channels, width]."""
+        self.param("bias", nn.initializers.zeros_init(), (self.width,))
+        shape = (3, 3, channels, self.width)
+        return self.param("kernel", nn.initializers.glorot_uniform(), shape)
 
 
-class BatchNorm(nn.Module):
-    """Batch norm over the batch at hand: learned scale and offset, no running state."""
+class Affine(nn.Module):
+    """Learned scale and offset of batch norm; no running state."""
+
+    width: int
 
     @nn.compact
-    def __call__(self, x, mask=None):
-        """[n, ..., c] -> the same shape."""
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
-        offset = self.param("offset", nn.initializers.zeros_init(), (x.shape[-1],))
-        return layers.batch_norm(x, scale, offset, mask)
+    def __call__(self):
+        """-> [width], [width]."""
+        scale = self.param("scale", nn.initializers.ones_init(), (self.width,))
+        return scale, self.param("offset", nn.initializers.zeros_init(), (self.width,))
 
 
 class Conv4(nn.Module):
@@ -56,19 +55,31 @@ class Conv4(nn.Module):
     outputs: int | None
     widths: tuple[int, ...]
     strided: bool
-    method: layers.ConvMethod | None
+    method: ConvMethod | None
 
     @nn.compact
     def __call__(self, x, mask=None):
         """[n, h, w, c] -> [n, outputs], or [n, features] without a head."""
+        x = jnp.transpose(x, (1, 2, 0, 3))  # see `layers`
         for i, width in enumerate(self.widths, start=1):
-            stride = 2 if self.strided else 1
-            x = Conv(width, stride, self.method, name=f"conv{i}")(x)
-            x = BatchNorm(name=f"norm{i}")(x, mask)
-            # max and relu commute; relu on a quarter of the values is cheaper
-            x = nn.relu(x if self.strided else layers.max_pool2x2(x))
-        x = jnp.mean(x, axis=(1, 2)) if self.strided else jnp.reshape(x, (len(x), -1))
+            kernel = Kernel(width, name=f"conv{i}")(x.shape[-1])
+            affine = Affine(width, name=f"norm{i}")()
+            x = layers.conv_block(
+                x,
+                kernel,
+                *affine,
+                mask,
+                stride=2 if self.strided else 1,
+                pool=not self.strided,
+                method=self.method,
+            )
+        x = jnp.mean(x, axis=(0, 1)) if self.strided else _flatten(x)
         return x if self.outputs is None else nn.Dense(self.outputs, name="head")(x)
+
+
+def _flatten(x):
+    """[h, w, n, c] -> [n, h * w * c]."""
+    return jnp.reshape(jnp.transpose(x, (2, 0, 1, 3)), (x.shape[2], -1))
 
 
 def init_params(module: nn.Module, key: jax.Array, input_shape: tuple[int, ...]):

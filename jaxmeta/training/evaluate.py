@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmeta import checks
-from jaxmeta.outer import default_tasks_at_once, task_keys
+from jaxmeta import checks, defaults
+from jaxmeta.outer import inputs_of, task_keys
 from jaxmeta.types import MetaLearner, Sampler
 
 
@@ -58,7 +58,7 @@ def evaluate(
         raise ValueError(f"num_tasks: expected at least 2, got {num_tasks}")
     if tasks_at_once is None:
         shapes = jax.eval_shape(lambda: jax.vmap(sampler.sample)(task_keys(key, 64)))
-        tasks_at_once = default_tasks_at_once(shapes)
+        tasks_at_once = defaults.tasks_at_once(64, inputs_of(shapes))
     keys = task_keys(key, num_tasks)
     metrics = _metrics(learner, params, sampler, keys, min(tasks_at_once, num_tasks))
     return summarize(metrics)
