@@ -117,3 +117,20 @@ def test_mixed_mode_needs_less_memory_than_reverse():
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporaries(jm.MixedMode()) < 0.7 * temporaries(jm.Reverse(remat=False))
+
+
+def test_anil_computes_the_bodys_features_once():
+    """The loop over inner steps, and its backward pass, never see the body's weights."""
+    body, head = jnp.ones((4, 7)), jnp.ones((7, 1))
+    model = jm.Model(
+        lambda key: {"body": body, "head": head},
+        lambda p, x: jnp.tanh(x @ p["body"]) @ p["head"],
+    )
+    learner = jm.anil(model, inner_steps=3, loss=jm.losses.mse)
+    batch = jm.Batch(jnp.ones((5, 4)), jnp.ones((5, 1)))
+    gradient = jax.grad(lambda p: learner.loss(p, jm.Task(batch, batch))[0])
+    program = jax.make_jaxpr(gradient)(model.init(jax.random.key(0)))
+    scans = [e for e in program.jaxpr.eqns if e.primitive.name == "scan"]
+    assert len(scans) == 2
+    for scan in scans:
+        assert (4, 7) not in {v.aval.shape for v in scan.invars}

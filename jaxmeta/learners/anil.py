@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import jax
 import optax
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
@@ -47,22 +48,30 @@ def anil(
     check_descent(inner_lr, inner_steps)
     _check_head(model, head)
 
-    def objective(theta_l, body, batch):
-        theta = body | {head: theta_l}
-        return losses.mean_loss(loss, forward(model, theta, batch.x, batch.mask), batch)
-
     def adapt(params, support, key=None):
         del key  # deterministic
         check_support(model, params, support)
+        support = blank_padding(support)
         body = {name: layer for name, layer in params.items() if name != head}
+
+        def outputs(fixed, theta_l):
+            body, x, mask = fixed
+            return forward(model, body | {head: theta_l}, x, mask)
+
+        fixed = (body, support.x, support.mask)
+        apply_head, features = _compute_once(outputs, fixed, params[head])
+
+        def objective(theta_l, features, batch):
+            return losses.mean_loss(loss, apply_head(features, theta_l), batch)
+
         theta_l = inner.descend(
             objective,
             rule(inner_lr),
             inner_steps,
             adjoint,
             params[head],
-            body,
-            blank_padding(support),
+            features,
+            support,
         )
         return body | {head: theta_l}
 
@@ -70,6 +79,45 @@ def anil(
         return forward(model, adapted, inputs, mask)
 
     return MetaLearner(model.init, adapt, predict, query_loss(adapt, predict, loss))
+
+
+def _compute_once(f, fixed, varying):
+    """Compute the part of f(fixed, varying) that does not depend on `varying`.
+
+    The body's features are the same at each inner step; computing them once is what
+    makes ANIL cheaper than MAML (section 4.2 of the paper), and it leaves the model one
+    function: the program of f is taken apart, not its layers.
+
+    Returns: rest and features, with rest(features, varying) = f(fixed, varying).
+    """
+    program, shape = jax.make_jaxpr(f, return_shape=True)(fixed, varying)
+    jaxpr, inputs = program.jaxpr, jax.tree.leaves(fixed)
+    known = {*jaxpr.constvars, *jaxpr.invars[: len(inputs)]}
+    first, second = [], []
+    for equation in jaxpr.eqns:
+        variables = [v for v in equation.invars if not isinstance(v, Literal)]
+        if known.issuperset(variables):
+            first.append(equation)
+            known.update(equation.outvars)
+        else:
+            second.append(equation)
+    used = [*(v for e in second for v in e.invars), *jaxpr.outvars]
+    between = list(dict.fromkeys(v for v in used if not isinstance(v, Literal)))
+    between = [v for v in between if v in known]
+
+    def part(invars, outvars, eqns):
+        sliced = jaxpr.replace(constvars=[], invars=invars, outvars=outvars, eqns=eqns)
+        return jaxpr_as_fun(ClosedJaxpr(sliced, ()))
+
+    given = [*jaxpr.constvars, *jaxpr.invars[: len(inputs)]]
+    features = part(given, between, first)(*program.consts, *inputs)
+    finish = part([*between, *jaxpr.invars[len(inputs) :]], jaxpr.outvars, second)
+
+    def rest(features, varying):
+        leaves = finish(*features, *jax.tree.leaves(varying))
+        return jax.tree.unflatten(jax.tree.structure(shape), leaves)
+
+    return rest, features
 
 
 def _check_head(model, head):
