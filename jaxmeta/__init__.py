@@ -30,6 +30,7 @@ from jaxmeta.training import Log as Log
 from jaxmeta.training import Report as Report
 from jaxmeta.training import evaluate as evaluate
 from jaxmeta.training import fit as fit
+from jaxmeta.training import fit_population as fit_population
 from jaxmeta.types import Batch as Batch
 from jaxmeta.types import MetaLearner as MetaLearner
 from jaxmeta.types import Model as Model

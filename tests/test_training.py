@@ -50,6 +50,73 @@ def test_fit_is_a_loop_of_meta_steps(learner):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
+def test_a_population_is_its_members_runs():
+    """Seeds, inner rates and meta rates in one program: the same numbers as alone."""
+    model = jm.models.mlp(hidden=(8,))
+
+    def make(inner_lr, meta_lr):
+        learner = jm.maml(model, inner_lr=inner_lr, loss=jm.losses.mse)
+        return learner, optax.adam(meta_lr)
+
+    rates = {"inner_lr": [0.1, 0.01], "meta_lr": [1e-3, 1e-2]}
+    keys = jax.random.split(jax.random.key(0), 2)
+    states, metrics = jm.fit_population(
+        make, jm.tasks.sinusoid(), keys=keys, steps=5, **rates
+    )
+    assert metrics["loss"].shape == (2, 5)
+    for i in range(2):
+        arguments = make(*(values[i] for values in rates.values()))
+        alone = jm.fit(
+            arguments[0], jm.tasks.sinusoid(), arguments[1], steps=5, key=keys[i]
+        )
+        for ours, theirs in zip(*map(jax.tree.leaves, (states, alone)), strict=True):
+            np.testing.assert_allclose(ours[i], theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inner_lr": [0.1, 0.2, 0.3]}, "one value for each of the 2 keys, got shape"),
+        ({"keys": jax.random.key(0)}, r"keys: expected \[members\], got shape \(\)"),
+        ({"keys": np.zeros(2)}, "expected a typed key"),
+        ({"steps": 0}, "steps: expected at least 1, got 0"),
+    ],
+)
+def test_a_population_refuses_what_does_not_fit(learner, change, message):
+    options = {"keys": jax.random.split(jax.random.key(0), 2), "steps": 1}
+    with pytest.raises(ValueError, match=message):
+        jm.fit_population(
+            lambda inner_lr: (learner, OPTIMIZER),
+            jm.tasks.sinusoid(),
+            **(options | {"inner_lr": [0.1, 0.2]} | change),
+        )
+
+
+def test_fit_is_one_program_that_consumes_its_state(learner, caplog):
+    """Chunks after the first, the shorter last one too, compile nothing, and the state
+    is donated to each."""
+    train(learner, 10, tasks_per_step=3)
+    with jax.log_compiles():
+        train(learner, 25, tasks_per_step=3)
+    assert not [r for r in caplog.records if "_run_chunk" in r.getMessage()]
+    from jaxmeta.training.fit import _run_chunk
+
+    state = jm.init_state(learner, OPTIMIZER, jax.random.key(0))
+    lowered = _run_chunk.lower(
+        state,
+        jm.tasks.sinusoid(),
+        jax.random.key(0),
+        1,
+        learner=learner,
+        optimizer=OPTIMIZER,
+        tasks_per_step=3,
+        tasks_at_once=None,
+        chunk=10,
+    )
+    donated = [a.donated for a in jax.tree.leaves(lowered.args_info[0][0])]
+    assert donated and all(donated)
+
+
 def test_a_saved_state_goes_on_bit_for_bit(learner, tmp_path):
     whole = train(learner, 25)
     saved = []

@@ -77,7 +77,7 @@ def fit(
             raise ValueError(f"{name}: expected at least 1, got {size}")
     key_data = jax.random.fold_in(key, DATA_KEY)
     key_validation = jax.random.fold_in(key, VALIDATION_KEY)
-    first = jax.jit(lambda s, k: s.sample(k))(sampler, key_data)
+    first = sample_one(sampler, key_data)
     checks.check_task(first)
 
     key_init = jax.random.fold_in(key, INIT_KEY)
@@ -119,6 +119,12 @@ def fit(
     return now
 
 
+@jax.jit
+def sample_one(sampler: Any, key: jax.Array):
+    """One task, compiled once for a sampler of these shapes."""
+    return sampler.sample(key)
+
+
 def _due(done: int, size: int, every: int, steps: int) -> bool:
     """Whether the chunk that just ended crossed a multiple of `every`, or is the last."""
     return done == steps or done // every > (done - size) // every
@@ -148,13 +154,9 @@ def _run_chunk(
     chunk,
 ):
     """`size` <= `chunk` meta-steps; metrics [chunk], of which the first `size` count."""
-    meta_step = make_step(learner, optimizer, tasks_at_once=tasks_at_once)
-
-    def one(state):
-        key_tasks, key_loss = jax.random.split(jax.random.fold_in(key_data, state.step))
-        return meta_step(
-            state, sample_tasks(sampler, key_tasks, tasks_per_step), key_loss
-        )
+    one = sampled_step(
+        learner, optimizer, sampler, key_data, tasks_per_step, tasks_at_once
+    )
 
     def body(i, carry):
         state, history = carry
@@ -164,3 +166,17 @@ def _run_chunk(
     metrics = jax.eval_shape(one, state)[1]
     history = jax.tree.map(lambda m: jnp.zeros((chunk, *m.shape), m.dtype), metrics)
     return jax.lax.fori_loop(0, size, body, (state, history))
+
+
+def sampled_step(
+    learner, optimizer, sampler, key_data, tasks_per_step, tasks_at_once
+) -> Callable[[MetaState], tuple[MetaState, Any]]:
+    """state -> (state, metrics): a meta-step on tasks drawn from (key_data, step)."""
+    meta_step = make_step(learner, optimizer, tasks_at_once=tasks_at_once)
+
+    def one(state):
+        key_tasks, key_loss = jax.random.split(jax.random.fold_in(key_data, state.step))
+        tasks = sample_tasks(sampler, key_tasks, tasks_per_step)
+        return meta_step(state, tasks, key_loss)
+
+    return one
