@@ -56,7 +56,7 @@ def run(config: Config) -> list[dict]:
     rows = []
     for name, (make, tasks) in problems(config.seed).items():
         n = tasks.support.x.shape[0]
-        methods = ("patches", "lax") if "conv4" in name else ("-",)
+        methods = ("patches", "winograd", "lax") if "conv4" in name else ("-",)
         for method in methods:
             for at_once in sorted({1, 4, n}):
                 if method == "lax" and at_once != n and "MAML" in name:

@@ -146,3 +146,24 @@ def test_no_dependency_has_an_upper_bound():
     extras = project["optional-dependencies"].values()
     for requirement in itertools.chain(project["dependencies"], *extras):
         assert not re.search(r"<|==|~=", requirement.split(";")[0]), requirement
+
+
+def test_speed_benchmark(benchmark, monkeypatch):
+    """Processes, gradients, turns and tables, without the PyTorch peers."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "speed"))
+    module = benchmark("run")
+    peers = ("jaxmeta", "naive JAX")
+    config = module.Config(workloads=("S, 1",), peers=peers, repeats=3)
+    results = module.run(config)
+    ours, naive = (results["S, 1"][p] for p in peers)
+    assert naive["gradient_error"] < 1e-12
+    assert ours["ms"] == sorted(ours["ms"]) and ours["peak_mb"] > 100
+    rows = module.summary(results)
+    assert [r["ms a step"] for r in rows][:2] == list(peers)
+
+
+def test_population_benchmark(benchmark, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "speed"))
+    module = benchmark("population")
+    rows = module.run(module.Config(steps=2, members=(1, 2), repeats=1))
+    assert [r["members"] for r in rows] == [1, 2] and rows[0]["times one"] == "1.00"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
+from workloads import Episodes
 
 
 class Mlp(nn.Module):
@@ -79,11 +80,8 @@ class Peer:
         )
         state = {ours: _to_torch(weights[name]) for ours, name in names.items()}
         self.model.load_state_dict(state)
-        fix = (lambda a: a) if self.regression else (lambda a: a.permute(0, 1, 4, 2, 3))
-        self.xs, self.xq = (
-            fix(torch.from_numpy(data[n])).contiguous() for n in ("xs", "xq")
-        )
-        self.ys, self.yq = (torch.from_numpy(data[n]) for n in ("ys", "yq"))
+        self.load(data)
+        self.draw = Episodes(w) if w.name == "E" else None
         self.build()
         self.adam = torch.optim.Adam(self.model.parameters(), 1e-3)
 

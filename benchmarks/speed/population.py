@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from report import device, save, table
@@ -26,6 +29,7 @@ class Config:
     steps: int = 1000
     members: tuple[int, ...] = (1, 2, 4, 8, 16)
     repeats: int = 7
+    devices: int = 1  # host devices that the members are spread over, one a core
 
 
 def make(inner_lr, meta_lr):
@@ -37,16 +41,21 @@ def make(inner_lr, meta_lr):
 
 def run(config: Config) -> list[dict]:
     """Median seconds of each size, the sizes taking turns."""
+    spread = NamedSharding(jax.make_mesh((config.devices,), ("member",)), P("member"))
+
+    def place(values):  # a size that does not divide runs on one device
+        values = jnp.asarray(values)
+        return jax.device_put(values, spread) if len(values) > 1 else values
 
     def once(n):
         states, _ = jm.fit_population(
             make,
             jm.tasks.sinusoid(),
-            keys=jax.random.split(jax.random.key(0), n),
+            keys=place(jax.random.split(jax.random.key(0), n)),
             steps=config.steps,
             tasks_per_step=25,
-            inner_lr=np.linspace(0.005, 0.02, n),
-            meta_lr=np.full(n, 1e-3),
+            inner_lr=place(np.linspace(0.005, 0.02, n)),
+            meta_lr=place(np.full(n, 1e-3)),
         )
         jax.block_until_ready(states)
 
@@ -70,6 +79,8 @@ def run(config: Config) -> list[dict]:
 
 if __name__ == "__main__":
     config = tyro.cli(Config, description=__doc__)
+    jax.config.update("jax_num_cpu_devices", config.devices)
     rows = run(config)
-    table(f"population on workload S, 1 step, {device()}", rows)
-    print(save("population", {"config": vars(config), "rows": rows}))
+    title = f"workload S, 1 step, {config.devices} devices, {device()}"
+    table(title, rows)
+    print(save(f"population_{config.devices}", {"config": vars(config), "rows": rows}))

@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from report import save, table
+from report import device, save, table
 from workloads import WORKLOADS
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -192,7 +192,47 @@ def best_torch(rows):
     return min(right, key=right.__getitem__, default=None)
 
 
+def summary(results: dict) -> list[dict]:
+    """ms a step: a row a peer, a column a workload; the last rows are ratios."""
+    peers = dict.fromkeys(p for rows in results.values() for p in rows)
+    lines = []
+    for peer in peers:
+        line = {"ms a step": peer}
+        for name, rows in results.items():
+            row = rows.get(peer, {})
+            wrong = " (wrong)" if row.get("gradient_error", 0) > 1e-6 else ""
+            line[name] = f"{row['ms'][1]:.3g}{wrong}" if "ms" in row else ""
+        lines.append(line)
+    for what, pick in (
+        ("best PyTorch", best_torch),
+        ("learn2learn", lambda _: "learn2learn"),
+    ):
+        line = {"ms a step": f"{what} / jaxmeta"}
+        for name, rows in results.items():
+            row = rows.get(pick(rows), {})
+            ours = rows["jaxmeta"]["ms"][1]
+            line[name] = f"**{row['ms'][1] / ours:.2f}**" if "ms" in row else ""
+        lines.append(line)
+    return lines
+
+
+def memory(results: dict) -> list[dict]:
+    """Peak resident MB and seconds to the end of the first step."""
+    peers = dict.fromkeys(p for rows in results.values() for p in rows)
+    lines = []
+    for peer in peers:
+        line = {"peak MB, first step s": peer}
+        for name, rows in results.items():
+            row = rows.get(peer, {})
+            there = "peak_mb" in row
+            line[name] = f"{row['peak_mb']:.0f}, {row['first_s']:.1f}" if there else ""
+        lines.append(line)
+    return lines
+
+
 if __name__ == "__main__":
     config = tyro.cli(Config, description=__doc__)
     results = run(config)
+    table(f"All, {device()}", summary(results))
+    table("Memory and compilation", memory(results))
     print(save(config.out, {"config": vars(config), "results": results}))
