@@ -95,7 +95,7 @@ def beside_peers(config: Config) -> list[dict]:
     for peer in config.peers:
         process = Process(config, peer, "E")
         if process.read() is None:
-            print(f"{peer} failed: {process.why()}")
+            print(f"{peer} failed: {process.close()}")
         else:
             alive[peer] = process
     seconds = {"jaxmeta.fit": [], **{peer: [] for peer in alive}}
@@ -107,6 +107,7 @@ def beside_peers(config: Config) -> list[dict]:
             seconds[peer].append(process.ask("step")["s"])
     for process in alive.values():
         process.ask("end")
+        process.close()
     median = {peer: float(np.median(s)) for peer, s in seconds.items()}
     return [
         {

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -41,7 +41,8 @@ def make(inner_lr, meta_lr):
 
 def run(config: Config) -> list[dict]:
     """Median seconds of each size, the sizes taking turns."""
-    spread = NamedSharding(jax.make_mesh((config.devices,), ("member",)), P("member"))
+    mesh = Mesh(np.array(jax.devices()[: config.devices]), "member")
+    spread = NamedSharding(mesh, P("member"))
 
     def place(values):  # a size that does not divide runs on one device
         values = jnp.asarray(values)

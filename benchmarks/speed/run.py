@@ -84,11 +84,13 @@ class Process:
         self.process.stdin.flush()
         return self.read()
 
-    def why(self):
-        """The last line of what it printed before it died."""
-        self.process.wait()
+    def close(self) -> str:
+        """Wait for its end; the last line that it printed as an error, if any."""
+        self.process.communicate()  # also closes both pipes
         self.errors.seek(0)
-        return (self.errors.read().strip().splitlines() or ["died"])[-1][:200]
+        lines = self.errors.read().strip().splitlines()
+        self.errors.close()
+        return (lines or ["died"])[-1][:200]
 
 
 def gradient_errors(config, name, peers) -> dict[str, float | str]:
@@ -98,9 +100,9 @@ def gradient_errors(config, name, peers) -> dict[str, float | str]:
         for i, peer in enumerate(dict.fromkeys(("jaxmeta", *peers))):
             path = f"{folder}/{i}.npz"
             process = Process(config, peer, name, "--gradient", path)
-            answer = process.read()
+            answer, why = process.read(), process.close()
             if answer is None:
-                errors[peer] = process.why()
+                errors[peer] = why
             elif answer["status"] == "done":
                 found[peer] = dict(np.load(path))
     ours = found.get("jaxmeta")
@@ -120,9 +122,11 @@ def time_steps(config, name, peers) -> dict[str, dict]:
         process = Process(config, peer, name)
         answer = process.read()
         if answer is None:
-            results[peer] = {"failed": process.why()}
+            results[peer] = {"failed": process.close()}
         elif answer["status"] == "ready":
             alive[peer], results[peer] = process, {"first_s": answer["first_s"]}
+        else:  # this method is not offered by this peer
+            process.close()
     times = {peer: [] for peer in alive}
     for peer, process in alive.items():  # a second warm-up tells the slow ones
         results[peer]["slow"] = process.ask("step")["s"] > config.slow_s
@@ -134,7 +138,7 @@ def time_steps(config, name, peers) -> dict[str, dict]:
                 times[peer].append(alive[peer].ask("step")["s"])
     for peer, process in alive.items():
         results[peer] |= process.ask("end")
-        process.process.wait()
+        process.close()
         quartiles = 1e3 * np.percentile(times[peer], [25, 50, 75])
         results[peer]["ms"] = [float(q) for q in quartiles]
     return results
