@@ -1,31 +1,27 @@
 """How to differentiate through the inner loop.
 
-An adjoint is two choices: how the inner gradient is differentiated (`gradient`), and
-how the loop over inner steps is run and stored (`loop`). All adjoints give the same
-adapted parameters; they differ in the meta-gradient's exactness, memory and time.
+All adjoints run the same descent and give the same adapted parameters; they differ in
+the meta-gradient's exactness, memory and time, and in what they have a gradient for:
+"start" (a learned initialisation), "rule" (learned step sizes and other parameters of
+the rule), "context" (what the objective depends on besides, e.g. a fixed body).
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.flatten_util import ravel_pytree
+
+from jaxmeta.inner import Adjoint, Descent, Gradient, Inputs, Objective
 
 PyTree = Any
-Objective = Callable[[PyTree, PyTree, PyTree], jax.Array]
-Gradient = Callable[[PyTree, PyTree, PyTree], PyTree]
-
-
-class Adjoint(Protocol):
-    """What `jaxmeta.inner.descend` asks of an adjoint."""
-
-    def gradient(self, objective: Objective, /) -> Gradient:
-        """(w, context, batch) -> dL/dw, with this adjoint's derivative."""
-        ...
-
-    def loop(self, step: Callable, carry: PyTree, steps: int, /) -> PyTree:
-        """Run `carry = step(carry)` `steps` times."""
-        ...
+EVERYTHING = frozenset({"start", "rule", "context"})
+INNER_GRADIENT = "jaxmeta_inner_gradient"  # its name for checkpoint policies
 
 
 @dataclass(frozen=True)
@@ -38,70 +34,64 @@ class MixedMode:
     reverse pass through the reverse pass and all that it stores.
     Only reverse-mode differentiation passes through it; use `Reverse` under `jax.jvp`.
 
+    save_gradients: also store the inner gradient of each step, as large as the adapted
+        parameters, in place of computing it again (section 3.2 of the paper).
+
     Source: MixFlow-MG, Kemaev et al. 2025, arXiv 2505.00793, section 3.
     """
 
-    def gradient(self, objective: Objective, /) -> Gradient:
-        """The inner gradient with a forward-over-reverse derivative."""
+    save_gradients: bool = False
+    gives: ClassVar[frozenset[str]] = EVERYTHING
 
-        @jax.custom_vjp
-        def gradient(w, context, batch):
-            return jax.grad(objective)(w, context, batch)
-
-        def forward(w, context, batch):
-            return gradient(w, context, batch), (w, context, batch)
-
-        def backward(residuals, v):
-            leaves, tree = jax.tree.flatten(residuals)
-            smooth = [_is_smooth(leaf) for leaf in leaves]
-
-            def value(floats):
-                rest = iter(floats)
-                full = [
-                    next(rest) if s else leaf
-                    for s, leaf in zip(smooth, leaves, strict=True)
-                ]
-                return objective(*jax.tree.unflatten(tree, full))
-
-            floats = [leaf for s, leaf in zip(smooth, leaves, strict=True) if s]
-            # w is the first of the three residuals, so v lies along the first leaves.
-            along = jax.tree.leaves(v)
-            along += [jax.numpy.zeros_like(f) for f in floats[len(along) :]]
-            _, products = jax.jvp(jax.grad(value), (floats,), (along,))
-            rest = iter(products)
-            return jax.tree.unflatten(tree, [next(rest) if s else None for s in smooth])
-
-        gradient.defvjp(forward, backward)
-        return gradient
-
-    def loop(self, step: Callable, carry: PyTree, steps: int, /) -> PyTree:
-        """One scan that stores the carry of each step and nothing else."""
-        return _scan(step, carry, steps, remat=True, unroll=1)
+    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+        """One scan that stores the carry of each step and little else."""
+        policy = None
+        if self.save_gradients:
+            policy = jax.checkpoint_policies.save_only_these_names(INNER_GRADIENT)
+        loop = partial(_loop, block=1, policy=policy)
+        gradient = _mixed_gradient(descent.objective)
+        return _result(
+            descent, descent.run(inputs, descent.begin(inputs), gradient, loop)
+        )
 
 
 @dataclass(frozen=True)
 class Reverse:
     """The exact meta-gradient, reverse-over-reverse through the loop: the reference.
 
-    remat: store only the carry of each step and compute the step again when going
-        back; False stores all intermediate values of all steps.
+    remat: what is stored of the loop. "none" (0): all intermediate values of all steps;
+        "step" (1): the carry of each step, the rest is computed again; n: the carry of
+        every n-th step; "sqrt": that with n = sqrt(steps).
+    policy: what else to store, from `jax.checkpoint_policies`.
     unroll: steps a loop iteration, as in `jax.lax.scan`.
+
+    Raises: ValueError for another `remat`, or an unroll below 1.
     """
 
-    remat: bool = True
+    remat: Literal["none", "step", "sqrt"] | int = "step"
+    policy: Callable[..., Any] | None = None
     unroll: int = 1
+    gives: ClassVar[frozenset[str]] = EVERYTHING
 
     def __post_init__(self):
+        number = isinstance(self.remat, int) and self.remat >= 0
+        if not number and self.remat not in ("none", "step", "sqrt"):
+            raise ValueError(
+                "remat: expected 'none', 'step', 'sqrt' or a number of steps >= 0, got "
+                f"{self.remat!r}"
+            )
         if self.unroll < 1:
             raise ValueError(f"unroll: expected at least 1, got {self.unroll}")
 
-    def gradient(self, objective: Objective, /) -> Gradient:
-        """The plain gradient; JAX differentiates it."""
-        return jax.grad(objective)
-
-    def loop(self, step: Callable, carry: PyTree, steps: int, /) -> PyTree:
-        """One scan, with one checkpoint a step if `remat`."""
-        return _scan(step, carry, steps, remat=self.remat, unroll=self.unroll)
+    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+        """A scan, or a scan of scans, under plain automatic differentiation."""
+        named = {"none": 0, "step": 1, "sqrt": max(1, round(descent.steps**0.5))}
+        block = self.remat if isinstance(self.remat, int) else named[self.remat]
+        loop = partial(_loop, block=block, policy=self.policy, unroll=self.unroll)
+        gradient = jax.grad(descent.objective)
+        return _result(
+            descent, descent.run(inputs, descent.begin(inputs), gradient, loop)
+        )
 
 
 @dataclass(frozen=True)
@@ -111,30 +101,334 @@ class FirstOrder:
     Source: MAML, Finn et al. 2017, section 5.2 (first-order approximation).
     """
 
-    def gradient(self, objective: Objective, /) -> Gradient:
-        """The gradient with derivative zero."""
+    gives: ClassVar[frozenset[str]] = frozenset({"start"})
+
+    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+        """One scan; there is nothing worth computing again."""
 
         def gradient(w, context, batch):
-            return jax.lax.stop_gradient(jax.grad(objective)(w, context, batch))
+            return jax.lax.stop_gradient(jax.grad(descent.objective)(w, context, batch))
 
-        return gradient
+        loop = partial(_loop, block=0)
+        return _result(
+            descent, descent.run(inputs, descent.begin(inputs), gradient, loop)
+        )
 
-    def loop(self, step: Callable, carry: PyTree, steps: int, /) -> PyTree:
-        """One scan; there is nothing worth computing again."""
-        return _scan(step, carry, steps, remat=False, unroll=1)
+
+@dataclass(frozen=True)
+class Truncated:
+    """Exact through the last k steps; the steps before are a constant displacement.
+
+    With w_m = w_0 + constant for m = steps - k, the gradient of the initialisation is
+    the exact one of w_m, and rule and context get what the last k steps give (K-RMD).
+    Where the whole trajectory is used (`learned_optimizer`), that holds for each window
+    of k steps, as in truncated backpropagation through time.
+
+    k: steps differentiated through, exactly (`MixedMode`); >= steps is exact.
+
+    Raises: ValueError for k below 1 (`FirstOrder` is the method without any).
+    Source: Shaban et al. 2019, Truncated Back-propagation for Bilevel Optimization,
+    arXiv 1810.10667, section 3.
+    """
+
+    k: int
+    gives: ClassVar[frozenset[str]] = EVERYTHING
+
+    def __post_init__(self):
+        if self.k < 1:
+            raise ValueError(f"k: expected at least 1 step, got {self.k}")
+
+    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+        """Windows of k steps, the last ending with the last step."""
+        exact = _mixed_gradient(descent.objective)
+        first = descent.steps % self.k or self.k
+        ends = [0, *range(first, descent.steps + 1, self.k)]
+        carry, path = descent.begin(inputs), []
+        if not descent.trajectory and len(ends) > 2:  # only the last window counts
+            ends, now = [0, *ends[-2:]], jax.lax.stop_gradient(inputs)
+        else:
+            now = inputs
+        for begin, end in itertools.pairwise(ends):
+            if begin:
+                carry, now = _displaced(inputs.start, carry), inputs
+            carry, out = descent.run(
+                now, carry, exact, partial(_loop, block=1), slice(begin, end)
+            )
+            path.append(out)
+        path = jax.tree.map(lambda *parts: jnp.concatenate(parts), *path)
+        return _result(descent, (carry, path))
 
 
-def _scan(step, carry, steps, remat, unroll):
+@dataclass(frozen=True)
+class Forward:
+    """The exact meta-gradient in forward mode, carried along with the descent.
+
+    Memory does not grow with the steps; time and memory grow with the number of values
+    that a derivative is asked for, as one tangent each: for a few scalars (a step size,
+    a regulariser) and very long loops. Inputs without a derivative cost nothing.
+
+    Source: Franceschi et al. 2017, Forward and Reverse Gradient-based Hyperparameter
+    Optimization, arXiv 1703.01785, section 3.2.
+    """
+
+    gives: ClassVar[frozenset[str]] = EVERYTHING
+
+    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+        """The descent, with its Jacobian as the residual of the backward pass."""
+
+        def run(inputs):
+            gradient = jax.grad(descent.objective)
+            return _result(
+                descent, descent.run(inputs, descent.begin(inputs), gradient, _loop)
+            )
+
+        solve = jax.custom_vjp(run)
+
+        def forward(primals):
+            inputs = jax.tree.map(lambda p: p.value, primals)
+            asked = [p.perturbed for p in jax.tree.leaves(primals)]
+            only, given = _restrict(lambda i: jax.tree.leaves(run(i)), inputs, asked)
+            rows = zip(*jax.jacfwd(only)(given), strict=True)  # one list an input
+            return run(inputs), ([next(rows) if a else None for a in asked], inputs)
+
+        def backward(residuals, v):
+            jacobian, inputs = residuals
+            v = [_instantiate(leaf) for leaf in jax.tree.leaves(v, is_leaf=_is_zero)]
+            products = [
+                row
+                and sum(
+                    jnp.tensordot(a, j, a.ndim) for a, j in zip(v, row, strict=True)
+                )
+                for row in jacobian
+            ]
+            return (jax.tree.unflatten(jax.tree.structure(inputs), products),)
+
+        solve.defvjp(forward, backward, symbolic_zeros=True)
+        return solve(inputs)
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """The gradient of the solution, by the implicit function theorem.
+
+    At w* with dL/dw (w*, c) = 0, whatever path led there,
+
+        dw*/dc = -(H + damping I)^-1 d2L/dw dc,  H = d2L/dw2 at w*,
+
+    so memory and time of the backward pass do not depend on the steps. It is as exact as
+    w* is a solution and as the linear system is solved. The initialisation and the rule
+    get no gradient: what is learned must be in the context, e.g. the centre of a
+    proximal term (`imaml`).
+
+    solver: of the linear system. "cg": conjugate gradients, for positive definite H;
+        "neumann": the series sum_i scale (I - scale H)^i, converging for
+        scale < 2 / largest eigenvalue; "identity": H taken as the unit matrix; "dense":
+        the matrix itself, for small problems and tests.
+    iterations: of cg and neumann. damping: added to H. scale: of neumann.
+
+    Raises: ValueError for an unknown solver, iterations below 1, a negative damping or
+        a scale that is not positive.
+    Source: Rajeswaran et al. 2019, iMAML, arXiv 1909.04630, equation 7; Lorraine et al.
+    2020, arXiv 1911.02590 (neumann); Luketina et al. 2016, arXiv 1511.06727 (identity).
+    """
+
+    solver: Literal["cg", "neumann", "identity", "dense"] = "cg"
+    iterations: int = 5
+    damping: float = 0.0
+    scale: float = 0.1
+    gives: ClassVar[frozenset[str]] = frozenset({"context"})
+
+    def __post_init__(self):
+        solvers = ("cg", "neumann", "identity", "dense")
+        if self.solver not in solvers:
+            raise ValueError(
+                f"solver: expected one of {', '.join(solvers)}, got {self.solver!r}"
+            )
+        if self.iterations < 1:
+            raise ValueError(f"iterations: expected at least 1, got {self.iterations}")
+        if self.damping < 0:
+            raise ValueError(f"damping: expected >= 0, got {self.damping}")
+        if not self.scale > 0:
+            raise ValueError(f"scale: expected > 0, got {self.scale}")
+
+    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+        """The descent, and a linear solve in place of its backward pass."""
+        if descent.trajectory or inputs.each is not None:
+            raise ValueError(
+                "Implicit() differentiates the solution of one objective: no trajectory "
+                "and no data of single steps; expected MixedMode() or Reverse() here"
+            )
+
+        @jax.custom_vjp
+        def solve(inputs):
+            gradient = jax.grad(descent.objective)
+            return descent.run(inputs, descent.begin(inputs), gradient, _loop)[0][0]
+
+        def forward(inputs):
+            w = solve(inputs)
+            return w, (w, inputs)
+
+        def backward(residuals, v):
+            w, inputs = residuals
+            gradient = jax.grad(descent.objective)
+
+            def matrix(u):
+                at = lambda w: gradient(w, inputs.context, inputs.batch)
+                product = jax.jvp(at, (w,), (u,))[1]
+                return jax.tree.map(lambda h, u: h + self.damping * u, product, u)
+
+            u = jax.tree.map(jnp.negative, self._invert(matrix, v))
+            rest = (inputs.context, inputs.batch)
+            smooth = [_is_smooth(leaf) for leaf in jax.tree.leaves(rest)]
+            only, given = _restrict(lambda r: gradient(w, *r), rest, smooth)
+            products = iter(jax.vjp(only, given)[1](u)[0])
+            products = [next(products) if s else None for s in smooth]
+            context, batch = jax.tree.unflatten(jax.tree.structure(rest), products)
+            return (Inputs(None, None, context, batch),)
+
+        solve.defvjp(forward, backward)
+        return solve(inputs)
+
+    def _invert(self, matrix, v):
+        """(H + damping I)^-1 v, or what the solver makes of it."""
+        if self.solver == "identity":
+            return v
+        if self.solver == "cg":  # jax's own; lineax would add a package for one line
+            cg = jax.scipy.sparse.linalg.cg
+            return cg(matrix, v, tol=0.0, maxiter=self.iterations)[0]
+        if self.solver == "dense":
+            flat, unravel = ravel_pytree(v)
+            column = lambda u: ravel_pytree(matrix(unravel(u)))[0]
+            rows = jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype))
+            return unravel(jnp.linalg.solve(rows, flat))
+
+        def term(_, carry):  # p_{i+1} = (I - scale H) p_i
+            p, total = carry
+            total = jax.tree.map(jnp.add, total, p)
+            return jax.tree.map(lambda p, h: p - self.scale * h, p, matrix(p)), total
+
+        zeros = jax.tree.map(jnp.zeros_like, v)
+        _, total = jax.lax.fori_loop(0, self.iterations, term, (v, zeros))
+        return jax.tree.map(lambda t: self.scale * t, total)
+
+
+def require(adjoint: Adjoint, learner: str, *learned: str) -> None:
+    """Raise ValueError unless the adjoint gives a gradient for all that is learned.
+
+    Args: adjoint; the learner's name; learned: "start", "rule" or "context".
+    """
+    words = {
+        "start": "the initialisation",
+        "rule": "the inner rule's parameters (step sizes and the like)",
+        "context": "what the inner objective depends on",
+    }
+    for what in learned:
+        if what not in adjoint.gives:
+            raise ValueError(
+                f"adjoint: {learner} learns {words[what]}, and {adjoint} gives no "
+                "gradient for it; expected MixedMode(), Reverse(), Truncated(k) or "
+                f"Forward(){_HINTS.get(type(adjoint), '')}"
+            )
+
+
+_HINTS = {
+    Implicit: ", or for Implicit() a learner with a proximal term: imaml",
+    FirstOrder: ", or for FirstOrder() a learner with a fixed rule: maml",
+}
+
+
+def _mixed_gradient(objective: Objective) -> Gradient:
+    """The inner gradient with a forward-over-reverse derivative."""
+
+    @jax.custom_vjp
+    def gradient(w, context, batch):
+        return jax.grad(objective)(w, context, batch)
+
+    def forward(w, context, batch):
+        return gradient(w, context, batch), (w, context, batch)
+
+    def backward(residuals, v):
+        leaves, tree = jax.tree.flatten(residuals)
+        smooth = [_is_smooth(leaf) for leaf in leaves]
+        value, floats = _restrict(lambda r: objective(*r), residuals, smooth)
+        # w is the first of the three residuals, so v lies along the first leaves.
+        along = jax.tree.leaves(v)
+        along += [jnp.zeros_like(f) for f in floats[len(along) :]]
+        _, products = jax.jvp(jax.grad(value), (floats,), (along,))
+        rest = iter(products)
+        return jax.tree.unflatten(tree, [next(rest) if s else None for s in smooth])
+
+    gradient.defvjp(forward, backward)
+
+    def named(w, context, batch):
+        give = lambda g: checkpoint_name(g, INNER_GRADIENT)
+        return jax.tree.map(give, gradient(w, context, batch))
+
+    return named
+
+
+def _loop(step, carry, each, steps, block=0, policy=None, unroll=1):
+    """`jax.lax.scan` that stores the carry of every `block` steps; 0 stores everything.
+
+    Inside a scan nothing can be merged across passes, so checkpoints need no barrier.
+    """
     if steps == 1:  # no loop: XLA then shares the forward pass with the backward one
-        return step(carry)
-    if (
-        remat
-    ):  # inside scan nothing can be merged across passes, so no barrier is needed
-        step = jax.checkpoint(step, prevent_cse=False)
-    return jax.lax.scan(
-        lambda c, _: (step(c), None), carry, length=steps, unroll=unroll
-    )[0]
+        carry, out = step(carry, jax.tree.map(lambda a: a[0], each))
+        return carry, jax.tree.map(lambda a: a[None], out)
+    remat = partial(jax.checkpoint, prevent_cse=False, policy=policy)
+    if block == 0:
+        return jax.lax.scan(step, carry, each, steps, unroll=unroll)
+    if block == 1:
+        return jax.lax.scan(remat(step), carry, each, steps, unroll=unroll)
+
+    @remat
+    def several(carry, each):
+        return jax.lax.scan(step, carry, each, block, unroll=unroll)
+
+    whole = steps // block * block
+    split = lambda a: jnp.reshape(a[:whole], (whole // block, block, *a.shape[1:]))
+    carry, out = jax.lax.scan(several, carry, jax.tree.map(split, each), whole // block)
+    out = jax.tree.map(lambda a: jnp.reshape(a, (whole, *a.shape[2:])), out)
+    if whole == steps:
+        return carry, out
+    rest = jax.tree.map(lambda a: a[whole:], each)
+    carry, last = jax.lax.scan(remat(step), carry, rest, steps - whole)
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), out, last)
+
+
+def _displaced(start, carry):
+    """A carry that is a constant, but for w = start + constant."""
+    w, state = jax.lax.stop_gradient(carry)
+    # in this order: start - start is exactly 0, so w stays what it was
+    shift = lambda s, w: s - jax.lax.stop_gradient(s) + w
+    return jax.tree.map(shift, start, w), state
+
+
+def _result(descent, ran):
+    (w, _), trajectory = ran
+    return trajectory if descent.trajectory else w
+
+
+def _restrict(f, tree, chosen):
+    """f as a function of the chosen leaves, a list; and that list."""
+    leaves, structure = jax.tree.flatten(tree)
+
+    def restricted(given):
+        rest = iter(given)
+        pairs = zip(chosen, leaves, strict=True)
+        full = [next(rest) if c else leaf for c, leaf in pairs]
+        return f(jax.tree.unflatten(structure, full))
+
+    return restricted, [a for c, a in zip(chosen, leaves, strict=True) if c]
 
 
 def _is_smooth(leaf) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _is_zero(leaf) -> bool:
+    return isinstance(leaf, jax.custom_derivatives.SymbolicZero)
+
+
+def _instantiate(leaf):
+    return jnp.zeros(leaf.shape, leaf.dtype) if _is_zero(leaf) else leaf

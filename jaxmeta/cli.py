@@ -175,11 +175,10 @@ def _command(name: str) -> type:
         if f.default is None
     ]
     for argument, default in entry.defaults.items():
-        if argument == "ways":  # a flag of every learner
+        kind: Any = _kind(entry, argument)
+        if argument in ("ways", "features") or kind is None:  # known from elsewhere
             continue
-        kind: Any = type(default)
         if argument in recipes.CHOICES:
-            kind = Literal[tuple(recipes.CHOICES[argument])]
             names = recipes.CHOICES[argument].items()
             default = next((n for n, v in names if v == default), default)
         annotated = _optional(kind | None, _hint(argument, default), texts[argument])
@@ -187,6 +186,17 @@ def _command(name: str) -> type:
     made.append(("learner", tyro.conf.Suppress[str], field(default=name)))
     namespace = {"__doc__": f"{doc.short_description}\n\n{entry.paper}"}
     return make_dataclass(name, made, bases=(Train,), namespace=namespace, frozen=True)
+
+
+def _kind(entry: learners.Entry, argument: str) -> Any:
+    """The type of a flag, or None for what can't be written on a command line."""
+    if argument in recipes.CHOICES:
+        return Literal[tuple(recipes.CHOICES[argument])]
+    default = entry.defaults[argument]
+    if default is not None:
+        return type(default)
+    annotation = inspect.signature(entry.constructor).parameters[argument].annotation
+    return int if annotation == int | None else None
 
 
 def _optional(kind: Any, hint: str, text: str | None = None) -> Any:

@@ -44,13 +44,14 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
             accumulates gradients. 1 = one task after the other, None = the default of
             the backend (`jaxmeta.defaults`). All give the same numbers.
 
-    Returns: (params, tasks, key=None) -> ((loss [], metrics), gradient like params).
+    Returns: (params, tasks, key=None, step=None) -> ((loss [], metrics), gradient like
+        params). With a step, that of `scheduled_loss` if the learner has one.
     Raises: ValueError if tasks_at_once does not divide the number of tasks.
     """
     if tasks_at_once is not None and tasks_at_once < 1:
         raise ValueError(f"tasks_at_once: expected at least 1, got {tasks_at_once}")
 
-    def gradient(params, tasks: Task, key=None):
+    def gradient(params, tasks: Task, key=None, step=None):
         n = number_of(tasks)
         keys = _keys(key, n)
         size = min(tasks_at_once or defaults.tasks_at_once(n, inputs_of(tasks)), n)
@@ -60,7 +61,8 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
                 f"divisor of {n}, or a number >= {n} for all at once"
             )
         chunk_loss = jax.value_and_grad(
-            lambda params, *chunk: _mean_loss(learner, params, *chunk), has_aux=True
+            lambda params, tasks, keys: _mean_loss(learner, params, tasks, keys, step),
+            has_aux=True,
         )
         if size == n:
             return chunk_loss(params, tasks, keys)
@@ -93,10 +95,16 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     tasks_at_once: int | None = None,
+    gradient: Callable | None = None,
 ) -> Callable:
     """One meta-step: meta-gradient over a batch of tasks, then the outer optimiser.
 
-    Args: learner; the outer optimizer; tasks_at_once as in `meta_gradient`.
+    Args:
+        learner, optimizer: what is trained, and the outer optimiser.
+        tasks_at_once: as in `meta_gradient`.
+        gradient: an estimator in place of `meta_gradient(learner)`, a function of the same
+            form, e.g. `jm.es_gradient(learner)`.
+
     Returns: (state, tasks, key) -> (state, metrics), jitted. The state that goes in is
         donated: use the one that comes out. The metrics are means over the tasks.
 
@@ -110,10 +118,10 @@ def make_step(
     >>> sorted(metrics), int(state.step)
     (['diverged', 'loss'], 1)
     """
-    gradient = meta_gradient(learner, tasks_at_once)
+    gradient = gradient or meta_gradient(learner, tasks_at_once)
 
     def step(state: MetaState, tasks: Task, key=None) -> tuple[MetaState, Metrics]:
-        (_, metrics), grads = gradient(state.params, tasks, key)
+        (_, metrics), grads = gradient(state.params, tasks, key, state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return MetaState(params, opt_state, state.step + 1), metrics
@@ -152,11 +160,14 @@ def _keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
     return task_keys(key, num_tasks)
 
 
-def _mean_loss(learner, params, tasks, keys):
+def _mean_loss(learner, params, tasks, keys, step=None):
+    one, scheduled = learner.loss, learner.scheduled_loss
+    if step is not None and scheduled is not None:
+        one = lambda params, task, key: scheduled(params, task, key, step)
     if number_of(tasks) == 1:  # a task axis of size 1 makes matrix products slower
         task, key = jax.tree.map(lambda a: a[0], (tasks, keys))
-        loss, metrics = jax.tree.map(lambda a: a[None], learner.loss(params, task, key))
+        loss, metrics = jax.tree.map(lambda a: a[None], one(params, task, key))
     else:
-        loss, metrics = jax.vmap(learner.loss, (None, 0, 0))(params, tasks, keys)
+        loss, metrics = jax.vmap(one, (None, 0, 0))(params, tasks, keys)
     metrics = metrics | {"diverged": (~jnp.isfinite(loss)).astype(loss.dtype)}
     return jnp.mean(loss), jax.tree.map(jnp.mean, metrics)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import optax
 
 from jaxmeta import adjoints, data, learners, losses, models, tasks
@@ -20,11 +21,17 @@ RULES: dict[str, Callable] = {
     "sgd": optax.sgd,
     # without eps_root the meta-gradient is NaN where an inner gradient is zero
     "adam": partial(optax.adam, eps_root=1e-8),
+    "adam-b1-0": partial(optax.adam, b1=0.0, eps_root=1e-8),
 }
 ADJOINTS = {
     "mixed": adjoints.MixedMode(),
     "reverse": adjoints.Reverse(),
     "first-order": adjoints.FirstOrder(),
+    "truncated-1": adjoints.Truncated(1),
+    "truncated-5": adjoints.Truncated(5),
+    "truncated-20": adjoints.Truncated(20),
+    "implicit": adjoints.Implicit(),
+    "forward": adjoints.Forward(),
 }
 LOSSES = {"cross-entropy": losses.cross_entropy, "mse": losses.mse}
 # Learner arguments that are functions or objects, chosen by name
@@ -209,13 +216,17 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
             f"{source.problem}; expected one of {', '.join(able)}"
         )
     options = _fill(options, source)
-    if "outputs" in entry.models and options.train_ways not in (None, options.ways):
+    fixed = entry.models in (("outputs",), ("context",))
+    if fixed and options.train_ways not in (None, options.ways):
         raise ValueError(
             f"train_ways: the head of {name} has as many outputs as a task has classes; "
             "leave --train-ways out"
         )
     given = {k: v for k, v in arguments.items() if v is not None}
-    hyper = {k: v for k, v in source.learner.items() if k in entry.defaults} | given
+    known = {k: v for k, v in source.learner.items() if k in entry.defaults}
+    if entry.models == ("context",):  # its step sizes are of another order
+        known = {}
+    hyper = known | given
     hyper = {k: _choose(k, v) for k, v in hyper.items()}
     if "loss" in entry.defaults and source.problem == "regression":
         hyper = {"loss": losses.mse} | hyper
@@ -224,12 +235,22 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     def learner(ways):
         if "ways" in entry.defaults:
             hyper["ways"] = ways if source.problem == "classification" else None
-        return entry.constructor(*networks(entry, source, options, samplers), **hyper)
+        made = networks(entry, source, options, samplers)
+        if "features" in entry.defaults:
+            hyper["features"] = _features(made[0], samplers["train"])
+        return entry.constructor(*made, **hyper)
 
     test = learner(options.ways)
     train_ways = options.train_ways or options.ways
     train = test if train_ways == options.ways else learner(train_ways)
     return Recipe(options, source, train, test, samplers)
+
+
+def _features(model: Model, sampler: Sampler) -> int:
+    """How many features the model makes of one of the sampler's examples."""
+    x = jax.eval_shape(sampler.sample, jax.random.key(0)).support.x
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    return jax.eval_shape(model.apply, params, x).shape[-1]
 
 
 def networks(entry, source: Source, options: Options, samplers) -> list[Model]:
@@ -241,18 +262,27 @@ def networks(entry, source: Source, options: Options, samplers) -> list[Model]:
     outputs = options.ways if source.problem == "classification" else 1
     if entry.models == ("features",):
         outputs = None if options.model == "conv4" else width
+    context = 0
+    if entry.models == ("context",):  # as many as CAVIA has for each
+        context = 5 if source.problem == "regression" else 100
     lookup(models.MODELS, options.model or "", "model")
     if source.problem == "regression":
         if options.model != "mlp":
             raise ValueError(
                 f"model: {options.data} has no images; expected mlp, got {options.model}"
             )
-        return [models.mlp(1, outputs or width, (width, width))]
+        return [models.mlp(1, outputs or width, (width, width), context=context)]
     shape = samplers["train"].images.shape[2:]
     if options.model == "mlp":
-        return [models.mlp(shape, outputs or width, (width, width))]
+        return [models.mlp(shape, outputs or width, (width, width), context=context)]
     return [
-        models.conv4(outputs, input_shape=shape, widths=width, strided=options.strided)
+        models.conv4(
+            outputs,
+            input_shape=shape,
+            widths=width,
+            strided=options.strided,
+            context=context,
+        )
     ]
 
 

@@ -88,6 +88,14 @@ class LossFn(Protocol):
     ) -> tuple[jax.Array, Metrics]: ...
 
 
+class ScheduledLossFn(Protocol):
+    """(params, task, key, step) -> (loss [], metrics); step [] meta-steps done."""
+
+    def __call__(
+        self, params: PyTree, task: Task, key: jax.Array | None, step: jax.Array, /
+    ) -> tuple[jax.Array, Metrics]: ...
+
+
 class MetaLearner(NamedTuple):
     """Four pure functions of one task.
 
@@ -96,12 +104,15 @@ class MetaLearner(NamedTuple):
     predict: (adapted, inputs, mask=None) -> outputs; `adapted` is self-contained.
     loss: (params, task, key=None) -> (loss, metrics), the outer objective of one task,
         differentiable in params.
+    scheduled_loss: what is descended instead in meta-step `step`, for a learner whose
+        objective changes while it is trained (`maml_plus_plus`); None = `loss`.
     """
 
     init: InitFn
     adapt: AdaptFn
     predict: PredictFn
     loss: LossFn
+    scheduled_loss: ScheduledLossFn | None = None
 
 
 class Sampler(Protocol):

@@ -1,5 +1,7 @@
 """A small problem for every registered learner, from the registry itself."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -9,8 +11,16 @@ from jaxmeta import learners
 WAYS = 3
 ROWS = [(n, p) for n, entry in learners.REGISTRY.items() for p in entry.problems]
 
+# what a learner needs to learn such small problems in so few steps
+SPECIAL = {
+    "imaml": {"inner_steps": 3, "penalty": 4.0, "inner_lr": 0.005},
+    "learned_optimizer": {"inner_steps": 4, "hidden": 4},
+    "lstm_meta_learner": {"hidden": 4},
+    "leo": {"latent": 4},
+}
 
-def make(name: str, problem: str, blobs, **hyper):
+
+def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
     """(learner, sampler) with tiny networks."""
     entry = learners.REGISTRY[name]
     classify = problem == "classification"
@@ -19,20 +29,25 @@ def make(name: str, problem: str, blobs, **hyper):
     else:
         sampler = jm.tasks.sinusoid(shots=5, queries=5)
     inputs, outputs = (6, WAYS) if classify else (1, 1)
+    mlp = partial(jm.models.mlp, inputs, activation=activation)
     models = {
-        ("outputs",): lambda: [jm.models.mlp(inputs, outputs, (16,))],
-        ("features",): lambda: [jm.models.mlp(inputs, 8, (16,))],
+        ("outputs",): lambda: [mlp(outputs, (16,))],
+        ("features",): lambda: [mlp(8, (16,))],
+        ("context",): lambda: [mlp(outputs, (16,), context=4)],
         ("encoder", "decoder"): lambda: [
             jm.models.mlp(2, 16, (16,)),
             jm.models.mlp(17, 2, (16,)),
         ],
     }[entry.models]()
-    defaults = {}
-    if "inner_lr" in entry.defaults:
-        loss = jm.losses.cross_entropy if classify else jm.losses.mse
-        defaults = {"inner_lr": 0.1 if classify else 0.01, "loss": loss}
-    if "ways" in entry.defaults:
-        defaults = {"ways": WAYS if classify else None}
+    fitting = {
+        "inner_lr": 0.1 if classify else 0.01,
+        "loss": jm.losses.cross_entropy if classify else jm.losses.mse,
+        "ways": WAYS if classify else None,
+        "features": 8,
+        "inner_steps": 3 if classify else 1,
+    }
+    defaults = {k: v for k, v in fitting.items() if k in entry.defaults}
+    defaults |= SPECIAL.get(name, {})
     return entry.constructor(*models, **(defaults | hyper)), sampler
 
 

@@ -14,6 +14,9 @@ from problems import ROWS, double, largest_difference, make, pad
 import jaxmeta as jm
 from jaxmeta import learners
 
+# their meta-gradient is not the slope of their loss; test_adjoints.py and
+# test_reference.py hold each of them to its own definition
+DEFINED = {"fomaml", "reptile", "proximal", "bmaml", "bootstrapped", "imaml"}
 rows = pytest.mark.parametrize(("name", "problem"), ROWS)
 registered = pytest.mark.parametrize("name", learners.REGISTRY)
 
@@ -57,7 +60,11 @@ def test_loss_falls(built, name, problem):
     after = jm.evaluate(
         learner, state.params, sampler, num_tasks=400, key=jax.random.key(2)
     )
-    gain = before.per_task["loss"] - after.per_task["loss"]  # on the same tasks
+    # on the same tasks; `objective` where it is not the query loss that is learned
+    first, last = (
+        r.per_task.get("objective", r.per_task["loss"]) for r in (before, after)
+    )
+    gain = first - last
     assert gain.mean() > 4 * gain.std() / len(gain) ** 0.5
 
 
@@ -81,10 +88,11 @@ def test_tasks_at_once_changes_no_number(x64, built, name, problem):
         for size in (6, 3, 1)
     ]
     for other in results[1:]:
-        assert largest_difference(other[1], results[0][1]) < 1e-10
+        assert largest_difference(other[1], results[0][1]) < 1e-9
         np.testing.assert_allclose(other[0][0], results[0][0][0], rtol=1e-10)
+    keys = jm.outer.task_keys(jax.random.key(5), 6)
     one = [
-        learner.loss(params, jax.tree.map(lambda a, i=i: a[i], tasks))[0]
+        learner.loss(params, jax.tree.map(lambda a, i=i: a[i], tasks), keys[i])[0]
         for i in range(6)
     ]
     np.testing.assert_allclose(np.mean(one), results[0][0][0], rtol=1e-12)
@@ -144,8 +152,8 @@ def test_same_key_same_result(built, name, problem):
 @rows
 def test_meta_gradient_is_that_of_finite_differences(x64, built, name, problem):
     learner, _, params, task, _ = built(name, problem)
-    if name == "fomaml":
-        pytest.skip("biased by design; its closed form is in test_reference.py")
+    if name in DEFINED:
+        pytest.skip("not the slope of its loss, by definition")
     params, task = double(params), double(task)
     loss = jax.jit(lambda p: learner.loss(p, task)[0])
     check_grads(loss, (params,), order=1, modes=["rev"], eps=1e-6, rtol=1e-5)

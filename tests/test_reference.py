@@ -17,7 +17,7 @@ from jaxmeta.tasks.gaussian_process import posterior
 pytestmark = pytest.mark.usefixtures("x64")
 
 ADJOINTS = pytest.mark.parametrize(
-    "adjoint", [jm.MixedMode(), jm.Reverse(), jm.Reverse(remat=False, unroll=2)]
+    "adjoint", [jm.MixedMode(), jm.Reverse(), jm.Reverse(remat="none", unroll=2)]
 )
 # our layer and parameter -> the golden files' names
 MLP = {

@@ -111,6 +111,7 @@ def test_fit_is_one_program_that_consumes_its_state(learner, caplog):
         optimizer=OPTIMIZER,
         tasks_per_step=3,
         tasks_at_once=None,
+        gradient=None,
         chunk=10,
     )
     donated = [a.donated for a in jax.tree.leaves(lowered.args_info[0][0])]

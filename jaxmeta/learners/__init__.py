@@ -1,11 +1,30 @@
 """Meta-learners: one method (or close family) a file, all in the same order."""
 
+from jaxmeta.learners.alfa import alfa as alfa
 from jaxmeta.learners.anil import anil as anil
+from jaxmeta.learners.bmaml import bmaml as bmaml
+from jaxmeta.learners.boil import boil as boil
+from jaxmeta.learners.bootstrapped import bootstrapped as bootstrapped
+from jaxmeta.learners.cavia import cavia as cavia
 from jaxmeta.learners.cnp import cnp as cnp
+from jaxmeta.learners.imaml import imaml as imaml
+from jaxmeta.learners.learned_optimizer import learned_optimizer as learned_optimizer
+from jaxmeta.learners.learned_optimizer import lstm_optimizer as lstm_optimizer
+from jaxmeta.learners.learned_rule import learned_rule as learned_rule
+from jaxmeta.learners.leo import leo as leo
+from jaxmeta.learners.lstm_meta_learner import lstm_meta_learner as lstm_meta_learner
 from jaxmeta.learners.maml import fomaml as fomaml
 from jaxmeta.learners.maml import maml as maml
+from jaxmeta.learners.maml_plus_plus import maml_plus_plus as maml_plus_plus
+from jaxmeta.learners.meta_curvature import meta_curvature as meta_curvature
+from jaxmeta.learners.meta_sgd import meta_sgd as meta_sgd
+from jaxmeta.learners.mtl import mtl as mtl
+from jaxmeta.learners.protomaml import protomaml as protomaml
 from jaxmeta.learners.protonet import protonet as protonet
+from jaxmeta.learners.proximal import proximal as proximal
 from jaxmeta.learners.r2d2 import r2d2 as r2d2
 from jaxmeta.learners.registry import REGISTRY as REGISTRY
 from jaxmeta.learners.registry import Entry as Entry
 from jaxmeta.learners.registry import get as get
+from jaxmeta.learners.reptile import reptile as reptile
+from jaxmeta.learners.tnet import tnet as tnet

@@ -15,9 +15,16 @@ import optax
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 from jaxmeta import inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.common import check_descent, check_support, query_loss
-from jaxmeta.types import MetaLearner, Model, blank_padding, forward
+from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.learners.common import (
+    check_descent,
+    check_layer,
+    fixed_rule,
+    predictor,
+    query_loss,
+    ready,
+)
+from jaxmeta.types import MetaLearner, Model, forward
 
 
 def anil(
@@ -46,12 +53,13 @@ def anil(
     Raises: ValueError if the model has no layer of that name, or as `maml`.
     """
     check_descent(inner_lr, inner_steps)
-    _check_head(model, head)
+    check_layer(model, head, "head")
+    require(adjoint, "anil", "start")
+    make_rule, hyper = fixed_rule(rule, inner_lr)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        check_support(model, params, support)
-        support = blank_padding(support)
+        support = ready(model, params, support)
         body = {name: layer for name, layer in params.items() if name != head}
 
         def outputs(fixed, theta_l):
@@ -66,18 +74,17 @@ def anil(
 
         theta_l = inner.descend(
             objective,
-            rule(inner_lr),
+            make_rule,
             inner_steps,
             adjoint,
             params[head],
             features,
             support,
+            hyper=hyper,
         )
         return body | {head: theta_l}
 
-    def predict(adapted, inputs, mask=None):
-        return forward(model, adapted, inputs, mask)
-
+    predict = predictor(model)
     return MetaLearner(model.init, adapt, predict, query_loss(adapt, predict, loss))
 
 
@@ -118,13 +125,3 @@ def _compute_once(f, fixed, varying):
         return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
     return rest, features
-
-
-def _check_head(model, head):
-    layers = jax.eval_shape(lambda: model.init(jax.random.key(0)))
-    names = sorted(layers) if isinstance(layers, dict) else []
-    if head not in names:
-        raise ValueError(
-            f"head: the model has no layer {head!r} to adapt; it has "
-            f"{', '.join(map(str, names)) or 'no named layers (expected a dict)'}"
-        )

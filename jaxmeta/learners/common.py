@@ -1,9 +1,14 @@
-"""What several learners share: the outer objective, and checks of arguments."""
+"""What several learners share: objectives, inner rules, and checks of arguments."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxmeta import checks, losses
+from jaxmeta.inner import Objective, Rule
 from jaxmeta.types import (
     AdaptFn,
     Batch,
@@ -12,7 +17,10 @@ from jaxmeta.types import (
     PredictFn,
     Task,
     blank_padding,
+    forward,
 )
+
+PyTree = Any
 
 
 def query_loss(adapt: AdaptFn, predict: PredictFn, loss: losses.Loss) -> LossFn:
@@ -24,8 +32,18 @@ def query_loss(adapt: AdaptFn, predict: PredictFn, loss: losses.Loss) -> LossFn:
     Returns: (params, task, key=None) -> (loss [], metrics).
     """
 
+    judge = judged(predict, loss)
+
     def task_loss(params, task: Task, key=None):
-        adapted = adapt(params, task.support, key)
+        return judge(adapt(params, task.support, key), task)
+
+    return task_loss
+
+
+def judged(predict: PredictFn, loss: losses.Loss) -> Callable[[PyTree, Task], tuple]:
+    """(adapted, task) -> (query loss [], metrics), of what has already been adapted."""
+
+    def judge(adapted, task):
         checks.check_batch(task.query, "query")
         query = blank_padding(task.query)
         outputs = predict(adapted, query.x, query.mask)
@@ -34,7 +52,77 @@ def query_loss(adapt: AdaptFn, predict: PredictFn, loss: losses.Loss) -> LossFn:
         value = losses.mean_loss(loss, outputs, query)
         return value, {"loss": value, **losses.score(outputs, query)}
 
+    return judge
+
+
+def displacement_loss(
+    adapt: AdaptFn, predict: PredictFn, loss: losses.Loss, factor: float = 1.0
+) -> LossFn:
+    """The outer objective of learners that move towards what they adapted to.
+
+    Its value is the query loss, its derivative factor (params - adapted); `adapted` is a
+    tree like `params`.
+    """
+    judge = judged(predict, loss)
+
+    def task_loss(params, task: Task, key=None):
+        adapted = jax.lax.stop_gradient(adapt(params, task.support, key))
+        value, metrics = judge(adapted, task)
+        move = jax.tree.map(lambda p, w: factor * (p - w), params, adapted)
+        return with_gradient(value, params, move), metrics
+
     return task_loss
+
+
+def with_gradient(value: jax.Array, params: PyTree, gradient: PyTree) -> jax.Array:
+    """`value`, whose derivative in `params` is `gradient`, whatever made them."""
+    value, gradient = jax.lax.stop_gradient((value, gradient))
+    along = jnp.asarray(optax.tree.vdot(params, gradient))
+    return value + (along - jax.lax.stop_gradient(along))  # the bracket is exactly 0
+
+
+def predictor(model: Model) -> PredictFn:
+    """predict of a learner whose `adapted` is a tree of the model's parameters."""
+
+    def predict(adapted, inputs, mask=None):
+        return forward(model, adapted, inputs, mask)
+
+    return predict
+
+
+def support_objective(model: Model, loss: losses.Loss) -> Objective:
+    """(theta, context, batch) -> the mean loss of a model, all of whose parameters are
+    adapted."""
+
+    def objective(theta, context, batch):
+        del context
+        return losses.mean_loss(loss, forward(model, theta, batch.x, batch.mask), batch)
+
+    return objective
+
+
+def proximal_objective(model: Model, loss: losses.Loss, penalty: float) -> Objective:
+    """(w, theta, batch) -> mean loss + penalty / 2 |w - theta|^2."""
+    fit = support_objective(model, loss)
+
+    def objective(w, theta, batch):
+        away = jax.tree.map(lambda w, t: jnp.sum(jnp.square(w - t)), w, theta)
+        return fit(w, (), batch) + penalty / 2 * sum(jax.tree.leaves(away))
+
+    return objective
+
+
+def fixed_rule(
+    rule: Callable[..., optax.GradientTransformation],
+    inner_lr: float | optax.Schedule,
+) -> tuple[Rule, PyTree]:
+    """An inner rule and its hyper-parameters, as `inner.descend` takes them.
+
+    A schedule is structure; a number is an argument, so that it can be vmapped over.
+    """
+    if callable(inner_lr):
+        return lambda _: rule(inner_lr), ()
+    return rule, inner_lr
 
 
 def is_classification(batch: Batch) -> bool:
@@ -42,25 +130,44 @@ def is_classification(batch: Batch) -> bool:
     return bool(jnp.issubdtype(batch.y.dtype, jnp.integer))
 
 
-def check_support(model: Model, params, support: Batch) -> None:
-    """Raise ValueError for a support set that does not fit the model.
+def ready(model: Model, params, support: Batch) -> Batch:
+    """The support set with blank padding, once it is found to fit the model.
 
     Labels are looked at only where they are concrete, that is outside jit.
+    Raises: ValueError for wrong shapes or labels out of range.
     """
     checks.check_batch(support)
     if is_classification(support):
         outputs = jax.eval_shape(model.apply, params, support.x)
         checks.check_labels(support, outputs.shape[-1])
+    return blank_padding(support)
 
 
-def check_descent(inner_lr, inner_steps) -> None:
+def check_layer(model: Model, name: str, argument: str) -> None:
+    """Raise ValueError unless the model's parameters are a dict with that layer."""
+    layers = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    names = sorted(layers) if isinstance(layers, dict) else []
+    if name not in names:
+        raise ValueError(
+            f"{argument}: the model has no layer {name!r} to adapt; it has "
+            f"{', '.join(map(str, names)) or 'no named layers (expected a dict)'}"
+        )
+
+
+def check_descent(inner_lr, inner_steps, least: int = 0) -> None:
     """Raise ValueError unless the arguments of an inner loop make sense."""
     if not callable(inner_lr) and isinstance(inner_lr, (int, float)) and inner_lr < 0:
         raise ValueError(f"inner_lr: expected a step size >= 0, got {inner_lr}")
-    if not isinstance(inner_steps, int) or inner_steps < 0:
+    if not isinstance(inner_steps, int) or inner_steps < least:
         raise ValueError(
-            f"inner_steps: expected a whole number >= 0, got {inner_steps!r}"
+            f"inner_steps: expected a whole number >= {least}, got {inner_steps!r}"
         )
+
+
+def check_penalty(penalty) -> None:
+    """Raise ValueError unless the strength of a regulariser is positive."""
+    if not penalty > 0:
+        raise ValueError(f"penalty: expected lambda > 0, got {penalty}")
 
 
 def check_ways(ways) -> None:

@@ -14,9 +14,16 @@ from collections.abc import Callable
 import optax
 
 from jaxmeta import inner, losses
-from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode
-from jaxmeta.learners.common import check_descent, check_support, query_loss
-from jaxmeta.types import MetaLearner, Model, blank_padding, forward
+from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode, require
+from jaxmeta.learners.common import (
+    check_descent,
+    fixed_rule,
+    predictor,
+    query_loss,
+    ready,
+    support_objective,
+)
+from jaxmeta.types import MetaLearner, Model
 
 
 def maml(
@@ -42,7 +49,8 @@ def maml(
 
     Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters,
         so a pre-trained tree can be put in as it is.
-    Raises: ValueError for a negative `inner_lr` or `inner_steps`.
+    Raises: ValueError for a negative `inner_lr` or `inner_steps`, or an adjoint that gives
+        no gradient for an initialisation.
 
     >>> import jax, jaxmeta as jm
     >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
@@ -53,22 +61,18 @@ def maml(
     (10, 1)
     """
     check_descent(inner_lr, inner_steps)
-
-    def objective(theta, context, batch):
-        del context  # all parameters are adapted
-        return losses.mean_loss(loss, forward(model, theta, batch.x, batch.mask), batch)
+    require(adjoint, "maml", "start")
+    make_rule, hyper = fixed_rule(rule, inner_lr)
+    objective = support_objective(model, loss)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        check_support(model, params, support)
-        support = blank_padding(support)
+        support = ready(model, params, support)
         return inner.descend(
-            objective, rule(inner_lr), inner_steps, adjoint, params, (), support
+            objective, make_rule, inner_steps, adjoint, params, (), support, hyper=hyper
         )
 
-    def predict(adapted, inputs, mask=None):
-        return forward(model, adapted, inputs, mask)
-
+    predict = predictor(model)
     return MetaLearner(model.init, adapt, predict, query_loss(adapt, predict, loss))
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.learners.common import check_ways, one_hot, query_loss
+from jaxmeta.learners.common import check_penalty, check_ways, one_hot, query_loss
 from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
 
 
@@ -79,8 +79,7 @@ def r2d2(
     """
     if ways is not None:
         check_ways(ways)
-    if not penalty > 0:
-        raise ValueError(f"penalty: expected lambda > 0, got {penalty}")
+    check_penalty(penalty)
     if loss is None:
         loss = losses.mse if ways is None else losses.cross_entropy
 

@@ -8,11 +8,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jaxmeta.learners.alfa import alfa
 from jaxmeta.learners.anil import anil
+from jaxmeta.learners.bmaml import bmaml
+from jaxmeta.learners.boil import boil
+from jaxmeta.learners.bootstrapped import bootstrapped
+from jaxmeta.learners.cavia import cavia
 from jaxmeta.learners.cnp import cnp
+from jaxmeta.learners.imaml import imaml
+from jaxmeta.learners.learned_optimizer import learned_optimizer
+from jaxmeta.learners.leo import leo
+from jaxmeta.learners.lstm_meta_learner import lstm_meta_learner
 from jaxmeta.learners.maml import fomaml, maml
+from jaxmeta.learners.maml_plus_plus import maml_plus_plus
+from jaxmeta.learners.meta_curvature import meta_curvature
+from jaxmeta.learners.meta_sgd import meta_sgd
+from jaxmeta.learners.mtl import mtl
+from jaxmeta.learners.protomaml import protomaml
 from jaxmeta.learners.protonet import protonet
+from jaxmeta.learners.proximal import proximal
 from jaxmeta.learners.r2d2 import r2d2
+from jaxmeta.learners.reptile import reptile
+from jaxmeta.learners.tnet import tnet
 from jaxmeta.types import MetaLearner
 
 Problem = Literal["classification", "regression"]
@@ -26,7 +43,8 @@ class Entry:
     family: what `adapt` does: gradient, metric, solver or amortized.
     paper: authors, year, arXiv number.
     models: what its models give: ("outputs",) one model with the task's outputs,
-        ("features",) one encoder, ("encoder", "decoder") two networks over pairs.
+        ("features",) one encoder, ("context",) one with context parameters too,
+        ("encoder", "decoder") two networks over pairs.
     problems: the kinds of task it learns.
     """
 
@@ -62,6 +80,125 @@ REGISTRY: dict[str, Entry] = {
         anil,
         "gradient",
         "Raghu et al. 2020, arXiv 1909.09157",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "boil": Entry(
+        boil,
+        "gradient",
+        "Oh et al. 2021, arXiv 2008.08882",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "maml_plus_plus": Entry(
+        maml_plus_plus,
+        "gradient",
+        "Antoniou et al. 2019, arXiv 1810.09502",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "meta_sgd": Entry(
+        meta_sgd,
+        "gradient",
+        "Li et al. 2017, arXiv 1707.09835",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "meta_curvature": Entry(
+        meta_curvature,
+        "gradient",
+        "Park and Oliva 2019, arXiv 1902.03356",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "tnet": Entry(
+        tnet,
+        "gradient",
+        "Lee and Choi 2018, arXiv 1801.05558",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "alfa": Entry(
+        alfa,
+        "gradient",
+        "Baik et al. 2020, arXiv 2011.00209",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "cavia": Entry(
+        cavia,
+        "gradient",
+        "Zintgraf et al. 2019, arXiv 1810.03642",
+        ("context",),
+        ("classification", "regression"),
+    ),
+    "reptile": Entry(
+        reptile,
+        "gradient",
+        "Nichol et al. 2018, arXiv 1803.02999",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "imaml": Entry(
+        imaml,
+        "gradient",
+        "Rajeswaran et al. 2019, arXiv 1909.04630",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "proximal": Entry(
+        proximal,
+        "gradient",
+        "Zhou et al. 2019, NeurIPS",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "protomaml": Entry(
+        protomaml,
+        "gradient",
+        "Triantafillou et al. 2020, arXiv 1903.03096",
+        ("features",),
+        ("classification",),
+    ),
+    "leo": Entry(
+        leo,
+        "gradient",
+        "Rusu et al. 2019, arXiv 1807.05960",
+        ("features",),
+        ("classification",),
+    ),
+    "bmaml": Entry(
+        bmaml,
+        "gradient",
+        "Yoon et al. 2018, arXiv 1806.03836",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "bootstrapped": Entry(
+        bootstrapped,
+        "gradient",
+        "Flennerhag et al. 2022, arXiv 2109.04504",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "mtl": Entry(
+        mtl,
+        "gradient",
+        "Sun et al. 2019, arXiv 1812.02403",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "lstm_meta_learner": Entry(
+        lstm_meta_learner,
+        "gradient",
+        "Ravi and Larochelle 2017, ICLR",
+        ("outputs",),
+        ("classification", "regression"),
+    ),
+    "learned_optimizer": Entry(
+        learned_optimizer,
+        "gradient",
+        "Andrychowicz et al. 2016, arXiv 1606.04474",
         ("outputs",),
         ("classification", "regression"),
     ),

@@ -19,15 +19,20 @@ def mlp(
     inputs: int | tuple[int, ...] = 1,
     outputs: int = 1,
     hidden: tuple[int, ...] = (40, 40),
+    *,
+    context: int = 0,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
 ) -> Model:
-    """Multi-layer perceptron with relu; by default the 1-40-40-1 of the sinusoids.
+    """Multi-layer perceptron; by default the 1-40-40-1 of the sinusoids, with relu.
 
     Args:
         inputs: size of an example, or its shape (it is flattened).
         outputs: size of the output. hidden: widths of the hidden layers.
+        context: inputs more that are parameters, the same for all examples (`cavia`).
+        activation: of the hidden layers.
 
     Returns: a `Model`, [n, *inputs] -> [n, outputs]. Parameters: `dense1`, ...,
-        `head`, each with `kernel` [in, out] and `bias` [out].
+        `head`, each with `kernel` [in, out] and `bias` [out]; `context` if there is one.
 
     >>> import jax, jaxmeta as jm
     >>> params = jm.models.mlp().init(jax.random.key(0))
@@ -37,7 +42,7 @@ def mlp(
     from jaxmeta.models.networks import MLP
 
     shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-    return from_linen(MLP(tuple(hidden), outputs), shape)
+    return from_linen(MLP(tuple(hidden), outputs, context, activation), shape)
 
 
 def conv4(
@@ -46,6 +51,7 @@ def conv4(
     input_shape: tuple[int, int, int] = (28, 28, 1),
     widths: int | tuple[int, int, int, int] = 64,
     strided: bool = False,
+    context: int = 0,
     conv: ConvMethod | None = None,
 ) -> Model:
     """The Conv4 of the MAML and ProtoNet papers.
@@ -62,11 +68,13 @@ def conv4(
         widths: channels of the blocks, one number or four.
         strided: convolutions of stride 2 and a mean over space in place of max-pooling,
             as MAML has it for Omniglot.
+        context: parameters that scale and shift the channels of the third block (FiLM,
+            as CAVIA has it), through a layer `film`; 0 = none.
         conv: how convolutions are computed, see `layers.conv3x3`.
 
     Returns: a `Model`, [n, h, w, c] -> [n, outputs]. Parameters: `conv1` (`kernel`
         [3, 3, in, out], `bias`), `norm1` (`scale`, `offset`), ..., `head` (`kernel`,
-        `bias`).
+        `bias`); `context` [context] and `film` if there is one.
     Raises: ValueError if max-pooling leaves nothing of so small an image.
 
     Source: Finn et al. 2017, section 5.2; Snell et al. 2017, section 3.1; both after
@@ -80,7 +88,7 @@ def conv4(
     from jaxmeta.models.networks import Conv4, init_params
 
     each = (widths,) * 4 if isinstance(widths, int) else widths
-    module = Conv4(outputs, each, strided, conv)
+    module = Conv4(outputs, each, strided, conv, context)
 
     @jax.jit  # no forward pass is run, and one program is compiled in place of forty
     def init(key):

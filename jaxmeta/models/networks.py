@@ -1,5 +1,7 @@
 """The networks of the few-shot papers, as Flax Linen modules and as `Model`s."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,13 +15,19 @@ class MLP(nn.Module):
 
     hidden: tuple[int, ...]
     outputs: int
+    context: int = 0
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
 
     @nn.compact
     def __call__(self, x):
         """[n, ...] -> [n, outputs]; inputs are flattened."""
         x = jnp.reshape(x, (x.shape[0], -1))
+        if self.context:
+            phi = self.param("context", nn.initializers.zeros_init(), (self.context,))
+            rows = jnp.broadcast_to(phi, (len(x), self.context))
+            x = jnp.concatenate([x, rows], axis=1)
         for i, width in enumerate(self.hidden):
-            x = nn.relu(nn.Dense(width, name=f"dense{i + 1}")(x))
+            x = self.activation(nn.Dense(width, name=f"dense{i + 1}")(x))
         return nn.Dense(self.outputs, name="head")(x)
 
 
@@ -56,6 +64,7 @@ class Conv4(nn.Module):
     widths: tuple[int, ...]
     strided: bool
     method: ConvMethod | None
+    context: int = 0
 
     @nn.compact
     def __call__(self, x, mask=None):
@@ -73,8 +82,30 @@ class Conv4(nn.Module):
                 pool=not self.strided,
                 method=self.method,
             )
+            if self.context and i == 3:
+                x = FiLM(self.context, name="film")(x, self._phi())
         x = jnp.mean(x, axis=(0, 1)) if self.strided else _flatten(x)
         return x if self.outputs is None else nn.Dense(self.outputs, name="head")(x)
+
+    def _phi(self):
+        return self.param("context", nn.initializers.zeros_init(), (self.context,))
+
+
+class FiLM(nn.Module):
+    """Scale and shift of channels by context parameters; none of both for zeros.
+
+    Perez et al. 2018, arXiv 1709.07871.
+    """
+
+    context: int
+
+    @nn.compact
+    def __call__(self, x, phi):
+        """[..., channels], [context] -> [..., channels]."""
+        channels = x.shape[-1]
+        scale, shift = jnp.split(nn.Dense(2 * channels, name="layer")(phi[None]), 2, 1)
+        shape = (*(1,) * (x.ndim - 1), channels)
+        return x * (1 + jnp.reshape(scale, shape)) + jnp.reshape(shift, shape)
 
 
 def _flatten(x):

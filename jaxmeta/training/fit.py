@@ -28,6 +28,7 @@ def fit(
     key: jax.Array,
     tasks_per_step: int = 4,
     tasks_at_once: int | None = None,
+    gradient: Callable | None = None,
     chunk: int = 100,
     state: MetaState | None = None,
     validation: Sampler | None = None,
@@ -48,7 +49,7 @@ def fit(
         steps: meta-steps in all, those done by `state` included.
         key: typed key; everything random in the run is derived from it.
         tasks_per_step: tasks whose meta-gradients are averaged in one step.
-        tasks_at_once: tasks in one vmap, as in `make_step`.
+        tasks_at_once, gradient: as in `make_step`.
         chunk: steps between two looks at the metrics, all on the device.
         state: where to go on from; None = `init_state`. It is copied, not consumed.
         validation: sampler of validation tasks; validation_learner: what adapts to
@@ -98,6 +99,7 @@ def fit(
             optimizer=optimizer,
             tasks_per_step=tasks_per_step,
             tasks_at_once=tasks_at_once,
+            gradient=gradient,
             chunk=chunk,
         )
         history = {name: np.asarray(v)[:size] for name, v in history.items()}
@@ -138,6 +140,7 @@ def _due(done: int, size: int, every: int, steps: int) -> bool:
         "optimizer",
         "tasks_per_step",
         "tasks_at_once",
+        "gradient",
         "chunk",
     ),
 )
@@ -151,11 +154,12 @@ def _run_chunk(
     optimizer,
     tasks_per_step,
     tasks_at_once,
+    gradient,
     chunk,
 ):
     """`size` <= `chunk` meta-steps; metrics [chunk], of which the first `size` count."""
     one = sampled_step(
-        learner, optimizer, sampler, key_data, tasks_per_step, tasks_at_once
+        learner, optimizer, sampler, key_data, tasks_per_step, tasks_at_once, gradient
     )
 
     def body(i, carry):
@@ -169,10 +173,18 @@ def _run_chunk(
 
 
 def sampled_step(
-    learner, optimizer, sampler, key_data, tasks_per_step, tasks_at_once
+    learner,
+    optimizer,
+    sampler,
+    key_data,
+    tasks_per_step,
+    tasks_at_once,
+    gradient=None,
 ) -> Callable[[MetaState], tuple[MetaState, Any]]:
     """state -> (state, metrics): a meta-step on tasks drawn from (key_data, step)."""
-    meta_step = make_step(learner, optimizer, tasks_at_once=tasks_at_once)
+    meta_step = make_step(
+        learner, optimizer, tasks_at_once=tasks_at_once, gradient=gradient
+    )
 
     def one(state):
         key_tasks, key_loss = jax.random.split(jax.random.fold_in(key_data, state.step))

@@ -1,0 +1,140 @@
+"""Bayesian MAML: a posterior over a task's weights, as particles that repel each other.
+
+Yoon, Kim, Dia, Kim, Bengio, Ahn. Bayesian Model-Agnostic Meta-Learning. NeurIPS 2018,
+arXiv 1806.03836. Each inner step is one of Stein variational gradient descent (eq. 4):
+
+    theta_m <- theta_m + eps phi(theta_m)
+    phi(theta) = 1/M sum_j [ k(theta_j, theta) grad log p(theta_j)
+                             + grad_{theta_j} k(theta_j, theta) ]
+
+and the outer objective is the chaser loss (eq. 8): particles after n steps on the support
+set chase those after s more steps on support and query set, which are constants.
+
+Meta-parameters: Theta_0, the model's parameters M times.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from jaxmeta import checks, inner, losses
+from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.learners.common import (
+    check_descent,
+    judged,
+    query_loss,
+    ready,
+    support_objective,
+)
+from jaxmeta.types import Batch, MetaLearner, Model, Task, blank_padding, forward
+
+
+def _svgd(hyper) -> optax.GradientTransformation:
+    """Particles [M, ...] from gradients of the mean loss of n examples: log p = -n L, and
+    the step eps is inner_lr / n, so that without repulsion a step is MAML's."""
+    inner_lr, n = hyper
+
+    def update(updates, state, params=None):
+        flatten = jax.vmap(lambda tree: ravel_pytree(tree)[0])
+        w, gradients = flatten(params), flatten(updates)  # [M, weights]
+        m = len(w)
+        apart = w[:, None, :] - w[None, :, :]
+        squares = jnp.sum(jnp.square(apart), axis=-1)
+        # the paper's bandwidth; for one particle, or equal ones, any positive number
+        h = jnp.median(squares) / jnp.log(m + 1.0) + 1e-8
+        k = jnp.exp(-squares / h)  # [M, M]
+        # grad_{theta_j} k(theta_j, theta_m) = 2/h (theta_m - theta_j) k
+        repulsion = 2 / h * jnp.sum(apart * k[:, :, None], axis=1)
+        phi = (-k @ gradients + repulsion / n) / m
+        unflatten = ravel_pytree(jax.tree.map(lambda a: a[0], updates))[1]
+        return jax.vmap(unflatten)(inner_lr * phi), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def bmaml(
+    model: Model,
+    *,
+    particles: int = 5,
+    inner_lr: float = 0.01,
+    inner_steps: int = 1,
+    leader_steps: int = 1,
+    loss: losses.Loss = losses.cross_entropy,
+    adjoint: Adjoint = MixedMode(),
+) -> MetaLearner:
+    """Bayesian MAML: learn where the particles of a posterior start.
+
+    Args:
+        model: the network; its parameters are all adapted.
+        particles: M, copies of the network; 1 is MAML with the chaser loss.
+        inner_lr: step size of adaptation.
+        inner_steps: n, steps of adaptation.
+        leader_steps: s, further steps of what is chased; 0 has the query loss of the mean
+            prediction as the outer objective in place of the chaser loss.
+        loss: loss of one example, for adaptation and for judging.
+        adjoint: how to differentiate through the inner loop.
+
+    Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters
+        with a leading [particles] axis. `predict` gives the mean over particles: of
+        probabilities, as log-probabilities, for integer targets; else of outputs.
+    Raises: ValueError for sizes below 1, a negative `leader_steps`, or as `maml`.
+    """
+    check_descent(inner_lr, inner_steps, least=1)
+    if particles < 1 or leader_steps < 0:
+        raise ValueError(
+            "particles, leader_steps: expected at least 1 and 0, got "
+            f"{particles} and {leader_steps}"
+        )
+    require(adjoint, "bmaml", "start")
+    one = support_objective(model, loss)
+    classify = loss is losses.cross_entropy
+
+    def objective(theta, context, batch):  # each particle gets its own gradient
+        return jnp.sum(jax.vmap(one, (0, None, None))(theta, context, batch))
+
+    def chase(theta, batch, steps, adjoint):
+        n = len(batch.x) if batch.mask is None else jnp.maximum(jnp.sum(batch.mask), 1)
+        return inner.descend(
+            objective, _svgd, steps, adjoint, theta, (), batch, hyper=(inner_lr, n)
+        )
+
+    def init(key):
+        return jax.vmap(model.init)(jax.random.split(key, particles))
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        support = ready(model, jax.tree.map(lambda a: a[0], params), support)
+        return chase(params, support, inner_steps, adjoint)
+
+    def predict(adapted, inputs, mask=None):
+        outputs = jax.vmap(lambda p: forward(model, p, inputs, mask))(adapted)
+        if not classify:
+            return jnp.mean(outputs, axis=0)
+        logs = jax.nn.log_softmax(outputs, axis=-1)
+        return jax.nn.logsumexp(logs, axis=0) - jnp.log(1.0 * particles)
+
+    judge = judged(predict, loss)
+
+    def chaser_loss(params, task: Task, key=None):
+        chaser = adapt(params, task.support, key)
+        everything = _joined(task)
+        leader = jax.lax.stop_gradient(
+            chase(jax.lax.stop_gradient(chaser), everything, leader_steps, MixedMode())
+        )
+        _, metrics = judge(chaser, task)
+        distance = jax.tree.map(lambda a, b: jnp.sum(jnp.square(a - b)), chaser, leader)
+        return jnp.sum(jnp.stack(jax.tree.leaves(distance))), metrics
+
+    outer = chaser_loss if leader_steps else query_loss(adapt, predict, loss)
+    return MetaLearner(init, adapt, predict, outer)
+
+
+def _joined(task: Task) -> Batch:
+    """Support and query set as one batch."""
+    checks.check_batch(task.query, "query")
+    support, query = blank_padding(task.support), blank_padding(task.query)
+    both = lambda a, b: jnp.concatenate([a, b])
+    masks = [jnp.ones(len(b.x)) if b.mask is None else b.mask for b in (support, query)]
+    mask = None if support.mask is query.mask is None else both(*masks)
+    return Batch(both(support.x, query.x), both(support.y, query.y), mask)

@@ -1,0 +1,77 @@
+"""Implicit MAML: the meta-gradient of a regularised solution, whatever path led to it.
+
+Rajeswaran, Finn, Kakade, Levine. Meta-Learning with Implicit Gradients. NeurIPS 2019,
+arXiv 1909.04630. Equations 3 and 6:
+
+    w*(theta) = argmin_w L_support(w) + lambda/2 |w - theta|^2
+    dw*/dtheta = (I + (1/lambda) Hessian of L_support at w*)^-1
+
+Meta-parameters: theta, exactly the parameters of the model.
+"""
+
+from collections.abc import Callable
+
+import optax
+
+from jaxmeta import inner, losses
+from jaxmeta.adjoints import Adjoint, Implicit, require
+from jaxmeta.learners.common import (
+    check_descent,
+    check_penalty,
+    fixed_rule,
+    predictor,
+    proximal_objective,
+    query_loss,
+    ready,
+)
+from jaxmeta.types import MetaLearner, Model
+
+
+def imaml(
+    model: Model,
+    *,
+    inner_lr: float | optax.Schedule = 0.1,
+    inner_steps: int = 16,
+    penalty: float = 1.0,
+    loss: losses.Loss = losses.cross_entropy,
+    adjoint: Adjoint = Implicit(),
+    rule: Callable[..., optax.GradientTransformation] = optax.sgd,
+) -> MetaLearner:
+    """iMAML: memory constant in the inner steps.
+
+    Args:
+        model: the network; its parameters are all adapted.
+        inner_lr: step size of the inner descent; a number, or a schedule of the step.
+        inner_steps: inner steps; the gradient is as good as they reach the minimum.
+        penalty: lambda > 0, strength of the proximal term.
+        loss: loss of one example, for adaptation and for the outer objective.
+        adjoint: how to differentiate; the default takes 5 conjugate gradient steps, as
+            the paper does. An unrolled one gives that of the path in place of the minimum.
+        rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does.
+
+    Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters.
+    Raises: ValueError for a negative `inner_lr`, `inner_steps` below 1, a penalty that
+        is not positive, or `FirstOrder`.
+    """
+    check_descent(inner_lr, inner_steps, least=1)
+    check_penalty(penalty)
+    require(adjoint, "imaml", "context")
+    make_rule, hyper = fixed_rule(rule, inner_lr)
+    objective = proximal_objective(model, loss, penalty)
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        support = ready(model, params, support)
+        return inner.descend(
+            objective,
+            make_rule,
+            inner_steps,
+            adjoint,
+            params,
+            params,  # the centre of the proximal term
+            support,
+            hyper=hyper,
+        )
+
+    predict = predictor(model)
+    return MetaLearner(model.init, adapt, predict, query_loss(adapt, predict, loss))

@@ -1,0 +1,321 @@
+"""Every adjoint through every gradient learner and inner rule: one table."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import double, largest_difference, make
+
+import jaxmeta as jm
+from jaxmeta import inner, learners
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+STEPS = 5
+# learners that take an adjoint, with what makes them different from their defaults here
+LEARNERS = {
+    "maml": {},
+    "anil": {},
+    "boil": {},
+    "maml_plus_plus": {},
+    "meta_sgd": {},
+    "meta_curvature": {},
+    "tnet": {},
+    "alfa": {},
+    "cavia": {"inner_lr": 0.3},
+    "imaml": {},
+    "protomaml": {},
+    "leo": {"latent": 4, "tuning_steps": 2},
+    "bmaml": {"particles": 3, "leader_steps": 0},
+    "mtl": {},
+    "lstm_meta_learner": {"hidden": 3},
+    "learned_optimizer": {"hidden": 3},
+}
+RULES = {
+    "sgd": optax.sgd,
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "adam": partial(optax.adam, eps_root=1e-2),  # smooth enough for finite differences
+}
+ROWS = [
+    (name, rule)
+    for name in LEARNERS
+    for rule in (RULES if "rule" in learners.REGISTRY[name].defaults else ["its own"])
+]
+EXACT = [
+    jm.Reverse("step"),
+    jm.Reverse("sqrt", unroll=2),
+    jm.Reverse(3, policy=jax.checkpoint_policies.dots_saveable),
+    jm.MixedMode(),
+    jm.MixedMode(save_gradients=True),
+    jm.Truncated(STEPS),
+    jm.Forward(),
+]
+rows = pytest.mark.parametrize(("name", "rule"), ROWS)
+
+
+def build(name, rule, adjoint, blobs):
+    """(params, loss of them) on one task, in float64, with a smooth network."""
+    problem = learners.REGISTRY[name].problems[-1]
+    hyper = {"inner_steps": STEPS} | LEARNERS[name] | {"adjoint": adjoint}
+    if rule in RULES:
+        hyper["rule"] = RULES[rule]
+    learner, sampler = make(name, problem, blobs, jnp.tanh, **hyper)
+    task = double(jax.jit(sampler.sample)(jax.random.key(0)))
+    params = double(learner.init(jax.random.key(1)))
+    # away from the symmetric points where learners start (zeros, identities)
+    params = jax.tree.map(
+        lambda p: p + 0.05 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), params
+    )
+    return params, lambda p: learner.loss(p, task, jax.random.key(2))[0]
+
+
+@pytest.fixture(scope="module")
+def reference(blobs):
+    """Plain reverse-over-reverse gradient of a row, computed once."""
+    known = {}
+
+    def get(name, rule):
+        if (name, rule) not in known:
+            params, loss = build(name, rule, jm.Reverse("none"), blobs)
+            known[name, rule] = params, loss, jax.jit(jax.grad(loss))(params)
+        return known[name, rule]
+
+    return get
+
+
+def slope(loss, params, along, h=3e-5):
+    """Derivative along a direction by sixth-order central differences."""
+    at = jax.jit(jax.vmap(lambda s: loss(optax.tree.add_scale(params, s, along))))
+    points = jnp.array([-3, -2, -1, 1, 2, 3]) * h
+    return float(jnp.dot(at(points), jnp.array([-1, 9, -45, 45, -9, 1])) / (60 * h))
+
+
+@rows
+def test_reference_is_the_slope_of_the_loss(reference, name, rule):
+    params, loss, gradient = reference(name, rule)
+    along = jax.tree.map(lambda p: jnp.cos(jnp.arange(p.size)).reshape(p.shape), params)
+    exact = float(optax.tree.vdot(gradient, along))
+    scale = float(optax.tree.norm(gradient) * optax.tree.norm(along))
+    assert np.isfinite(scale) and scale > 0
+    assert abs(slope(loss, params, along) - exact) < 1e-8 * scale
+
+
+@rows
+@pytest.mark.parametrize("adjoint", EXACT, ids=lambda a: str(a).split("<")[0])
+def test_exact_adjoints_are_reverse_over_reverse(reference, blobs, name, rule, adjoint):
+    params, _, gradient = reference(name, rule)
+    _, loss = build(name, rule, adjoint, blobs)
+    assert largest_difference(jax.jit(jax.grad(loss))(params), gradient) < 1e-8
+
+
+class ByHand:
+    """The definitions of the biased adjoints: a Python loop over steps."""
+
+    gives = jm.MixedMode.gives
+
+    def __init__(self, constant_gradients=False, last=STEPS):
+        self.constant_gradients, self.last = constant_gradients, last
+
+    def solve(self, descent, inputs):
+        stop = jax.lax.stop_gradient
+        w, state = descent.begin(inputs)
+        for k in range(descent.steps):
+            exact = descent.steps - k <= self.last
+            now = inputs if exact else stop(inputs)
+            rule, batch = descent.rule(now.hyper), now.batch
+            if inputs.each is not None:
+                batch = batch, jax.tree.map(lambda a, k=k: a[k], now.each)
+            at = w if exact else stop(w)
+            g = jax.grad(descent.objective)(at, now.context, batch)
+            g = stop(g) if self.constant_gradients else g
+            updates, state = rule.update(g, state if exact else stop(state), at)
+            updates = updates if exact else stop(updates)
+            w = jax.tree.map(jnp.add, w, updates)
+        return w
+
+
+@pytest.mark.parametrize("name", ["maml", "anil", "boil", "cavia", "protomaml", "mtl"])
+def test_first_order_takes_inner_gradients_as_constants(blobs, name):
+    params, loss = build(name, "momentum", jm.FirstOrder(), blobs)
+    _, by_hand = build(name, "momentum", ByHand(constant_gradients=True), blobs)
+    gradient, expected = (jax.jit(jax.grad(f))(params) for f in (loss, by_hand))
+    assert largest_difference(gradient, expected) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["maml", "meta_sgd", "tnet", "cavia"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_truncated_is_exact_through_the_last_steps(reference, blobs, name, k):
+    rule = "adam" if name in ("maml", "tnet", "cavia") else "its own"
+    params, loss = build(name, rule, jm.Truncated(k), blobs)
+    _, by_hand = build(name, rule, ByHand(last=k), blobs)
+    gradient, expected = (jax.jit(jax.grad(f))(params) for f in (loss, by_hand))
+    assert largest_difference(gradient, expected) < 1e-10
+    assert largest_difference(gradient, reference(name, rule)[2]) > 1e-4  # it is biased
+
+
+def test_truncated_trajectory_goes_back_a_window_at_a_time():
+    """w_{t+1} = w_t - h w_t: with windows of 2 the derivative of w_1, w_2, w_3 in h."""
+
+    def path(h):
+        return inner.descend(
+            lambda w, context, batch: 0.5 * w**2, optax.sgd, 3, jm.Truncated(2),
+            jnp.array(1.0), (), (), hyper=h, trajectory=True,
+        )  # fmt: skip
+
+    values, derivatives = path(0.1), jax.jacrev(path)(0.1)
+    np.testing.assert_allclose(values, [0.9, 0.81, 0.729], rtol=1e-12)
+    # windows end with the last step: {1}, {2, 3}; w_1 is a constant for the second
+    np.testing.assert_allclose(derivatives, [-1, -0.9, -0.81 - 0.9 * 0.9], rtol=1e-12)
+
+
+LAMBDA = 0.7
+
+
+def ridge_problem():
+    """Proximal linear regression: w* = (A + lambda I)^-1 (b + lambda theta)."""
+    random = np.random.default_rng(0)
+    x, y, xq, yq, theta = (
+        random.normal(size=s) for s in ((6, 4), (6, 1), (5, 4), (5, 1), (4, 1))
+    )
+    system = 2 * x.T @ x / 6 + LAMBDA * np.eye(4)
+    w = np.linalg.solve(system, 2 * x.T @ y / 6 + LAMBDA * theta)
+    query = 2 * xq.T @ (xq @ w - yq) / 5
+    batches = [jm.Batch(jnp.asarray(a), jnp.asarray(b)) for a, b in ((x, y), (xq, yq))]
+    return jnp.asarray(theta), jm.Task(*batches), w, query, system
+
+
+LINEAR = jm.Model(lambda key: jnp.zeros((4, 1)), lambda w, x: x @ w)
+DAMPING = 0.3
+
+
+@pytest.mark.parametrize(
+    ("adjoint", "expected"),
+    [
+        (jm.Implicit("dense"), lambda q, a: np.linalg.solve(a, q)),
+        (jm.Implicit("cg", iterations=4), lambda q, a: np.linalg.solve(a, q)),
+        (
+            jm.Implicit("neumann", iterations=2000, scale=0.1),
+            lambda q, a: np.linalg.solve(a, q),
+        ),
+        (
+            jm.Implicit("neumann", iterations=2, scale=0.1),
+            lambda q, a: 0.1 * (q + q - 0.1 * a @ q),
+        ),
+        (jm.Implicit("identity"), lambda q, a: q),
+        (
+            jm.Implicit("cg", iterations=4, damping=DAMPING),
+            lambda q, a: np.linalg.solve(a + DAMPING * np.eye(4), q),
+        ),
+    ],
+    ids=lambda a: str(a) if isinstance(a, jm.Implicit) else "",
+)
+def test_implicit_is_the_closed_form_of_ridge_regression(adjoint, expected):
+    theta, task, w, query, system = ridge_problem()
+    learner = jm.imaml(
+        LINEAR, inner_lr=0.1, inner_steps=2000, penalty=LAMBDA,
+        loss=jm.losses.mse, adjoint=adjoint,
+    )  # fmt: skip
+    np.testing.assert_allclose(learner.adapt(theta, task.support), w, rtol=1e-10)
+    gradient = jax.jit(jax.grad(lambda t: learner.loss(t, task)[0]))(theta)
+    exact = LAMBDA * expected(query, system)
+    np.testing.assert_allclose(gradient, exact, rtol=1e-8)
+
+
+def test_implicit_agrees_with_the_unrolled_loop_at_the_solution(blobs):
+    """A network this time: 400 steps, to the minimum of a strong proximal term."""
+    gradients = []
+    for adjoint in (jm.Reverse(), jm.Implicit("cg", iterations=60)):
+        learner, sampler = make(
+            "imaml", "classification", blobs, jnp.tanh,
+            inner_steps=400, penalty=2.0, adjoint=adjoint,
+        )  # fmt: skip
+        task = double(sampler.sample(jax.random.key(0)))
+        params = double(learner.init(jax.random.key(1)))
+        gradients.append(jax.jit(jax.grad(lambda p: learner.loss(p, task)[0]))(params))  # noqa: B023
+    assert largest_difference(gradients[1], gradients[0]) < 1e-8
+
+
+def test_forward_pays_for_what_is_asked():
+    """The Jacobian has a column for the step size, none for the initialisation."""
+    model = jm.models.mlp(hidden=(7,))
+    task = jm.tasks.sinusoid().sample(jax.random.key(0))
+    params = model.init(jax.random.key(1))
+
+    def loss(rate):
+        learner = jm.maml(
+            model, inner_lr=rate, inner_steps=50, loss=jm.losses.mse, adjoint=adjoint
+        )
+        return learner.loss(params, task)[0]
+
+    adjoint = jm.Forward()
+    program = str(jax.make_jaxpr(jax.grad(loss))(0.01))
+    assert f"[{sum(p.size for p in jax.tree.leaves(params))}," not in program
+    forward = jax.grad(loss)(0.01)
+    adjoint = jm.Reverse()
+    np.testing.assert_allclose(forward, jax.grad(loss)(0.01), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "adjoint"),
+    [
+        ("maml", jm.Implicit()),
+        ("anil", jm.Implicit()),
+        ("protomaml", jm.Implicit()),
+        ("meta_sgd", jm.FirstOrder()),
+        ("meta_curvature", jm.FirstOrder()),
+        ("alfa", jm.FirstOrder()),
+        ("lstm_meta_learner", jm.Implicit()),
+        ("learned_optimizer", jm.FirstOrder()),
+        ("maml_plus_plus", jm.FirstOrder()),
+        ("tnet", jm.FirstOrder()),
+        ("leo", jm.FirstOrder()),
+        ("imaml", jm.FirstOrder()),
+    ],
+)
+def test_what_gives_no_gradient_is_refused(blobs, name, adjoint):
+    problem = learners.REGISTRY[name].problems[0]
+    with pytest.raises(
+        ValueError, match=rf"adjoint: {name} learns .* gives no gradient"
+    ):
+        make(name, problem, blobs, adjoint=adjoint)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            lambda: jm.Reverse("all"),
+            "remat: expected 'none', 'step', 'sqrt'.*got 'all'",
+        ),
+        (lambda: jm.Reverse(-1), "remat: expected .* got -1"),
+        (lambda: jm.Reverse(unroll=0), "unroll: expected at least 1, got 0"),
+        (lambda: jm.Truncated(0), "k: expected at least 1 step, got 0"),
+        (lambda: jm.Implicit("lu"), "solver: expected one of cg, .* got 'lu'"),
+        (lambda: jm.Implicit(iterations=0), "iterations: expected at least 1, got 0"),
+        (lambda: jm.Implicit(damping=-1.0), "damping: expected >= 0, got -1.0"),
+        (lambda: jm.Implicit(scale=0.0), "scale: expected > 0, got 0.0"),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        wrong()
+
+
+def test_adam_inside_gives_no_nan_where_a_gradient_is_zero():
+    """A dead relu: half the inner gradient is exactly zero."""
+    model = jm.models.mlp(hidden=(4,))
+    params = model.init(jax.random.key(0))
+    params["dense1"]["bias"] = jnp.full(4, -100.0)
+    task = jm.tasks.sinusoid().sample(jax.random.key(1))
+    learner = jm.maml(
+        model,
+        inner_lr=0.01,
+        inner_steps=3,
+        loss=jm.losses.mse,
+        rule=partial(optax.adam, eps_root=1e-8),
+    )
+    gradient = jax.grad(lambda p: learner.loss(p, task)[0])(params)
+    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradient))
