@@ -29,6 +29,18 @@ def table(title: str, rows: list[dict]) -> None:
         print("| " + " | ".join(str(row[c]) for c in columns) + " |", flush=True)
 
 
+def spelled(values) -> str:
+    """Mean and range of a few seeds."""
+    return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+
+
+def temporaries(program) -> float:
+    """Megabytes that a compiled program needs besides arguments and results."""
+    analysis = program.memory_analysis()
+    assert analysis is not None, "this backend does not analyse memory"
+    return analysis.temp_size_in_bytes / 2**20
+
+
 def save(name: str, results: dict) -> Path:
     """Write results, with the device, to benchmarks/results/NAME.json."""
     FOLDER.mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import optax
 import tyro
-from report import device, save, table
+from report import device, save, spelled, table
 
 import jaxmeta as jm
 
@@ -117,10 +117,6 @@ def main(config: Config) -> None:
     results = {name: np.stack([r[name] for r in runs]) for name in PUBLISHED}
     path = save("sinusoid", {name: e.tolist() for name, e in results.items()})
     plot(results, path.with_suffix(".png"))
-
-    def spelled(values):
-        mean, low, high = values.mean(), values.min(), values.max()
-        return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
     rows = []
     for name, errors in results.items():

@@ -53,7 +53,8 @@ def fit_once(problem, steps: int, chunk: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = jm.Checkpoints(Path(folder, "checkpoints"))
         start = time.perf_counter()
-        with Chunks(Path(folder, "metrics.jsonl")) as log:
+        log = Chunks(Path(folder, "metrics.jsonl"))
+        with log:
             jm.fit(
                 learner,
                 sampler,
@@ -149,7 +150,10 @@ def import_seconds() -> dict[str, float]:
 
 if __name__ == "__main__":
     config = tyro.cli(Config, description=__doc__)
-    parts = {"inside compiled": inside_compiled(), "end to end": beside_peers(config)}
+    parts: dict = {
+        "inside compiled": inside_compiled(),
+        "end to end": beside_peers(config),
+    }
     for name, rows in parts.items():
         table(f"{name}, {device()}", rows)
     print("\nimport, seconds:", parts.setdefault("import", import_seconds()))

@@ -39,6 +39,7 @@ def _rule(phi) -> optax.GradientTransformationExtraArgs:
         cell, i, f = state
         flat, unravel = ravel_pytree(updates)
         weights = ravel_pytree(params)[0]
+        assert value is not None  # `with_value` is on
         loss = jnp.full_like(flat, value)
         seen = jnp.concatenate([lstm.log_and_sign(flat), lstm.log_and_sign(loss)], -1)
         cell = lstm.step(phi["lstm"], cell, seen)

@@ -1,0 +1,210 @@
+"""A learned optimiser beside tuned SGD, momentum, RMSprop and Adam.
+
+    python benchmarks/learned_optimizer.py
+
+Andrychowicz et al. 2016, section 3.1: f(theta) = |W theta - y|^2 with Gaussian W, y in 10
+dimensions, 100 steps, and a small sigmoid network of 20 units (here on 20-way 5-shot
+episodes of letters at 14 x 14, test scripts unseen, in place of MNIST, which is not
+at hand). The LSTM is trained over 100 steps, backpropagated 20 at a time. Rivals are tuned:
+the step size with the lowest mean loss at step 100 on other problems, from 33 in
+1e-3..10^1. The paper gives its results as figures only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from report import device, save, table
+
+import jaxmeta as jm
+
+RIVALS: dict[str, Callable] = {
+    "SGD": optax.sgd,
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "RMSprop": optax.rmsprop,
+    "Adam": optax.adam,
+}
+OURS = "learned"
+
+
+@dataclass
+class Config:
+    """Both problems; the defaults are the table of README.md."""
+
+    problems: tuple[str, ...] = ("quadratics", "network")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    horizon: int = 100
+    steps: int = 3000  # meta-steps on the quadratics
+    network_steps: int = 300
+    learning_rate: float = 3e-3
+    tasks_per_step: int = 16
+    network_tasks_per_step: int = 2
+    test_tasks: int = 256
+    rates: int = 33
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class Quadratics:
+    """x = W [10, 10], y [10], standard normal; the query set is the same problem."""
+
+    def sample(self, key: jax.Array) -> jm.Task:
+        """Draw one problem."""
+        key_w, key_y = jax.random.split(key)
+        problem = jm.Batch(
+            jax.random.normal(key_w, (10, 10)), jax.random.normal(key_y, (10,))
+        )
+        return jm.Task(problem, problem)
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class Halved:
+    """Image episodes at half the resolution."""
+
+    sampler: jm.tasks.Episodes
+
+    def sample(self, key: jax.Array) -> jm.Task:
+        """Draw one task, each 2 x 2 pixels averaged."""
+        task = self.sampler.sample(key)
+
+        def halve(batch):
+            n, h, w, c = batch.x.shape
+            x = batch.x.reshape(n, h // 2, 2, w // 2, 2, c)
+            return batch._replace(x=jnp.mean(x, axis=(2, 4)))
+
+        return jm.Task(*map(halve, task))
+
+
+def problem(name: str):
+    """(model, loss, training sampler, test sampler)."""
+    if name == "quadratics":
+        init = lambda key: jax.random.normal(key, (10,))
+        model = jm.Model(init, lambda theta, w: w @ theta)
+        total = lambda outputs, y: 10 * jnp.square(outputs - y)  # the sum, as a mean
+        return model, total, Quadratics(), Quadratics()
+    model = jm.models.mlp((14, 14, 1), 20, (20,), activation=jax.nn.sigmoid)
+    train, test = (
+        Halved(jm.tasks.episodes(jm.data.glyphs(split), 20, 5, 3))
+        for split in ("train", "test")
+    )
+    return model, jm.losses.cross_entropy, train, test
+
+
+def curve(model, loss, rule, tasks, keys, horizon: int) -> jax.Array:
+    """Mean loss after each step of an optax rule, [horizon + 1]."""
+
+    def one(task, key):
+        theta = model.init(key)
+        value = lambda theta: jm.losses.mean_loss(
+            loss, model.apply(theta, task.support.x), task.support
+        )
+
+        def step(carry, _):
+            theta, state = carry
+            now, g = jax.value_and_grad(value)(theta)
+            updates, state = rule.update(g, state, theta)
+            return (optax.apply_updates(theta, updates), state), now
+
+        (theta, _), values = jax.lax.scan(
+            step, (theta, rule.init(theta)), length=horizon
+        )
+        return jnp.append(values, value(theta))
+
+    keys = jax.random.clone(keys)  # every rule starts from the same weights
+    return jnp.mean(jax.vmap(one)(tasks, keys), axis=0)
+
+
+def run(key: jax.Array, name: str, config: Config) -> dict[str, np.ndarray]:
+    """Curves [horizon + 1] of the learned optimiser and its tuned rivals."""
+    model, loss, train, test = problem(name)
+    network = name == "network"
+    key_fit, key_held_out, key_tune, key_test, key_start = jax.random.split(key, 5)
+    learner = jm.learned_optimizer(model, inner_steps=config.horizon, loss=loss)
+    steps = config.network_steps if network else config.steps
+    params = jm.fit(
+        learner,
+        train,
+        optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps)),
+        ),
+        steps=steps,
+        key=key_fit,
+        tasks_per_step=config.network_tasks_per_step
+        if network
+        else config.tasks_per_step,
+    ).params
+    held_out, tasks = (
+        jm.sample_tasks(sampler, key, config.test_tasks)
+        for sampler, key in ((train, key_held_out), (test, key_test))
+    )
+    rule = jm.lstm_optimizer(params)
+    run_curve = partial(curve, model, loss)
+    starts, tuning_starts = (
+        jax.random.split(k, config.test_tasks) for k in (key_start, key_tune)
+    )
+    curves = {OURS: run_curve(rule, tasks, starts, config.horizon)}
+    rates = jnp.logspace(-3, 1, config.rates)
+    for rival, make in RIVALS.items():
+
+        def last(rate, make=make):
+            return run_curve(make(rate), held_out, tuning_starts, config.horizon)[-1]
+
+        best = rates[jnp.nanargmin(jax.jit(jax.vmap(last))(rates))]
+        curves[f"{rival}, {float(best):.3g}"] = run_curve(
+            make(best), tasks, starts, config.horizon
+        )
+    return {who: np.asarray(values) for who, values in curves.items()}
+
+
+def plot(results, path: Path) -> None:
+    """Loss against steps, one panel a problem, the first seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(results), 3.5), layout="constrained")
+    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    for axes, (name, runs) in zip(panels, results.items(), strict=True):
+        for who, values in runs[0].items():
+            axes.semilogy(values, label=who, lw=2 if who == OURS else 1)
+        axes.set(title=name, xlabel="step", ylabel="loss")
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def main(config: Config) -> None:
+    """Run all, print loss at the last step, keep curves and picture."""
+    results = {
+        name: [run(jax.random.key(seed), name, config) for seed in config.seeds]
+        for name in config.problems
+    }
+    rows = []
+    for name, runs in results.items():
+        for i, who in enumerate([OURS, *RIVALS]):
+            ends = np.array([list(r.values())[i][-1] for r in runs])
+            rows.append(
+                {
+                    "problem": name,
+                    "optimiser": who,
+                    f"loss at step {config.horizon}": (
+                        f"{ends.mean():.3g} ({ends.min():.3g} to {ends.max():.3g})"
+                    ),
+                }
+            )
+    table(f"Mean (range) of {len(config.seeds)} seeds, {device()}", rows)
+    kept = {
+        n: [{w: v.tolist() for w, v in r.items()} for r in rs]
+        for n, rs in results.items()
+    }
+    path = save("learned_optimizer", kept)
+    plot(results, path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
