@@ -3,7 +3,7 @@
 Andrychowicz, Denil, Gomez, Hoffman, Pfau, Schaul, Shillingford, de Freitas. Learning to
 Learn by Gradient Descent by Gradient Descent. NeurIPS 2016, arXiv 1606.04474. Equation 3:
 
-    L(phi) = E_f [ sum_t f(theta_t) ],   theta_{t+1} = theta_t + g_t
+    L(phi) = E_f [ sum_t w_t f(theta_t) ],   theta_{t+1} = theta_t + g_t
     (g_t, h_{t+1}) = LSTM(grad f(theta_t), h_t, phi)
 
 Two layers of 20, the same weights for all coordinates, gradients as (log size, sign).
@@ -66,6 +66,7 @@ def learned_optimizer(
     hidden: int = 20,
     inner_steps: int = 20,
     scale: float = 0.1,
+    last_weight: float = 1.0,
     loss: losses.Loss = losses.cross_entropy,
     adjoint: Adjoint = Truncated(20),
 ) -> MetaLearner:
@@ -76,6 +77,9 @@ def learned_optimizer(
         hidden: size of the two layers.
         inner_steps: steps of the optimiser on a task; test with more than in training.
         scale: factor of the LSTM's output (0.1 in the paper).
+        last_weight: w_T / w_1, the weight of the last step's loss beside the first's,
+            growing by a constant factor in between; 1 weighs all alike. Losses that fall
+            by orders of magnitude need it for their end to count.
         loss: loss of one example; what is optimised is its mean over the support set,
             and the outer objective the mean of that over all steps.
         adjoint: how to differentiate through the steps: the paper backpropagates through
@@ -83,12 +87,15 @@ def learned_optimizer(
 
     Returns: a `MetaLearner`; its params are the optimiser's weights. `adapt` and `loss`
         start from `model.init(key)`, or `jax.random.key(0)` without a key.
-    Raises: ValueError for sizes below 1, or an adjoint that gives no gradient for the
+    Raises: ValueError for sizes below 1, a weight that is not positive, or an adjoint that
+        gives no gradient for the
         rule (`FirstOrder`, `Implicit`).
     """
     check_descent(0.0, inner_steps, least=1)
     if hidden < 1:
         raise ValueError(f"hidden: expected at least 1, got {hidden}")
+    if not last_weight > 0:
+        raise ValueError(f"last_weight: expected > 0, got {last_weight}")
     require(adjoint, "learned_optimizer", "rule")
     objective = support_objective(model, loss)
 
@@ -131,7 +138,13 @@ def learned_optimizer(
         values = jax.vmap(lambda w: objective(w, (), support))(path)
         last = jax.tree.map(lambda a: a[-1], path)
         _, metrics = judge(last, task)
-        objective_value = jnp.mean(values)
+        objective_value = jnp.mean(_weights(inner_steps, last_weight, values) * values)
         return objective_value, metrics | {"objective": objective_value}
 
     return MetaLearner(init, adapt, predict, task_loss)
+
+
+def _weights(steps: int, last: float, like):
+    """w_t [steps], geometric from w_1 to w_T = last w_1, with mean 1."""
+    w = last ** (jnp.arange(steps, dtype=like.dtype) / max(1, steps - 1))
+    return w / jnp.mean(w)
