@@ -129,7 +129,7 @@ def test_learned_optimizer_benchmark(benchmark, tmp_path):
     starts = [values[0] for values in curves.values()]
     np.testing.assert_allclose(starts, starts[0], rtol=1e-5)  # the same problems
     assert len(curves) == 5 and {len(values) for values in curves.values()} == {6}
-    assert (tmp_path / "learned_optimizer.png").exists()
+    assert (tmp_path / "learned_optimizer_quadratics.png").exists()
 
 
 def test_imaml_benchmark(benchmark, tmp_path):
