@@ -292,7 +292,7 @@ class Implicit:
     def _invert(self, matrix, v):
         """(H + damping I)^-1 v, or what the solver makes of it."""
         if self.solver == "identity":
-            return v
+            return jax.tree.map(lambda a: a / (1 + self.damping), v)
         if self.solver == "cg":  # jax's own; lineax would add a package for one line
             cg = jax.scipy.sparse.linalg.cg
             return cg(matrix, v, tol=0.0, maxiter=self.iterations)[0]

@@ -144,7 +144,8 @@ def _names_no_learner(rest: list[str]) -> bool:
 
 def _default_learner(argv: list[str]) -> str:
     """The one that suits the data set, if the command line names a known one."""
-    named = argv[argv.index("--data") + 1 :][:1] if "--data" in argv else []
+    words = [part for word in argv for part in word.split("=", 1)]  # --data=x too
+    named = words[words.index("--data") + 1 :][:1] if "--data" in words else []
     source = recipes.SOURCES.get(named[0] if named else recipes.Options.data)
     return source.default_learner if source else DEFAULT_LEARNER
 

@@ -53,18 +53,17 @@ def es_gradient(
     mean_loss = meta_loss(learner)
 
     def gradient(params, tasks: Task, key, step=None):
-        del step
         checks.check_key(key)
         key_noise, key_loss = jax.random.split(key)
 
         def pair(key):
             e = _noise(key, params)
             ends = [
-                mean_loss(_shift(params, s * sigma, e), tasks, key_loss)
+                mean_loss(_shift(params, s * sigma, e), tasks, key_loss, step)
                 for s in (1, -1)
             ]
             slope = (ends[0][0] - ends[1][0]) / (2 * sigma)
-            return ends, jax.tree.map(lambda a: slope * a, e)
+            return ends, jax.tree.map(lambda a: slope.astype(a.dtype) * a, e)
 
         ends, slopes = jax.vmap(pair)(jax.random.split(key_noise, pairs))
         plus, minus = jax.tree.map(lambda a: jnp.mean(a, axis=0), ends)
@@ -149,7 +148,7 @@ def pes(problem: Unroll, *, sigma: float = 0.01, pairs: int = 16) -> PES:
             inner,
             noise,
             jnp.mean(losses),
-            jax.tree.map(lambda xi: slope * xi, noise),
+            jax.tree.map(lambda xi: slope.astype(xi.dtype) * xi, noise),
         )
 
     def gradient(params, state: PESState, key):
@@ -181,4 +180,4 @@ def _noise(key, params):
 
 
 def _shift(params, by, noise):
-    return jax.tree.map(lambda p, e: p + by * e, params, noise)
+    return jax.tree.map(lambda p, e: p + jnp.asarray(by, p.dtype) * e, params, noise)

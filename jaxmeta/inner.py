@@ -120,5 +120,11 @@ def descend(
         if trajectory:
             raise ValueError("inner_steps: expected at least 1, got 0")
         return params
+    for leaf in jax.tree.leaves(each):
+        if leaf.shape[0] != steps:
+            raise ValueError(
+                f"each: expected one entry for each of the {steps} steps, got an array of "
+                f"shape {leaf.shape}"
+            )
     descent = Descent(objective, rule, steps, trajectory, with_value)
     return adjoint.solve(descent, Inputs(params, hyper, context, batch, each))

@@ -24,13 +24,14 @@ class MetaState(NamedTuple):
 def meta_loss(learner: MetaLearner) -> Callable:
     """The mean outer objective over a batch of tasks, all at once (vmap).
 
-    Returns: (params, tasks, key=None) -> (loss [], metrics), metrics also averaged. The
+    Returns: (params, tasks, key=None, step=None) -> (loss [], metrics), metrics averaged
+        too; with a step, `scheduled_loss` if the learner has one. The
         metric `diverged` is the share of tasks whose loss is not finite. Task i gets the
         key fold_in(key, i).
     """
 
-    def mean_loss(params, tasks: Task, key=None):
-        return _mean_loss(learner, params, tasks, _keys(key, number_of(tasks)))
+    def mean_loss(params, tasks: Task, key=None, step=None):
+        return _mean_loss(learner, params, tasks, _keys(key, number_of(tasks)), step)
 
     return mean_loss
 
@@ -103,7 +104,7 @@ def make_step(
         learner, optimizer: what is trained, and the outer optimiser.
         tasks_at_once: as in `meta_gradient`.
         gradient: an estimator in place of `meta_gradient(learner)`, a function of the same
-            form, e.g. `jm.es_gradient(learner)`.
+            form, e.g. `jm.es_gradient(learner)`; then without tasks_at_once.
 
     Returns: (state, tasks, key) -> (state, metrics), jitted. The state that goes in is
         donated: use the one that comes out. The metrics are means over the tasks.
@@ -118,6 +119,11 @@ def make_step(
     >>> sorted(metrics), int(state.step)
     (['diverged', 'loss'], 1)
     """
+    if gradient is not None and tasks_at_once is not None:
+        raise ValueError(
+            "tasks_at_once: an estimator given as `gradient` runs the tasks as it likes; "
+            "leave one of the two out"
+        )
     gradient = gradient or meta_gradient(learner, tasks_at_once)
 
     def step(state: MetaState, tasks: Task, key=None) -> tuple[MetaState, Metrics]:

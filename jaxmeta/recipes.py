@@ -110,8 +110,8 @@ def _images(options: Options, train, validation, test) -> dict[str, Sampler]:
         return tasks.episodes(
             dataset,
             ways,
-            options.shots or 1,
-            options.queries or 1,
+            _or(options.shots, 1),
+            _or(options.queries, 1),
             rotations=bool(options.rotations),
             jitter=options.jitter or 0.0,
         )
@@ -138,7 +138,7 @@ def _omniglot(options: Options) -> dict[str, Sampler]:
 
 
 def _sinusoid(options: Options) -> dict[str, Sampler]:
-    sampler = tasks.sinusoid(options.shots or 10, options.queries or 10)
+    sampler = tasks.sinusoid(_or(options.shots, 10), _or(options.queries, 10))
     return {name: sampler for name in ("train", "validation", "test")}
 
 
@@ -236,6 +236,8 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
         if "ways" in entry.defaults:
             hyper["ways"] = ways if source.problem == "classification" else None
         made = networks(entry, source, options, samplers)
+        if "frozen_seed" in entry.defaults:
+            hyper.setdefault("frozen_seed", options.seed)
         if "features" in entry.defaults:
             hyper["features"] = _features(made[0], samplers["train"])
         return entry.constructor(*made, **hyper)
@@ -255,7 +257,7 @@ def _features(model: Model, sampler: Sampler) -> int:
 
 def networks(entry, source: Source, options: Options, samplers) -> list[Model]:
     """The models that a learner's constructor takes, sized for the tasks."""
-    width = options.width or 64
+    width = _or(options.width, 64)
     if entry.models == ("encoder", "decoder"):
         encoder = models.mlp(2, width, (width,) * 3)
         return [encoder, models.mlp(1 + width, 2, (width,) * 3)]
@@ -294,6 +296,11 @@ def _fill(options: Options, source: Source) -> Options:
     values["validate_every"] = values["validate_every"] or -(-values["steps"] // 5)
     values["save_every"] = values["save_every"] or values["validate_every"]
     return Options(**values)
+
+
+def _or(value: int | None, default: int) -> int:
+    """The value, 0 included: what is wrong with it is said by whoever gets it."""
+    return default if value is None else value
 
 
 def _choose(name: str, value: Any) -> Any:

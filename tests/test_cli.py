@@ -76,6 +76,7 @@ def test_no_learner_means_the_one_that_suits_the_data():
     cli.main(["train", "--data", "sinusoid", *TINY, "--no-progress"])
     assert Path("runs/maml-sinusoid-seed0-2/report.json").exists()
     assert cli._default_learner(["train"]) == "protonet"
+    assert cli._default_learner(["train", "--data=sinusoid"]) == "maml"
 
 
 @pytest.mark.parametrize("name", learners.REGISTRY)

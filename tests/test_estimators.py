@@ -44,6 +44,31 @@ def test_es_is_the_gradient_within_its_standard_error():
     assert metrics.keys() == {"loss", "diverged"}
 
 
+def test_es_follows_a_scheduled_loss():
+    scheduled = lambda params, task, key, step: (jnp.sum(params) * step, {})
+    learner = quadratic()._replace(scheduled_loss=scheduled)
+    tasks = jax.tree.map(
+        lambda a: a[None], jm.Task(*(jm.Batch(CENTRE[None], jnp.zeros((1, 1))),) * 2)
+    )
+    gradient = jm.es_gradient(learner, sigma=0.1, pairs=4)
+    value = lambda step: gradient(jnp.ones(3), tasks, jax.random.key(0), step)[1]
+    np.testing.assert_allclose(
+        value(jnp.array(4.0)), 2 * value(jnp.array(2.0)), rtol=1e-4
+    )
+    with pytest.raises(ValueError, match="tasks_at_once: an estimator given"):
+        jm.make_step(learner, optax.sgd(1.0), tasks_at_once=2, gradient=gradient)
+
+
+def test_pes_keeps_the_types_of_parameters_and_state():
+    theta = jnp.array([0.3, -0.2], jnp.bfloat16)
+    problem = process()._replace(init=lambda key: jnp.zeros(2, jnp.bfloat16))
+    estimator = jm.pes(problem, pairs=2)
+    state = estimator.init(theta, jax.random.key(0))
+    _, g, after = estimator.gradient(theta, state, jax.random.key(1))
+    assert g.dtype == jnp.bfloat16
+    assert jax.eval_shape(lambda: after) == jax.eval_shape(lambda: state)
+
+
 def test_es_trains_through_fit():
     learner = jm.maml(jm.models.mlp(hidden=(8,)), inner_lr=0.01, loss=jm.losses.mse)
     sampler = jm.tasks.sinusoid()

@@ -240,6 +240,14 @@ def test_reptile_minibatches_are_passes_through_the_support_set():
         )
 
 
+def test_reptile_does_not_draw_from_padding():
+    padded = TASK.support._replace(mask=np.ones(6))
+    with pytest.raises(ValueError, match="inner_batch: a padded support set"):
+        jm.reptile(MODEL, inner_batch=3, loss=jm.losses.mse).adapt(
+            {"kernel": W}, padded
+        )
+
+
 def test_proximal_descends_the_moreau_envelope():
     penalty = 0.7
     learner = jm.proximal(
@@ -367,6 +375,9 @@ def test_mtl():
     found = gradient(learner, params)
     close(found.scale[0], numeric(lambda s: loss(s, shift), scale))
     close(found.shift[0], numeric(lambda s: loss(scale, s), shift))
+    # a network pre-trained on another number of classes
+    wide = jax.tree.map(jnp.asarray, frozen | {"head": np.zeros((3, 64))})
+    jm.mtl(model, frozen=wide)
     with pytest.raises(ValueError, match="frozen: expected parameters of shapes"):
         jm.mtl(model, frozen={"body": jnp.zeros(3)})
 
@@ -483,6 +494,23 @@ def test_lstm_meta_learner_starts_as_nearly_gradient_descent():
     close(learner.adapt(params._replace(phi=phi), TASK.support)["kernel"], w)
 
 
+def test_lstm_meta_learner_keeps_the_models_precision():
+    """float32 parameters under x64, as Flax makes them."""
+    learner = jm.lstm_meta_learner(jm.models.mlp(), loss=jm.losses.mse, hidden=3)
+    params = learner.init(jax.random.key(0))
+    task = jm.tasks.sinusoid().sample(jax.random.key(1))
+    adapted = learner.adapt(params, task.support)
+    assert {w.dtype for w in jax.tree.leaves(adapted)} == {jnp.dtype(jnp.float32)}
+
+
+def test_a_learned_optimiser_takes_half_precision():
+    phi = jm.learned_optimizer(jm.models.mlp(), hidden=3).init(jax.random.key(0))
+    rule, w = jm.lstm_optimizer(phi), jnp.ones(3, jnp.bfloat16)
+    updates, state = rule.update(w, rule.init(w))
+    assert updates.dtype == jnp.bfloat16
+    assert jax.eval_shape(lambda: state) == jax.eval_shape(lambda: rule.init(w))
+
+
 def test_leo_is_its_equations(blobs):
     """Means without a key; pairs, classes and steps as loops."""
     task = jm.tasks.episodes(blobs, 3, 2, 4).sample(jax.random.key(0))
@@ -549,6 +577,14 @@ def test_leo_is_its_equations(blobs):
             "particles, leader_steps: .* got 0 and 1",
         ),
         (lambda: jm.bootstrapped(MODEL, target_steps=0), "target_steps: .* got 0"),
+        (
+            lambda: jm.meta_sgd(MODEL, inner_lr=(0.1, 0.01)),
+            "inner_lr: expected .low, high",
+        ),
+        (
+            lambda: jm.learned_optimizer(MODEL, last_weight=0.0),
+            "last_weight: expected > 0",
+        ),
         (
             lambda: jm.meta_sgd(MODEL, inner_lr=-0.1),
             "inner_lr: expected a step size >= 0",

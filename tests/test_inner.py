@@ -104,6 +104,16 @@ def test_no_step_changes_nothing(problem):
     )
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_data_of_single_steps_must_be_as_many(problem, steps):
+    w, context, batch = problem
+    with pytest.raises(ValueError, match=f"each: expected one entry .* {steps} steps"):
+        inner.descend(
+            objective, optax.sgd, steps, jm.MixedMode(), w, context, batch,
+            hyper=0.1, each=np.zeros((5, 1)),
+        )  # fmt: skip
+
+
 def test_mixed_mode_needs_less_memory_than_reverse():
     """Ten steps on Conv4: temporaries as the compiler counts them."""
     model = jm.models.conv4(5, strided=True, widths=16)

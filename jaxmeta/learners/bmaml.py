@@ -32,7 +32,8 @@ from jaxmeta.types import Batch, MetaLearner, Model, Task, blank_padding, forwar
 
 def _svgd(hyper) -> optax.GradientTransformation:
     """Particles [M, ...] from gradients of the mean loss of n examples: log p = -n L, and
-    the step eps is inner_lr / n, so that without repulsion a step is MAML's."""
+    the step eps is inner_lr / n. One particle moves as in MAML; M that are far apart move
+    by about 2 / (M + 1) of that, since the kernel averages over all of them."""
     inner_lr, n = hyper
 
     def update(updates, state, params=None):
@@ -68,7 +69,8 @@ def bmaml(
     Args:
         model: the network; its parameters are all adapted.
         particles: M, copies of the network; 1 is MAML with the chaser loss.
-        inner_lr: step size of adaptation.
+        inner_lr: step size of adaptation; that of MAML for one particle, and the more
+            particles, the larger it should be (the kernel averages over them).
         inner_steps: n, steps of adaptation.
         leader_steps: s, further steps of what is chased; 0 has the query loss of the mean
             prediction as the outer objective in place of the chaser loss.
@@ -77,7 +79,7 @@ def bmaml(
 
     Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters
         with a leading [particles] axis. `predict` gives the mean over particles: of
-        probabilities, as log-probabilities, for integer targets; else of outputs.
+        probabilities, as log-probabilities, if loss is `cross_entropy`; else of outputs.
     Raises: ValueError for sizes below 1, a negative `leader_steps`, or as `maml`.
     """
     check_descent(inner_lr, inner_steps, least=1)

@@ -61,7 +61,8 @@ def bootstrapped(
         loss: loss of one example, for adaptation and the target's last step;
             `cross_entropy` makes D the KL divergence, any other the squared error.
         adjoint: how to differentiate through the K steps.
-        rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does.
+        rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does. It starts
+            afresh for the target, which a rule without state does not notice.
 
     Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters.
     Raises: ValueError for `target_steps` below 1, or as `maml`.

@@ -49,7 +49,8 @@ def cavia(
         inner_lr: alpha, step size of adaptation; a number, or a schedule of the step.
         inner_steps: gradient steps of adaptation.
         loss: loss of one example, for adaptation and for the outer objective.
-        adjoint: how to differentiate through the inner loop.
+        adjoint: how to differentiate through the inner loop; any will do, since nothing
+            that is learned is reached through it alone.
         rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does.
 
     Returns: a `MetaLearner`; its params are the model's without the context, `adapted`

@@ -138,7 +138,8 @@ def ready(model: Model, params, support: Batch) -> Batch:
     """
     checks.check_batch(support)
     if is_classification(support):
-        outputs = jax.eval_shape(model.apply, params, support.x)
+        see = lambda params, x, mask: forward(model, params, x, mask)
+        outputs = jax.eval_shape(see, params, support.x, support.mask)
         checks.check_labels(support, outputs.shape[-1])
     return blank_padding(support)
 

@@ -46,16 +46,17 @@ def lstm_optimizer(phi: PyTree, scale: float = 0.1) -> optax.GradientTransformat
     hidden = phi["lstm1"]["b"].size // 4
 
     def init(params):
-        flat = ravel_pytree(params)[0]
-        return (lstm.zero_state(flat.size, hidden, flat.dtype),) * 2
+        size = ravel_pytree(params)[0].size
+        return (lstm.zero_state(size, hidden, phi["out"]["w"].dtype),) * 2
 
     def update(updates, state, params=None):
         del params
         flat, unravel = ravel_pytree(updates)
-        first = lstm.step(phi["lstm1"], state[0], lstm.log_and_sign(flat))
+        seen = lstm.log_and_sign(flat.astype(phi["out"]["w"].dtype))
+        first = lstm.step(phi["lstm1"], state[0], seen)
         second = lstm.step(phi["lstm2"], state[1], first.h)
         out = second.h @ phi["out"]["w"] + phi["out"]["b"]
-        return unravel(scale * out), (first, second)
+        return unravel((scale * out).astype(flat.dtype)), (first, second)
 
     return optax.GradientTransformation(init, update)
 

@@ -68,7 +68,9 @@ def _encode(params, x, belongs):
 def _decode(decoder, z, noise):
     """Codes [ways, h] -> classifier [ways, f]."""
     mean, log_std = jnp.split(z @ decoder, 2, axis=1)
-    return mean + noise * jnp.exp(_bounded(log_std))
+    ways, features = mean.shape
+    start = 0.5 * math.log(2 / (ways + features))  # as wide as Glorot's at first
+    return mean + noise * jnp.exp(_bounded(log_std) + start)
 
 
 def _bounded(log_std):
@@ -115,7 +117,7 @@ def leo(
         adjoint: how to differentiate through the inner loops.
 
     Returns: a `MetaLearner`. With a key, codes and classifiers are sampled; without one
-        their means are used.
+        their means are used. The metrics are always those of the means.
     Raises: ValueError for fewer than 2 ways, a latent size below 1, rates that are not
         positive, or an adjoint that gives no gradient for start, rates and decoder.
     """
@@ -208,7 +210,10 @@ def leo(
 
     def task_loss(params, task: Task, key=None):
         adapted, kl, moved = run(params, task.support, key)
-        value, metrics = judged(predict, losses.cross_entropy)(adapted, task)
+        judge = judged(predict, losses.cross_entropy)
+        value, metrics = judge(adapted, task)
+        if key is not None:  # what a person reads is of the means, as in a test
+            _, metrics = judge(adapt(params, task.support), task)
         penalties = kl_weight * kl + encoder_penalty * moved
         penalties += orthogonality * _correlations(params.decoder)
         return value + penalties, metrics | {"kl": kl}

@@ -87,21 +87,19 @@ def lstm_meta_learner(
         raise ValueError(f"hidden: expected at least 1, got {hidden}")
 
     def init_rule(key, theta):
-        del theta  # shared by all coordinates
+        dtype = jax.tree.leaves(theta)[0].dtype
         key_lstm, key_i, key_f = jax.random.split(key, 3)
 
         def gate(key, start):
             w = 0.01 * jax.random.normal(key, (hidden + 2,))
-            return {
-                "w": w,
-                "b": jnp.asarray(math.log(start / (1 - start)), jnp.float32),
-            }
+            return {"w": w, "b": jnp.full((), math.log(start / (1 - start)))}
 
-        forget = {"forget": gate(key_f, 0.9999)}
-        return {
+        phi = {
             "lstm": lstm.init(key_lstm, 4, hidden),
             "input": gate(key_i, inner_lr),
-        } | forget
+            "forget": gate(key_f, 0.9999),
+        }
+        return jax.tree.map(lambda a: a.astype(dtype), phi)
 
     return learned_rule(
         model,

@@ -49,11 +49,13 @@ def meta_sgd(
     """
     low, high = inner_lr if isinstance(inner_lr, tuple) else (inner_lr, inner_lr)
     check_descent(low, inner_steps)
+    if not low <= high:
+        raise ValueError(f"inner_lr: expected (low, high), got ({low}, {high})")
 
     def init_rule(key, theta):
         leaves, tree = jax.tree.flatten(theta)
         keys = jax.random.split(key, len(leaves))
-        if low is high:
+        if low == high:
             return jax.tree.map(lambda w: jnp.full_like(w, low), theta)
         draw = lambda key, w: jax.random.uniform(key, w.shape, w.dtype, low, high)
         return jax.tree.unflatten(tree, map(draw, keys, leaves))

@@ -51,6 +51,7 @@ def mtl(
     model: Model,
     *,
     frozen: PyTree = None,
+    frozen_seed: int = 0,
     head: str = "head",
     inner_lr: float | optax.Schedule = 0.01,
     inner_steps: int = 10,
@@ -62,8 +63,9 @@ def mtl(
 
     Args:
         model: the network; its parameters are a dict with the layers' names as keys.
-        frozen: its pre-trained parameters, a tree like the model's (the head in it is
-            not used); None = the random ones of `jax.random.key(0)`.
+        frozen: its pre-trained parameters, a tree like the model's, with any head or
+            none; None = random ones.
+        frozen_seed: where those come from, `jax.random.key(frozen_seed)`.
         head: name of the layer that is adapted.
         inner_lr: step size of adaptation; a number, or a schedule of the step.
         inner_steps: gradient steps of adaptation.
@@ -85,8 +87,9 @@ def mtl(
         adjoint=adjoint,
         rule=rule,
     )
+    without_head = lambda tree: {n: a for n, a in tree.items() if n != head}
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0)))
-    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+    shapes = lambda tree: jax.tree.map(jnp.shape, without_head(tree))
     if frozen is not None and shapes(frozen) != shapes(expected):
         raise ValueError(
             f"frozen: expected parameters of shapes {shapes(expected)}, got "
@@ -97,8 +100,8 @@ def mtl(
         params = frozen
         if params is None:
             with jax.ensure_compile_time_eval():  # numbers, not a part of each program
-                params = model.init(jax.random.key(0))
-        return {name: layer for name, layer in params.items() if name != head}
+                params = model.init(jax.random.key(frozen_seed))
+        return without_head(params)
 
     def init(key):
         leaves = jax.tree.leaves(body())

@@ -57,7 +57,8 @@ def reptile(
         inner_lr: step size of adaptation; a number, or a schedule of the inner step.
         inner_steps: k, gradient steps of adaptation; with one it is joint training.
         inner_batch: support examples of an inner step, drawn without replacement from
-            one pass after the other (with `key`); None = the full support set.
+            one pass after the other (with `key`); None = the full support set, which
+            alone may be padded.
         loss: loss of one example.
         rule: makes the inner update rule from `inner_lr`. The paper's is Adam without
             momentum, `functools.partial(optax.adam, b1=0)`.
@@ -83,6 +84,11 @@ def reptile(
     def adapt(params, support: Batch, key=None):
         support, chosen = ready(model, params, support), None
         if inner_batch is not None:
+            if support.mask is not None:
+                raise ValueError(
+                    "inner_batch: a padded support set (with a mask) can't be drawn "
+                    "from; expected inner_batch=None, the full support set"
+                )
             n = len(support.x)
             if inner_batch > n:
                 raise ValueError(

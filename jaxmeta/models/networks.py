@@ -92,7 +92,7 @@ class Conv4(nn.Module):
 
 
 class FiLM(nn.Module):
-    """Scale and shift of channels by context parameters; none of both for zeros.
+    """Scale and shift of channels by context parameters; at first none for zeros.
 
     Perez et al. 2018, arXiv 1709.07871.
     """
