@@ -115,7 +115,7 @@ def main(config: Config) -> None:
     table(f"Conv4-{config.width}, 5-way 1-shot, one task, {device()}", spelled)
     found = ratios(rows)
     print("\nMixedMode():", ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
-    print(save("adjoints", {"rows": rows, "ratios": found}))
+    print(save(f"adjoints_{config.queries}_queries", {"rows": rows, "ratios": found}))
 
 
 if __name__ == "__main__":
