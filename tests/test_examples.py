@@ -123,9 +123,8 @@ def test_learned_optimizer_benchmark(benchmark, tmp_path):
         ("quadratics",), seeds=(0,), horizon=5, steps=3, test_tasks=8, rates=3
     )
     module.main(config)
-    (curves,) = json.loads((tmp_path / "learned_optimizer.json").read_text())[
-        "quadratics"
-    ]
+    saved = json.loads((tmp_path / "learned_optimizer_quadratics.json").read_text())
+    (curves,) = saved["runs"]
     starts = [values[0] for values in curves.values()]
     np.testing.assert_allclose(starts, starts[0], rtol=1e-5)  # the same problems
     assert len(curves) == 5 and {len(values) for values in curves.values()} == {6}
