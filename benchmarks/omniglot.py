@@ -51,11 +51,23 @@ class Experiment:
 adam_b1_0 = partial(optax.adam, b1=0.0)
 maml_5 = {"inner_lr": 0.4, "inner_steps": 1}
 maml_20 = {"inner_lr": 0.1, "inner_steps": 5}
-sgd_20 = {"inner_lr": (0.005, 0.1), "inner_steps": 1}
+alpha = {"inner_lr": (0.005, 0.1), "inner_steps": 1}
 reptile = {"rule": adam_b1_0, "inner_steps": 50}
 implicit = {"inner_lr": 0.01, "inner_steps": 16, "penalty": 1.0}
 implicit |= {"adjoint": jm.Implicit("cg", iterations=5, damping=1.0)}
 plus = {"inner_lr": 0.1, "inner_steps": 5}
+protonet = Experiment(
+    jm.protonet,
+    20_000,
+    1,
+    {},
+    strided=False,
+    outputs=False,
+    train_ways=60,
+    queries=5,
+    test_queries=15,
+    published="98.8",
+)
 EXPERIMENTS: dict[tuple[str, int], Experiment] = {
     # Finn et al. 2017, appendix A.1; FOMAML and ANIL in the same setting
     ("maml", 5): Experiment(
@@ -70,10 +82,10 @@ EXPERIMENTS: dict[tuple[str, int], Experiment] = {
     ("anil", 20): Experiment(jm.anil, 60_000, 16, maml_20, published="96.2 ± 0.5 (sd)"),
     # Li et al. 2017, section 4.2
     ("meta_sgd", 5): Experiment(
-        jm.meta_sgd, 60_000, 32, sgd_20, published="99.53 ± 0.26"
+        jm.meta_sgd, 60_000, 32, alpha, published="99.53 ± 0.26"
     ),
     ("meta_sgd", 20): Experiment(
-        jm.meta_sgd, 60_000, 16, sgd_20, published="95.93 ± 0.38"
+        jm.meta_sgd, 60_000, 16, alpha, published="95.93 ± 0.38"
     ),
     # Nichol et al. 2018, table 5; the outer rate of plain SGD falls from 1 to 0
     ("reptile", 5): Experiment(
@@ -113,30 +125,8 @@ EXPERIMENTS: dict[tuple[str, int], Experiment] = {
         jm.maml_plus_plus, 50_000, 8, plus, strided=False, published="97.65 ± 0.05"
     ),
     # Snell et al. 2017, section 3.1: 60-way episodes with 5 queries
-    ("protonet", 5): Experiment(
-        jm.protonet,
-        20_000,
-        1,
-        {},
-        strided=False,
-        outputs=False,
-        train_ways=60,
-        queries=5,
-        test_queries=15,
-        published="98.8",
-    ),
-    ("protonet", 20): Experiment(
-        jm.protonet,
-        20_000,
-        1,
-        {},
-        strided=False,
-        outputs=False,
-        train_ways=60,
-        queries=5,
-        test_queries=15,
-        published="96.0",
-    ),
+    ("protonet", 5): protonet,
+    ("protonet", 20): replace(protonet, published="96.0"),
 }
 LEARNERS = tuple(dict.fromkeys(name for name, _ in EXPERIMENTS))
 

@@ -50,9 +50,7 @@ class MixedMode:
             policy = jax.checkpoint_policies.save_only_these_names(INNER_GRADIENT)
         loop = partial(_loop, block=1, policy=policy)
         gradient = _mixed_gradient(descent.objective)
-        return _result(
-            descent, descent.run(inputs, descent.begin(inputs), gradient, loop)
-        )
+        return _run(descent, inputs, gradient, loop)
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,7 @@ class Reverse:
         block = self.remat if isinstance(self.remat, int) else named[self.remat]
         loop = partial(_loop, block=block, policy=self.policy, unroll=self.unroll)
         gradient = jax.grad(descent.objective)
-        return _result(
-            descent, descent.run(inputs, descent.begin(inputs), gradient, loop)
-        )
+        return _run(descent, inputs, gradient, loop)
 
 
 @dataclass(frozen=True)
@@ -110,9 +106,7 @@ class FirstOrder:
             return jax.lax.stop_gradient(jax.grad(descent.objective)(w, context, batch))
 
         loop = partial(_loop, block=0)
-        return _result(
-            descent, descent.run(inputs, descent.begin(inputs), gradient, loop)
-        )
+        return _run(descent, inputs, gradient, loop)
 
 
 @dataclass(frozen=True)
@@ -178,9 +172,7 @@ class Forward:
 
         def run(inputs):
             gradient = jax.grad(descent.objective)
-            return _result(
-                descent, descent.run(inputs, descent.begin(inputs), gradient, _loop)
-            )
+            return _run(descent, inputs, gradient, _loop)
 
         solve = jax.custom_vjp(run)
 
@@ -402,6 +394,11 @@ def _displaced(start, carry):
     # in this order: start - start is exactly 0, so w stays what it was
     shift = lambda s, w: s - jax.lax.stop_gradient(s) + w
     return jax.tree.map(shift, start, w), state
+
+
+def _run(descent, inputs, gradient, loop):
+    """The whole descent: w_steps, or the trajectory."""
+    return _result(descent, descent.run(inputs, descent.begin(inputs), gradient, loop))
 
 
 def _result(descent, ran):

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-# Tests compile much and compute little: a third of the time to compile. Before jax.
+# Tests compile much and compute little, so spend less on compiling. Before jax.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",

@@ -82,15 +82,14 @@ def learned_optimizer(
             growing by a constant factor in between; 1 weighs all alike. Losses that fall
             by orders of magnitude need it for their end to count.
         loss: loss of one example; what is optimised is its mean over the support set,
-            and the outer objective the mean of that over all steps.
+            and the outer objective the weighted mean of that over all steps.
         adjoint: how to differentiate through the steps: the paper backpropagates through
             20 of them, and takes gradients as constants; here they are exact.
 
     Returns: a `MetaLearner`; its params are the optimiser's weights. `adapt` and `loss`
         start from `model.init(key)`, or `jax.random.key(0)` without a key.
     Raises: ValueError for sizes below 1, a weight that is not positive, or an adjoint that
-        gives no gradient for the
-        rule (`FirstOrder`, `Implicit`).
+        gives no gradient for the rule (`FirstOrder`, `Implicit`).
     """
     check_descent(0.0, inner_steps, least=1)
     if hidden < 1:
