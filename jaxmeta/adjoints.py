@@ -340,15 +340,15 @@ def _mixed_gradient(objective: Objective) -> Gradient:
         return gradient(w, context, batch), (w, context, batch)
 
     def backward(residuals, v):
-        leaves, tree = jax.tree.flatten(residuals)
-        smooth = [_is_smooth(leaf) for leaf in leaves]
-        value, floats = _restrict(lambda r: objective(*r), residuals, smooth)
-        # w is the first of the three residuals, so v lies along the first leaves.
-        along = jax.tree.leaves(v)
-        along += [jnp.zeros_like(f) for f in floats[len(along) :]]
-        _, products = jax.jvp(jax.grad(value), (floats,), (along,))
-        rest = iter(products)
-        return jax.tree.unflatten(tree, [next(rest) if s else None for s in smooth])
+        (w, *rest), smooth = residuals, jax.tree.map(_is_smooth, residuals)
+        chosen = jax.tree.leaves(smooth)
+        value, floats = _restrict(lambda r: objective(*r), residuals, chosen)
+        rest = floats[len(jax.tree.leaves(w)) :]
+        # The rest is closed over: a tangent of zeros would be computed with.
+        gradients = lambda leaves: jax.grad(value)([*leaves, *rest])
+        _, products = jax.jvp(gradients, (jax.tree.leaves(w),), (jax.tree.leaves(v),))
+        products = iter(products)
+        return jax.tree.map(lambda s: next(products) if s else None, smooth)
 
     gradient.defvjp(forward, backward)
 
