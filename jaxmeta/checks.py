@@ -9,7 +9,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import Batch, Task
+from jaxmeta.types import UNLABELLED, Batch, Task
 
 
 def check_key(key) -> None:
@@ -52,8 +52,13 @@ def check_batch(batch: Batch, what: str = "support") -> None:
         )
 
 
-def check_labels(batch: Batch, ways: int, what: str = "support") -> None:
-    """Raise ValueError if concrete labels are not integers in 0..ways-1."""
+def check_labels(
+    batch: Batch, ways: int, what: str = "support", *, unlabelled: bool = False
+) -> None:
+    """Raise ValueError if concrete labels are not integers in 0..ways-1.
+
+    unlabelled: whether `UNLABELLED` is a label too; then some other has to be there.
+    """
     if not jnp.issubdtype(batch.y.dtype, jnp.integer) or batch.y.ndim != 1:
         raise ValueError(
             f"{what} labels: expected integers of shape [examples], got "
@@ -64,12 +69,52 @@ def check_labels(batch: Batch, ways: int, what: str = "support") -> None:
     labels = np.asarray(batch.y)
     if batch.mask is not None:
         labels = labels[np.asarray(batch.mask) > 0]
-    bad = labels[(labels < 0) | (labels >= ways)]
+    told = labels[labels != UNLABELLED]
+    if unlabelled and not told.size:
+        raise ValueError(
+            f"{what} set: every example is unlabelled (y = {UNLABELLED}); expected at "
+            "least one with a label"
+        )
+    if (
+        not unlabelled
+        and told.size < labels.size
+        and ((told >= 0) & (told < ways)).all()
+    ):
+        raise ValueError(
+            f"{what} labels: {labels.size - told.size} examples are unlabelled (y = "
+            f"{UNLABELLED}), expected integers in 0..{ways - 1} ({ways} ways), got [-1]; "
+            "leave them out, or take a learner that uses them (soft_kmeans, "
+            "label_propagation)"
+        )
+    bad = told if unlabelled else labels
+    bad = bad[(bad < 0) | (bad >= ways)]
     if bad.size:
         raise ValueError(
             f"{what} labels: expected integers in 0..{ways - 1} ({ways} ways), got "
             f"{sorted({int(b) for b in bad})}; number the classes of each task from 0"
         )
+
+
+def check_choice(argument: str, value, options) -> None:
+    """Raise ValueError unless the value is one of the options."""
+    if value not in options:
+        raise ValueError(
+            f"{argument}: expected one of {', '.join(options)}, got {value!r}"
+        )
+
+
+def check_positive(**values) -> None:
+    """Raise ValueError unless each is a number > 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name}: expected a number > 0, got {value}")
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError unless each size is a whole number of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name}: expected a whole number >= 1, got {size!r}")
 
 
 def check_finite(array, what: str) -> None:

@@ -12,13 +12,16 @@ import jax.numpy as jnp
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
+UNLABELLED = -1  # in y: an example whose class is not told
 
 
 class Batch(NamedTuple):
     """Examples of one task.
 
     x: [examples, ...] inputs.
-    y: [examples, ...] targets; for classification integers in 0..ways-1.
+    y: [examples, ...] targets; for classification integers in 0..ways-1, or in a
+        support set `UNLABELLED` (-1): an example whose class is not told. Learners that
+        make use of such examples are marked in the registry, all others refuse them.
     mask: [examples], 1 = counts, 0 = padding; None = every example counts.
     """
 
@@ -57,11 +60,14 @@ class Model(NamedTuple):
     uses_mask: True if `apply` takes a third argument, mask [examples] or None, because
         what it says of one example depends on the others (batch norm): then padding
         must be left out of the statistics.
+    noisy: (params, x, mask, key, step) -> outputs, the forward pass of training if it is
+        random (DropBlock), see `jm.learners.with_noise`; step [] meta-steps done.
     """
 
     init: InitFn
     apply: ApplyFn
     uses_mask: bool = False
+    noisy: Callable[..., Any] | None = None
 
 
 class AdaptFn(Protocol):

@@ -17,6 +17,8 @@ SPECIAL = {
     "learned_optimizer": {"inner_steps": 4, "hidden": 4},
     "lstm_meta_learner": {"hidden": 4},
     "leo": {"latent": 4},
+    "mann": {"hidden": 16, "slots": 12, "size": 4, "reads": 2},
+    "snail": {"length": 12, "width": 0.1},
 }
 
 
@@ -34,6 +36,8 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
         ("outputs",): lambda: [mlp(outputs, (16,))],
         ("features",): lambda: [mlp(8, (16,))],
         ("context",): lambda: [mlp(outputs, (16,), context=4)],
+        ("grid", "relation"): lambda: [as_grid(mlp(8, (16,))), pairs_of_grids()],
+        ("grid",): lambda: [as_grid(mlp(8, (16,)))],
         ("encoder", "decoder"): lambda: [
             jm.models.mlp(2, 16, (16,)),
             jm.models.mlp(17, 2, (16,)),
@@ -49,6 +53,17 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
     defaults = {k: v for k, v in fitting.items() if k in entry.defaults}
     defaults |= SPECIAL.get(name, {})
     return entry.constructor(*models, **(defaults | hyper)), sampler
+
+
+def as_grid(model: jm.Model) -> jm.Model:
+    """8 features as a map of 4 positions and 2 channels."""
+    apply = lambda params, x: jnp.reshape(model.apply(params, x), (len(x), 2, 2, 2))
+    return jm.Model(model.init, apply)
+
+
+def pairs_of_grids() -> jm.Model:
+    """A relation module over two joined maps."""
+    return jm.models.mlp((2, 2, 4), 1, (8,))
 
 
 def double(tree):

@@ -12,12 +12,17 @@ from jaxmeta.learners.learned_optimizer import learned_optimizer as learned_opti
 from jaxmeta.learners.learned_optimizer import lstm_optimizer as lstm_optimizer
 from jaxmeta.learners.learned_rule import learned_rule as learned_rule
 from jaxmeta.learners.leo import leo as leo
+from jaxmeta.learners.lrd2 import lrd2 as lrd2
 from jaxmeta.learners.lstm_meta_learner import lstm_meta_learner as lstm_meta_learner
 from jaxmeta.learners.maml import fomaml as fomaml
 from jaxmeta.learners.maml import maml as maml
 from jaxmeta.learners.maml_plus_plus import maml_plus_plus as maml_plus_plus
+from jaxmeta.learners.mann import mann as mann
+from jaxmeta.learners.matching import matching as matching
+from jaxmeta.learners.meta_baseline import meta_baseline as meta_baseline
 from jaxmeta.learners.meta_curvature import meta_curvature as meta_curvature
 from jaxmeta.learners.meta_sgd import meta_sgd as meta_sgd
+from jaxmeta.learners.metaoptnet import metaoptnet as metaoptnet
 from jaxmeta.learners.mtl import mtl as mtl
 from jaxmeta.learners.protomaml import protomaml as protomaml
 from jaxmeta.learners.protonet import protonet as protonet
@@ -26,5 +31,9 @@ from jaxmeta.learners.r2d2 import r2d2 as r2d2
 from jaxmeta.learners.registry import REGISTRY as REGISTRY
 from jaxmeta.learners.registry import Entry as Entry
 from jaxmeta.learners.registry import get as get
+from jaxmeta.learners.relation import relation as relation
 from jaxmeta.learners.reptile import reptile as reptile
+from jaxmeta.learners.siamese import siamese as siamese
+from jaxmeta.learners.snail import snail as snail
 from jaxmeta.learners.tnet import tnet as tnet
+from jaxmeta.learners.versa import versa as versa

@@ -112,6 +112,65 @@ def proximal_objective(model: Model, loss: losses.Loss, penalty: float) -> Objec
     return objective
 
 
+def embed_support(
+    model: Model, params: PyTree, support: Batch, ways: int, *, unlabelled: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """A classification support set, checked and seen by an encoder.
+
+    Returns: z [examples, ...], features, 0 for padding; belongs [examples, ways], one-hot
+        labels, rows of 0 for padding and for unlabelled examples.
+    Raises: ValueError for wrong shapes or labels; unlabelled as in `check_labels`.
+    """
+    checks.check_batch(support)
+    checks.check_labels(support, ways, unlabelled=unlabelled)
+    support = blank_padding(support)
+    z = forward(model, params, support.x, support.mask)
+    if support.mask is not None:
+        keep = jnp.reshape(support.mask > 0, (-1,) + (1,) * (z.ndim - 1))
+        z = jnp.where(keep, z, 0)
+    return z, one_hot(support.y, ways, support.mask, z.dtype)
+
+
+def class_means(z: jax.Array, belongs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Means of each class: z [n, ...], belongs [n, ways] -> [ways, ...], shots [ways].
+
+    `belongs` may be weights between 0 and 1; a class without any has mean 0.
+    """
+    shots = jnp.sum(belongs, axis=0)
+    total = jnp.tensordot(belongs, z, axes=(0, 0))
+    least = jnp.where(shots > 0, shots, 1)
+    return total / jnp.reshape(least, (-1,) + (1,) * (z.ndim - 1)), shots
+
+
+def shuffled(key: jax.Array | None, rows: PyTree) -> PyTree:
+    """Arrays [examples, ...] in one random order; as they are without a key."""
+    if key is None:
+        return rows
+    order = jax.random.permutation(key, len(jax.tree.leaves(rows)[0]))
+    return jax.tree.map(lambda a: a[order], rows)
+
+
+def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
+    """[n, features], [m, features] -> [n, m]; differences first, so that far-away
+    clusters lose no digits to cancellation."""
+    return jnp.sum(jnp.square(a[:, None, :] - b[None, :, :]), axis=-1)
+
+
+def unit(z: jax.Array) -> jax.Array:
+    """Vectors [..., features] of length 1; a zero vector stays zero, safely."""
+    return z * jax.lax.rsqrt(jnp.sum(jnp.square(z), axis=-1, keepdims=True) + 1e-12)
+
+
+def cosines(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Cosine similarities: [n, features], [m, features] -> [n, m]."""
+    return unit(a) @ unit(b).T
+
+
+def known(logits: jax.Array, shots: jax.Array) -> jax.Array:
+    """Logits [n, ways], -inf for a class without support examples (shots [ways] 0)."""
+    return jnp.where(shots[None, :] > 0, logits, -jnp.inf)
+
+
 def fixed_rule(
     rule: Callable[..., optax.GradientTransformation],
     inner_lr: float | optax.Schedule,

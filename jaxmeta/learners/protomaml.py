@@ -23,6 +23,7 @@ from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.learners.common import (
     check_descent,
     check_ways,
+    class_means,
     fixed_rule,
     one_hot,
     query_loss,
@@ -89,8 +90,7 @@ def protomaml(
         support = blank_padding(support)
         z = forward(model, params, support.x, support.mask)
         belongs = one_hot(support.y, ways, support.mask, z.dtype)
-        shots = jnp.sum(belongs, axis=0)
-        c = belongs.T @ z / jnp.maximum(shots, 1)[:, None]  # [ways, features]
+        c, shots = class_means(z, belongs)
         start = Classifier(params, 2 * c.T, -jnp.sum(jnp.square(c), axis=1))
         present = shots > 0
         end = inner.descend(

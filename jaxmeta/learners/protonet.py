@@ -4,19 +4,28 @@ Snell, Swersky, Zemel. Prototypical Networks for Few-shot Learning. NeurIPS 2017
 arXiv 1703.05175:
 
     c_k = mean of f_phi(x_i) over the support examples of class k          (eq. 1)
-    p_phi(y = k | x) = softmax_k(-d(f_phi(x), c_k)),  d squared Euclidean  (eq. 2)
+    p_phi(y = k | x) = softmax_k(-d(f_phi(x), c_k))                        (eq. 2)
+
+with d the squared Euclidean distance, or 1 - cosine times a fixed scale (section 2.7).
 
 Meta-parameters: phi, exactly the parameters of the encoder.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.learners.common import check_ways, one_hot, query_loss
-from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta.learners.common import (
+    check_ways,
+    class_means,
+    cosines,
+    embed_support,
+    known,
+    query_loss,
+    squared_distances,
+)
+from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
 
 class Prototypes(NamedTuple):
@@ -27,40 +36,44 @@ class Prototypes(NamedTuple):
     shots: jax.Array  # [ways] support examples of each class
 
 
-def _squared_distances(z, c):
-    """[n, features], [ways, features] -> [n, ways]; differences first, so that
-    far-away clusters lose no digits to cancellation."""
-    return jnp.sum(jnp.square(z[:, None, :] - c[None, :, :]), axis=-1)
+DISTANCES = ("euclidean", "cosine")
 
 
-def protonet(model: Model, *, ways: int = 5) -> MetaLearner:
+def protonet(
+    model: Model,
+    *,
+    ways: int = 5,
+    distance: Literal["euclidean", "cosine"] = "euclidean",
+    scale: float = 10.0,
+) -> MetaLearner:
     """Prototypical network: classify by the nearest class mean of embeddings.
 
     Args:
         model: the encoder f_phi, inputs -> [examples, features].
         ways: classes of a task. The parameters do not depend on it: train with 20 or
             60 ways, then build the learner again with the ways of the test tasks.
+        distance: "euclidean" (squared) or "cosine".
+        scale: of cosine distances, which lie within 0..2; not used otherwise.
 
     Returns: a `MetaLearner`; `predict` gives logits [examples, ways], -inf for a class
         without support examples.
-    Raises: ValueError for fewer than 2 ways.
+    Raises: ValueError for fewer than 2 ways, another distance or a scale <= 0.
     """
     check_ways(ways)
+    checks.check_choice("distance", distance, DISTANCES)
+    checks.check_positive(scale=scale)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        checks.check_batch(support)
-        checks.check_labels(support, ways)
-        support = blank_padding(support)
-        z = forward(model, params, support.x, support.mask)  # [examples, features]
-        belongs = one_hot(support.y, ways, support.mask, z.dtype)  # [examples, ways]
-        shots = jnp.sum(belongs, axis=0)
-        return Prototypes(params, belongs.T @ z / jnp.maximum(shots, 1)[:, None], shots)
+        z, belongs = embed_support(model, params, support, ways)
+        return Prototypes(params, *class_means(z, belongs))
 
     def predict(adapted, inputs, mask=None):
-        z = forward(model, adapted.phi, inputs, mask)
-        logits = -_squared_distances(z, adapted.c)
-        return jnp.where(adapted.shots[None, :] > 0, logits, -jnp.inf)
+        phi, c, shots = adapted
+        z = forward(model, phi, inputs, mask)
+        if distance == "cosine":
+            return known(scale * cosines(z, c), shots)
+        return known(-squared_distances(z, c), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
     return MetaLearner(model.init, adapt, predict, loss)

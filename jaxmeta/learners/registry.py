@@ -18,18 +18,27 @@ from jaxmeta.learners.cnp import cnp
 from jaxmeta.learners.imaml import imaml
 from jaxmeta.learners.learned_optimizer import learned_optimizer
 from jaxmeta.learners.leo import leo
+from jaxmeta.learners.lrd2 import lrd2
 from jaxmeta.learners.lstm_meta_learner import lstm_meta_learner
 from jaxmeta.learners.maml import fomaml, maml
 from jaxmeta.learners.maml_plus_plus import maml_plus_plus
+from jaxmeta.learners.mann import mann
+from jaxmeta.learners.matching import matching
+from jaxmeta.learners.meta_baseline import meta_baseline
 from jaxmeta.learners.meta_curvature import meta_curvature
 from jaxmeta.learners.meta_sgd import meta_sgd
+from jaxmeta.learners.metaoptnet import metaoptnet
 from jaxmeta.learners.mtl import mtl
 from jaxmeta.learners.protomaml import protomaml
 from jaxmeta.learners.protonet import protonet
 from jaxmeta.learners.proximal import proximal
 from jaxmeta.learners.r2d2 import r2d2
+from jaxmeta.learners.relation import relation
 from jaxmeta.learners.reptile import reptile
+from jaxmeta.learners.siamese import siamese
+from jaxmeta.learners.snail import snail
 from jaxmeta.learners.tnet import tnet
+from jaxmeta.learners.versa import versa
 from jaxmeta.types import MetaLearner
 
 Problem = Literal["classification", "regression"]
@@ -40,19 +49,28 @@ class Entry:
     """One registered learner.
 
     constructor: makes the `MetaLearner` from models and hyper-parameters.
-    family: what `adapt` does: gradient, metric, solver or amortized.
+    family: what `adapt` does: gradient, metric, solver, amortized or
+        transductive.
     paper: authors, year, arXiv number.
     models: what its models give: ("outputs",) one model with the task's outputs,
         ("features",) one encoder, ("context",) one with context parameters too,
-        ("encoder", "decoder") two networks over pairs.
+        ("grid", ...) feature maps, "relation" a comparison of two of them,
+        ("encoder", "decoder", ...) networks over pairs; () it makes its own.
     problems: the kinds of task it learns.
+    trains_on: "episodes", or "classes": minibatches with labels of all classes, see
+        `jaxmeta.tasks.classes`; it is tested on episodes all the same.
+    transductive: whether a prediction depends on the other inputs it is asked with.
+    unlabelled: whether it makes use of unlabelled support examples.
     """
 
     constructor: Callable[..., MetaLearner]
-    family: Literal["gradient", "metric", "solver", "amortized"]
+    family: Literal["gradient", "metric", "solver", "amortized", "transductive"]
     paper: str
     models: tuple[str, ...]
     problems: tuple[Problem, ...]
+    trains_on: Literal["episodes", "classes"] = "episodes"
+    transductive: bool = False
+    unlabelled: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -222,6 +240,69 @@ REGISTRY: dict[str, Entry] = {
         "Garnelo et al. 2018, arXiv 1807.01613",
         ("encoder", "decoder"),
         ("regression",),
+    ),
+    "matching": Entry(
+        matching,
+        "metric",
+        "Vinyals et al. 2016, arXiv 1606.04080",
+        ("features",),
+        ("classification",),
+    ),
+    "relation": Entry(
+        relation,
+        "metric",
+        "Sung et al. 2018, arXiv 1711.06025",
+        ("grid", "relation"),
+        ("classification",),
+    ),
+    "siamese": Entry(
+        siamese,
+        "metric",
+        "Koch et al. 2015, ICML workshop",
+        ("features",),
+        ("classification",),
+    ),
+    "meta_baseline": Entry(
+        meta_baseline,
+        "metric",
+        "Chen et al. 2021, arXiv 2003.04390",
+        ("features",),
+        ("classification",),
+    ),
+    "lrd2": Entry(
+        lrd2,
+        "solver",
+        "Bertinetto et al. 2019, arXiv 1805.08136",
+        ("features",),
+        ("classification",),
+    ),
+    "metaoptnet": Entry(
+        metaoptnet,
+        "solver",
+        "Lee et al. 2019, arXiv 1904.03758",
+        ("features",),
+        ("classification",),
+    ),
+    "versa": Entry(
+        versa,
+        "amortized",
+        "Gordon et al. 2019, arXiv 1805.09921",
+        ("features",),
+        ("classification",),
+    ),
+    "mann": Entry(
+        mann,
+        "amortized",
+        "Santoro et al. 2016, arXiv 1605.06065",
+        ("features",),
+        ("classification",),
+    ),
+    "snail": Entry(
+        snail,
+        "amortized",
+        "Mishra et al. 2018, arXiv 1707.03141",
+        ("features",),
+        ("classification",),
     ),
 }
 

@@ -52,6 +52,8 @@ def conv4(
     widths: int | tuple[int, int, int, int] = 64,
     strided: bool = False,
     context: int = 0,
+    pools: int = 4,
+    grid: bool = False,
     conv: ConvMethod | None = None,
 ) -> Model:
     """The Conv4 of the MAML and ProtoNet papers.
@@ -65,11 +67,15 @@ def conv4(
         outputs: size of the head, e.g. ways; None = no head, the features themselves
             (64 for 28 x 28 inputs).
         input_shape: (height, width, channels) of an image.
-        widths: channels of the blocks, one number or four.
+        widths: channels of the blocks, one number or four: 64 is the Conv4-64 of most
+            papers, (96, 192, 384, 512) the Conv4-512 of R2D2.
         strided: convolutions of stride 2 and a mean over space in place of max-pooling,
             as MAML has it for Omniglot.
         context: parameters that scale and shift the channels of the third block (FiLM,
             as CAVIA has it), through a layer `film`; 0 = none.
+        pools: how many blocks, from the first, end with max-pooling.
+        grid: return the feature maps [n, h', w', channels] as they are, without a head
+            (`relation`, `deepemd`).
         conv: how convolutions are computed, see `layers.conv3x3`.
 
     Returns: a `Model`, [n, h, w, c] -> [n, outputs]. Parameters: `conv1` (`kernel`
@@ -80,17 +86,135 @@ def conv4(
     Source: Finn et al. 2017, section 5.2; Snell et al. 2017, section 3.1; both after
     Vinyals et al. 2016, arXiv 1606.04080.
     """
-    if not strided and min(input_shape[:2]) < 16:
+    if not strided and min(input_shape[:2]) < 2**pools:
         raise ValueError(
-            f"conv4: four 2x2 max-pools leave nothing of {input_shape[0]} x "
-            f"{input_shape[1]} images; expected at least 16 x 16, or strided=True"
+            f"conv4: {pools} 2x2 max-pools leave nothing of {input_shape[0]} x "
+            f"{input_shape[1]} images; expected at least {2**pools} x {2**pools}, or "
+            "strided=True"
         )
-    from jaxmeta.models.networks import Conv4, init_params
+    if grid and outputs is not None:
+        raise ValueError(
+            f"conv4: a grid has no head; expected outputs=None, got {outputs}"
+        )
+    from jaxmeta.models.networks import Conv4
 
     each = (widths,) * 4 if isinstance(widths, int) else widths
-    module = Conv4(outputs, each, strided, conv, context)
+    module = Conv4(outputs, each, strided, conv, context, pools, grid)
+    return _masked(module, input_shape)
 
-    @jax.jit  # no forward pass is run, and one program is compiled in place of forty
+
+def relation_module(
+    input_shape: tuple[int, int, int] = (7, 7, 128),
+    *,
+    widths: int = 64,
+    hidden: int = 8,
+) -> Model:
+    """The relation module of Sung et al. 2018: two convolution blocks, two dense layers.
+
+    Args:
+        input_shape: (height, width, channels) of a pair's maps, joined along channels.
+        widths: channels of the blocks. hidden: size of the first dense layer.
+
+    Returns: a `Model`, [pairs, h, w, c] -> [pairs, 1], before the sigmoid.
+    """
+    from jaxmeta.models.networks import RelationModule
+
+    return _masked(RelationModule(widths, hidden), input_shape)
+
+
+def transformer(
+    inputs: int | tuple[int, ...],
+    outputs: int,
+    *,
+    width: int = 64,
+    heads: int = 4,
+    layers: int = 2,
+) -> Model:
+    """Transformer over the examples of a batch: all look at each other.
+
+    Args:
+        inputs: size of an example, or its shape (it is flattened). outputs: size of the
+            output. width: of the tokens, a multiple of heads; heads, layers: how many.
+
+    Returns: a `Model`, [n, *inputs] -> [n, outputs], equivariant to the order of the
+        examples; masked ones are not looked at.
+    Raises: ValueError for sizes below 1, or a width that heads does not divide.
+    """
+    from jaxmeta.models.attention import Transformer
+
+    check_heads(width, heads)
+    shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+    return _masked(Transformer(outputs, width, heads, layers), shape)
+
+
+def set_encoder(
+    inputs: int,
+    outputs: int,
+    *,
+    hidden: tuple[int, ...] = (128, 128),
+    after: tuple[int, ...] = (128,),
+) -> Model:
+    """Deep set: one vector for a whole set, whatever its order.
+
+    Args:
+        inputs: size of an example. outputs: size of the vector.
+        hidden: layers before the mean over examples. after: hidden layers after it.
+
+    Returns: a `Model`, [n, inputs] -> [outputs]; masked examples are left out.
+    """
+    from jaxmeta.models.attention import SetEncoder
+
+    return _masked(SetEncoder(outputs, tuple(hidden), tuple(after)), (inputs,))
+
+
+def cross_attention(
+    inputs: int,
+    values: int,
+    *,
+    width: int = 128,
+    heads: int = 8,
+    hidden: tuple[int, ...] = (128,),
+) -> Model:
+    """Attention from one set of inputs to another with values (`anp`).
+
+    Args:
+        inputs: size of queries and keys. values: size of the values.
+        width: of the result, a multiple of heads. heads: of the attention.
+        hidden: layers that queries and keys go through first, the same for both.
+
+    Returns: a `Model` whose apply is (params, queries [n, inputs], keys [m, inputs],
+        values [m, values], mask [m] or None) -> [n, width].
+    Raises: ValueError for a width that heads does not divide.
+    """
+    from jaxmeta.models.attention import CrossAttention
+
+    check_heads(width, heads)
+    module = CrossAttention(width, heads, tuple(hidden))
+
+    @jax.jit
+    def init(key):
+        one = jnp.zeros((1, inputs))
+        return module.init(key, one, one, jnp.zeros((1, values)))["params"]
+
+    def apply(params, queries, keys, values, mask=None):
+        return module.apply({"params": params}, queries, keys, values, mask)
+
+    return Model(init, apply)
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise ValueError unless each head gets an equal part of the width."""
+    if heads < 1 or width % heads:
+        raise ValueError(
+            f"width, heads: expected a width that heads divides, got {width} and {heads}"
+        )
+
+
+def _masked(module: Any, input_shape: tuple[int, ...]) -> Model:
+    """A Linen module whose `__call__` takes (x, mask) and has only `params`."""
+    from jaxmeta.models.networks import init_params
+
+    @jax.jit  # no forward pass is run, and one program is compiled in place of many
     def init(key):
         return init_params(module, key, input_shape)
 

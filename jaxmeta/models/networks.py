@@ -65,10 +65,12 @@ class Conv4(nn.Module):
     strided: bool
     method: ConvMethod | None
     context: int = 0
+    pools: int = 4
+    grid: bool = False
 
     @nn.compact
     def __call__(self, x, mask=None):
-        """[n, h, w, c] -> [n, outputs], or [n, features] without a head."""
+        """[n, h, w, c] -> [n, outputs], or [n, features] or a grid without a head."""
         x = jnp.transpose(x, (1, 2, 0, 3))  # see `layers`
         for i, width in enumerate(self.widths, start=1):
             kernel = Kernel(width, name=f"conv{i}")(x.shape[-1])
@@ -79,16 +81,37 @@ class Conv4(nn.Module):
                 *affine,
                 mask,
                 stride=2 if self.strided else 1,
-                pool=not self.strided,
+                pool=not self.strided and i <= self.pools,
                 method=self.method,
             )
             if self.context and i == 3:
                 x = FiLM(self.context, name="film")(x, self._phi())
+        if self.grid:
+            return jnp.transpose(x, (2, 0, 1, 3))
         x = jnp.mean(x, axis=(0, 1)) if self.strided else _flatten(x)
         return x if self.outputs is None else nn.Dense(self.outputs, name="head")(x)
 
     def _phi(self):
         return self.param("context", nn.initializers.zeros_init(), (self.context,))
+
+
+class RelationModule(nn.Module):
+    """Two blocks of conv 3x3, batch norm, relu, pooling; two dense layers."""
+
+    width: int
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x, mask=None):
+        """[n, h, w, c] -> [n, 1]."""
+        x = jnp.transpose(x, (1, 2, 0, 3))
+        for i in (1, 2):
+            kernel = Kernel(self.width, name=f"conv{i}")(x.shape[-1])
+            affine = Affine(self.width, name=f"norm{i}")()
+            pool = min(x.shape[:2]) > 1
+            x = layers.conv_block(x, kernel, *affine, mask, pool=pool)
+        x = nn.relu(nn.Dense(self.hidden, name="dense")(_flatten(x)))
+        return nn.Dense(1, name="head")(x)
 
 
 class FiLM(nn.Module):

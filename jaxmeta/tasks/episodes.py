@@ -11,8 +11,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_sizes
 from jaxmeta.data.dataset import Dataset
-from jaxmeta.tasks.sinusoid import check_sizes
 from jaxmeta.types import Batch, Task
 
 

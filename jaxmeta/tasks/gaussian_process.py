@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import losses
-from jaxmeta.tasks.sinusoid import check_sizes
+from jaxmeta.checks import check_sizes
 from jaxmeta.types import Batch, Task
 
 LENGTH_SCALE = (0.1, 0.6)

@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_sizes
 from jaxmeta.types import Batch, Task
 
 
@@ -61,13 +62,6 @@ def sinusoid(
     """
     check_sizes(shots=shots, queries=queries)
     return Sinusoid(shots, queries, amplitude, phase, x_range)
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raise ValueError unless each size is a whole number of at least 1."""
-    for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name}: expected a whole number >= 1, got {size!r}")
 
 
 def _uniform(key, shape, limits):

@@ -1,0 +1,96 @@
+"""Siamese networks.
+
+Koch, Zemel, Salakhutdinov. Siamese Neural Networks for One-shot Image Recognition. ICML
+2015 deep learning workshop, section 3:
+
+    p(same | x_1, x_2) = sigmoid(sum_j alpha_j |h_j(x_1) - h_j(x_2)|)
+
+trained with the cross-entropy of pairs, same class or not; a query is given the class of
+the support example it is most likely to be the same as.
+
+Meta-parameters: those of the encoder h, the weights alpha and a bias.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import checks, losses
+from jaxmeta.learners.common import check_ways, embed_support
+from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+
+
+class SiameseParams(NamedTuple):
+    """Meta-parameters of a siamese network."""
+
+    encoder: PyTree
+    alpha: jax.Array  # [features]
+    bias: jax.Array  # []
+
+
+class Memory(NamedTuple):
+    """An adapted siamese network: the support set."""
+
+    params: SiameseParams
+    h: jax.Array  # [examples, features]
+    belongs: jax.Array  # [examples, ways]
+
+
+def siamese(model: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
+    """Siamese network: learned verification of pairs, then the most similar example.
+
+    Args:
+        model: the encoder h, inputs -> [examples, features].
+        ways: classes of a task; the parameters do not depend on it.
+        features: size of what the encoder makes of an example.
+
+    Returns: a `MetaLearner`; `predict` gives the largest pair logit of each class
+        [examples, ways], -inf for a class without support examples. The loss is the
+        cross-entropy of all pairs of a support and a query example, those of one class
+        weighing as much as all others together.
+    Raises: ValueError for fewer than 2 ways, features below 1.
+    """
+    check_ways(ways)
+    checks.check_sizes(features=features)
+
+    def init(key):
+        alpha = jnp.full((features,), -1.0 / features, jnp.float32)  # nearer = likelier
+        return SiameseParams(model.init(key), alpha, jnp.zeros((), jnp.float32))
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        return Memory(params, *embed_support(model, params.encoder, support, ways))
+
+    def pair_logits(adapted, inputs, mask):
+        params, h, _ = adapted
+        z = forward(model, params.encoder, inputs, mask)
+        apart = jnp.abs(z[:, None, :] - h[None, :, :])
+        return apart @ params.alpha + params.bias  # [n, examples]
+
+    def best(pairs, belongs):
+        of_class = jnp.where(belongs.T[None] > 0, pairs[:, None, :], -jnp.inf)
+        return jnp.max(of_class, axis=-1)
+
+    def predict(adapted, inputs, mask=None):
+        return best(pair_logits(adapted, inputs, mask), adapted.belongs)
+
+    def loss(params, task, key=None):
+        adapted = adapt(params, task.support, key)
+        checks.check_batch(task.query, "query")
+        checks.check_labels(task.query, ways, "query")
+        query = blank_padding(task.query)
+        pairs = pair_logits(adapted, query.x, query.mask)
+        same = jnp.take(adapted.belongs, query.y, axis=1, mode="clip").T
+        counts = jnp.any(adapted.belongs > 0, axis=1).astype(same.dtype)[None, :]
+        each = optax.sigmoid_binary_cross_entropy(pairs, same)
+        other = counts * (1 - same)
+        mean = lambda weights: (
+            jnp.sum(each * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1)
+        )
+        value = losses.mean((mean(same) + mean(other)) / 2, query.mask)
+        scores = losses.score(best(pairs, adapted.belongs), query)
+        return value, {"loss": value, **scores}
+
+    return MetaLearner(init, adapt, predict, loss)
