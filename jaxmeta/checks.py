@@ -75,23 +75,14 @@ def check_labels(
             f"{what} set: every example is unlabelled (y = {UNLABELLED}); expected at "
             "least one with a label"
         )
-    if (
-        not unlabelled
-        and told.size < labels.size
-        and ((told >= 0) & (told < ways)).all()
-    ):
-        raise ValueError(
-            f"{what} labels: {labels.size - told.size} examples are unlabelled (y = "
-            f"{UNLABELLED}), expected integers in 0..{ways - 1} ({ways} ways), got [-1]; "
-            "leave them out, or take a learner that uses them (soft_kmeans, "
-            "label_propagation)"
-        )
-    bad = told if unlabelled else labels
-    bad = bad[(bad < 0) | (bad >= ways)]
+    labels = told if unlabelled else labels
+    bad = labels[(labels < 0) | (labels >= ways)]
     if bad.size:
+        hint = f" ({UNLABELLED} = unlabelled, for soft_kmeans and label_propagation)"
         raise ValueError(
             f"{what} labels: expected integers in 0..{ways - 1} ({ways} ways), got "
             f"{sorted({int(b) for b in bad})}; number the classes of each task from 0"
+            f"{hint if UNLABELLED in bad else ''}"
         )
 
 
