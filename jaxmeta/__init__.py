@@ -22,6 +22,7 @@ from jaxmeta.estimators import es_gradient as es_gradient
 from jaxmeta.estimators import pes as pes
 from jaxmeta.learners import alfa as alfa
 from jaxmeta.learners import anil as anil
+from jaxmeta.learners import anp as anp
 from jaxmeta.learners import bmaml as bmaml
 from jaxmeta.learners import boil as boil
 from jaxmeta.learners import bootstrapped as bootstrapped
@@ -29,6 +30,7 @@ from jaxmeta.learners import cavia as cavia
 from jaxmeta.learners import cnp as cnp
 from jaxmeta.learners import fomaml as fomaml
 from jaxmeta.learners import imaml as imaml
+from jaxmeta.learners import in_context as in_context
 from jaxmeta.learners import learned_optimizer as learned_optimizer
 from jaxmeta.learners import learned_rule as learned_rule
 from jaxmeta.learners import leo as leo
@@ -44,6 +46,7 @@ from jaxmeta.learners import meta_curvature as meta_curvature
 from jaxmeta.learners import meta_sgd as meta_sgd
 from jaxmeta.learners import metaoptnet as metaoptnet
 from jaxmeta.learners import mtl as mtl
+from jaxmeta.learners import neural_process as neural_process
 from jaxmeta.learners import protomaml as protomaml
 from jaxmeta.learners import protonet as protonet
 from jaxmeta.learners import proximal as proximal
@@ -53,6 +56,7 @@ from jaxmeta.learners import reptile as reptile
 from jaxmeta.learners import siamese as siamese
 from jaxmeta.learners import snail as snail
 from jaxmeta.learners import tnet as tnet
+from jaxmeta.learners import tnpd as tnpd
 from jaxmeta.learners import versa as versa
 from jaxmeta.outer import MetaState as MetaState
 from jaxmeta.outer import init_state as init_state

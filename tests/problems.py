@@ -18,6 +18,10 @@ SPECIAL = {
     "lstm_meta_learner": {"hidden": 4},
     "leo": {"latent": 4},
     "mann": {"hidden": 16, "slots": 12, "size": 4, "reads": 2},
+    "tnpd": {"width": 8, "layers": 1, "heads": 2, "hidden": 8},
+    "in_context": {"width": 8, "layers": 1, "heads": 2, "hidden": 8},
+    "neural_process": {"samples": 4},
+    "anp": {"samples": 4},
     "snail": {"length": 12, "width": 0.1},
 }
 
@@ -42,6 +46,18 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
             jm.models.mlp(2, 16, (16,)),
             jm.models.mlp(17, 2, (16,)),
         ],
+        ("encoder", "latent", "decoder"): lambda: [
+            jm.models.mlp(2, 8, (16,)),
+            jm.models.set_encoder(2, 8, hidden=(16,), after=(16,)),
+            jm.models.mlp(13, 2, (16,)),
+        ],
+        ("encoder", "latent", "attention", "decoder"): lambda: [
+            jm.models.mlp(2, 8, (16,)),
+            jm.models.set_encoder(2, 8, hidden=(16,), after=(16,)),
+            jm.models.cross_attention(1, 8, width=8, heads=2, hidden=(16,)),
+            jm.models.mlp(13, 2, (16,)),
+        ],
+        (): list,
     }[entry.models]()
     fitting = {
         "inner_lr": 0.1 if classify else 0.01,
@@ -49,6 +65,7 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
         "ways": WAYS if classify else None,
         "features": 8,
         "inner_steps": 3 if classify else 1,
+        "x_dims": inputs,
     }
     defaults = {k: v for k, v in fitting.items() if k in entry.defaults}
     defaults |= SPECIAL.get(name, {})

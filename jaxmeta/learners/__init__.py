@@ -2,12 +2,15 @@
 
 from jaxmeta.learners.alfa import alfa as alfa
 from jaxmeta.learners.anil import anil as anil
+from jaxmeta.learners.anp import anp as anp
 from jaxmeta.learners.bmaml import bmaml as bmaml
 from jaxmeta.learners.boil import boil as boil
 from jaxmeta.learners.bootstrapped import bootstrapped as bootstrapped
 from jaxmeta.learners.cavia import cavia as cavia
+from jaxmeta.learners.cnp import Gaussian as Gaussian
 from jaxmeta.learners.cnp import cnp as cnp
 from jaxmeta.learners.imaml import imaml as imaml
+from jaxmeta.learners.in_context import in_context as in_context
 from jaxmeta.learners.learned_optimizer import learned_optimizer as learned_optimizer
 from jaxmeta.learners.learned_optimizer import lstm_optimizer as lstm_optimizer
 from jaxmeta.learners.learned_rule import learned_rule as learned_rule
@@ -24,6 +27,7 @@ from jaxmeta.learners.meta_curvature import meta_curvature as meta_curvature
 from jaxmeta.learners.meta_sgd import meta_sgd as meta_sgd
 from jaxmeta.learners.metaoptnet import metaoptnet as metaoptnet
 from jaxmeta.learners.mtl import mtl as mtl
+from jaxmeta.learners.neural_process import neural_process as neural_process
 from jaxmeta.learners.protomaml import protomaml as protomaml
 from jaxmeta.learners.protonet import protonet as protonet
 from jaxmeta.learners.proximal import proximal as proximal
@@ -36,4 +40,5 @@ from jaxmeta.learners.reptile import reptile as reptile
 from jaxmeta.learners.siamese import siamese as siamese
 from jaxmeta.learners.snail import snail as snail
 from jaxmeta.learners.tnet import tnet as tnet
+from jaxmeta.learners.tnpd import tnpd as tnpd
 from jaxmeta.learners.versa import versa as versa

@@ -17,7 +17,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta.types import (
+    AdaptFn,
+    Batch,
+    LossFn,
+    MetaLearner,
+    Model,
+    PredictFn,
+    PyTree,
+    blank_padding,
+    forward,
+)
 
 
 class CNPParams(NamedTuple):
@@ -52,6 +62,51 @@ def log_likelihood(outputs: Gaussian, targets: jax.Array) -> jax.Array:
     )
 
 
+def pairs(batch: Batch) -> jax.Array:
+    """[examples, x dims + y dims]."""
+    return jnp.concatenate([batch.x, batch.y], axis=-1)
+
+
+def mean_of(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mean over the examples that count: [n, features] -> [features]."""
+    if mask is None:
+        return jnp.mean(values, axis=0)
+    counts = mask > 0
+    total = jnp.sum(jnp.where(counts[:, None], values, 0), axis=0)
+    return total / jnp.maximum(jnp.sum(counts), 1).astype(total.dtype)
+
+
+def gaussian(outputs: jax.Array, min_std: float) -> Gaussian:
+    """Network outputs [..., 2 * dims] as a mean and a deviation of at least min_std."""
+    mu, omega = jnp.split(outputs, 2, axis=-1)
+    return Gaussian(mu, min_std + (1 - min_std) * jax.nn.softplus(omega))
+
+
+def check_min_std(min_std: float) -> None:
+    """Raise ValueError unless it is in [0, 1)."""
+    if not 0 <= min_std < 1:
+        raise ValueError(f"min_std: expected a number in [0, 1), got {min_std}")
+
+
+def likelihood_loss(adapt: AdaptFn, predict: PredictFn) -> LossFn:
+    """The mean negative log-likelihood of the query, `predict` giving a `Gaussian`.
+
+    The metrics also have it as `log_likelihood`, and the `mse` of the mean.
+    """
+
+    def loss(params, task, key=None):
+        adapted = adapt(params, task.support, key)
+        checks.check_batch(task.query, "query")
+        query = blank_padding(task.query)
+        outputs = predict(adapted, query.x, query.mask)
+        likelihood = losses.mean(log_likelihood(outputs, query.y), query.mask)
+        error = losses.mean(losses.mse(outputs.mean, query.y), query.mask)
+        metrics = {"loss": -likelihood, "log_likelihood": likelihood, "mse": error}
+        return -likelihood, metrics
+
+    return loss
+
+
 def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
     """Conditional neural process: a network reads the support set, another predicts.
 
@@ -66,8 +121,7 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
         query; the metrics also have it as `log_likelihood`, and the `mse` of the mean.
     Raises: ValueError if min_std is not in [0, 1).
     """
-    if not 0 <= min_std < 1:
-        raise ValueError(f"min_std: expected a number in [0, 1), got {min_std}")
+    check_min_std(min_std)
 
     def init(key):
         key_encoder, key_decoder = jax.random.split(key)
@@ -77,31 +131,12 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
         del key  # deterministic
         checks.check_batch(support)
         support = blank_padding(support)
-        pairs = jnp.concatenate([support.x, support.y], axis=-1)
-        r_i = forward(encoder, params.encoder, pairs, support.mask)
-        if support.mask is None:
-            return Representation(params.decoder, jnp.mean(r_i, axis=0))
-        counts = support.mask > 0
-        total = jnp.sum(jnp.where(counts[:, None], r_i, 0), axis=0)
-        r = total / jnp.maximum(jnp.sum(counts), 1).astype(total.dtype)
-        return Representation(params.decoder, r)
+        r_i = forward(encoder, params.encoder, pairs(support), support.mask)
+        return Representation(params.decoder, mean_of(r_i, support.mask))
 
     def predict(adapted, inputs, mask=None):
         r = jnp.broadcast_to(adapted.r, (inputs.shape[0], *adapted.r.shape))
-        pairs = jnp.concatenate([inputs, r], axis=-1)
-        mu, omega = jnp.split(
-            forward(decoder, adapted.decoder, pairs, mask), 2, axis=-1
-        )
-        return Gaussian(mu, min_std + (1 - min_std) * jax.nn.softplus(omega))
+        joined = jnp.concatenate([inputs, r], axis=-1)
+        return gaussian(forward(decoder, adapted.decoder, joined, mask), min_std)
 
-    def loss(params, task, key=None):
-        adapted = adapt(params, task.support, key)
-        checks.check_batch(task.query, "query")
-        query = blank_padding(task.query)
-        outputs = predict(adapted, query.x, query.mask)
-        likelihood = losses.mean(log_likelihood(outputs, query.y), query.mask)
-        error = losses.mean(losses.mse(outputs.mean, query.y), query.mask)
-        metrics = {"loss": -likelihood, "log_likelihood": likelihood, "mse": error}
-        return -likelihood, metrics
-
-    return MetaLearner(init, adapt, predict, loss)
+    return MetaLearner(init, adapt, predict, likelihood_loss(adapt, predict))

@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 from jaxmeta.learners.alfa import alfa
 from jaxmeta.learners.anil import anil
+from jaxmeta.learners.anp import anp
 from jaxmeta.learners.bmaml import bmaml
 from jaxmeta.learners.boil import boil
 from jaxmeta.learners.bootstrapped import bootstrapped
 from jaxmeta.learners.cavia import cavia
 from jaxmeta.learners.cnp import cnp
 from jaxmeta.learners.imaml import imaml
+from jaxmeta.learners.in_context import in_context
 from jaxmeta.learners.learned_optimizer import learned_optimizer
 from jaxmeta.learners.leo import leo
 from jaxmeta.learners.lrd2 import lrd2
@@ -29,6 +31,7 @@ from jaxmeta.learners.meta_curvature import meta_curvature
 from jaxmeta.learners.meta_sgd import meta_sgd
 from jaxmeta.learners.metaoptnet import metaoptnet
 from jaxmeta.learners.mtl import mtl
+from jaxmeta.learners.neural_process import neural_process
 from jaxmeta.learners.protomaml import protomaml
 from jaxmeta.learners.protonet import protonet
 from jaxmeta.learners.proximal import proximal
@@ -38,6 +41,7 @@ from jaxmeta.learners.reptile import reptile
 from jaxmeta.learners.siamese import siamese
 from jaxmeta.learners.snail import snail
 from jaxmeta.learners.tnet import tnet
+from jaxmeta.learners.tnpd import tnpd
 from jaxmeta.learners.versa import versa
 from jaxmeta.types import MetaLearner
 
@@ -303,6 +307,34 @@ REGISTRY: dict[str, Entry] = {
         "Mishra et al. 2018, arXiv 1707.03141",
         ("features",),
         ("classification",),
+    ),
+    "neural_process": Entry(
+        neural_process,
+        "amortized",
+        "Garnelo et al. 2018, arXiv 1807.01622",
+        ("encoder", "latent", "decoder"),
+        ("regression",),
+    ),
+    "anp": Entry(
+        anp,
+        "amortized",
+        "Kim et al. 2019, arXiv 1901.05761",
+        ("encoder", "latent", "attention", "decoder"),
+        ("regression",),
+    ),
+    "tnpd": Entry(
+        tnpd,
+        "amortized",
+        "Nguyen and Grover 2022, arXiv 2207.04179",
+        (),
+        ("regression",),
+    ),
+    "in_context": Entry(
+        in_context,
+        "amortized",
+        "Mueller et al. 2022, arXiv 2112.10510",
+        (),
+        ("classification", "regression"),
     ),
 }
 

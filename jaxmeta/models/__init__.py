@@ -4,7 +4,7 @@ Flax is imported when a model is made, not when jaxmeta is.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -202,6 +202,47 @@ def cross_attention(
     return Model(init, apply)
 
 
+class ReaderModel(NamedTuple):
+    """A transformer that reads a support set once and answers any number of targets.
+
+    init: key -> params. encode: (params, tokens [m, width], mask=None) -> states.
+    read: (params, states, targets [n, width], mask=None) -> [n, outputs]; mask [m] of the
+        support tokens in both.
+    """
+
+    init: Callable[..., PyTree]
+    encode: Callable[..., jax.Array]
+    read: Callable[..., jax.Array]
+
+
+def reader(
+    outputs: int, *, width: int = 64, heads: int = 4, hidden: int = 128, layers: int = 6
+) -> ReaderModel:
+    """Transformer whose targets look at a support set, and not at each other.
+
+    Args: outputs: size of the output; width of the tokens, a multiple of heads; hidden:
+        size of the dense layers; layers: how many.
+    Returns: a `ReaderModel`. Raises: ValueError for a width that heads does not divide.
+    """
+    from jaxmeta.models.attention import Reader
+
+    check_heads(width, heads)
+    module = Reader(width, heads, hidden, layers, outputs)
+
+    @jax.jit
+    def init(key):
+        one = jnp.zeros((1, width))
+        return module.init(key, one, one)["params"]
+
+    def encode(params, tokens, mask=None):
+        return module.apply({"params": params}, tokens, mask, method="encode")
+
+    def read(params, states, targets, mask=None):
+        return module.apply({"params": params}, states, targets, mask, method="read")
+
+    return ReaderModel(init, encode, read)
+
+
 def check_heads(width: int, heads: int) -> None:
     """Raise ValueError unless each head gets an equal part of the width."""
     if heads < 1 or width % heads:
@@ -307,4 +348,8 @@ def from_functions(init: Callable, apply: Callable, *, uses_mask=False) -> Model
     return Model(init, apply, uses_mask)
 
 
-MODELS: dict[str, Callable[..., Model]] = {"conv4": conv4, "mlp": mlp}
+MODELS: dict[str, Callable[..., Model]] = {
+    "conv4": conv4,
+    "mlp": mlp,
+    "transformer": transformer,
+}

@@ -1,0 +1,191 @@
+"""Neural process (NP): a conditional one with a latent variable.
+
+Garnelo, Schwarz, Rosenbaum, Viola, Rezende, Eslami, Teh. Neural Processes. ICML 2018
+workshop, arXiv 1807.01622. With the support (context) C and all points T:
+
+    z ~ q(z | C) = N(mu_z, sigma_z^2), both from a set encoder of the pairs
+    p(y | x, z, r) = N(mu, sigma^2),  (mu, omega) = g(x, r, z)
+    log p(y_T | C) >= E_{q(z|T)} sum log p(y | x, z) - KL(q(z | T) | q(z | C))  (eq. 9)
+
+with r the mean of h(x_i, y_i), the deterministic path of the attentive neural process
+paper (Kim et al. 2019, arXiv 1901.05761, section 2.2) without its attention, and
+sigma_z = 0.1 + 0.9 sigmoid(omega_z) as there.
+
+Meta-parameters: those of h, of the latent encoder and of the decoder g.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta import checks, losses
+from jaxmeta.learners.cnp import (
+    Gaussian,
+    check_min_std,
+    gaussian,
+    log_likelihood,
+    mean_of,
+    pairs,
+)
+from jaxmeta.types import Batch, MetaLearner, Model, PyTree, blank_padding, forward
+
+
+class NPParams(NamedTuple):
+    """Meta-parameters of a neural process."""
+
+    encoder: PyTree
+    latent: PyTree
+    decoder: PyTree
+
+
+class Latent(NamedTuple):
+    """An adapted neural process: samples of z, and the deterministic path."""
+
+    decoder: PyTree
+    z: jax.Array  # [samples, latents]
+    path: PyTree
+
+
+def together(a: Batch, b: Batch) -> Batch:
+    """One batch of the examples of two."""
+    join = lambda u, v: jnp.concatenate([u, v])
+    whole = lambda batch: (
+        jnp.ones(len(batch.x), batch.x.dtype) if batch.mask is None else batch.mask
+    )
+    mask = None
+    if a.mask is not None or b.mask is not None:
+        mask = join(whole(a), whole(b))
+    return Batch(join(a.x, b.x), join(a.y, b.y), mask)
+
+
+def _divergence(q: Gaussian, p: Gaussian) -> jax.Array:
+    """KL(q | p) of independent normals, summed. Returns: []."""
+    ratio = jnp.square(q.std / p.std)
+    away = jnp.square((q.mean - p.mean) / p.std)
+    return 0.5 * jnp.sum(ratio + away - 1 - jnp.log(ratio))
+
+
+def latent_process(
+    init, deterministic, read, latent: Model, decoder: Model, min_std, samples
+) -> MetaLearner:
+    """What neural processes with a latent variable have in common.
+
+    Args:
+        init: key -> params, with fields `latent` and `decoder`.
+        deterministic: (params, support) -> path, what else is kept of the support set.
+        read: (path, inputs) -> r [n, features].
+        latent, decoder, min_std, samples: as in `neural_process`.
+    """
+
+    def posterior(params, batch) -> Gaussian:
+        out = forward(latent, params.latent, pairs(batch), batch.mask)
+        mean, omega = jnp.split(out, 2)
+        return Gaussian(mean, 0.1 + 0.9 * jax.nn.sigmoid(omega))
+
+    def draw(key, q, number):
+        if key is None:
+            return q.mean[None]
+        noise = jax.random.normal(key, (number, len(q.mean)), q.mean.dtype)
+        return q.mean[None] + q.std[None] * noise
+
+    def adapt(params, support, key=None):
+        checks.check_batch(support)
+        support = blank_padding(support)
+        z = draw(key, posterior(params, support), samples)
+        return Latent(params.decoder, z, deterministic(params, support))
+
+    def each(adapted, inputs, mask) -> Gaussian:
+        """The prediction of each sample: [samples, n, dims]."""
+        r = read(adapted.path, inputs)
+
+        def one(z):
+            rows = jnp.broadcast_to(z[None], (len(inputs), len(z)))
+            joined = jnp.concatenate([inputs, r, rows], axis=-1)
+            return gaussian(forward(decoder, adapted.decoder, joined, mask), min_std)
+
+        return jax.vmap(one)(adapted.z)
+
+    def predict(adapted, inputs, mask=None):
+        return _moments(each(adapted, inputs, mask))
+
+    def loss(params, task, key=None):
+        adapted = adapt(params, task.support, key)
+        checks.check_batch(task.query, "query")
+        query = blank_padding(task.query)
+        outputs = each(adapted, query.x, query.mask)
+        density = jax.vmap(log_likelihood, (0, None))(outputs, query.y)
+        mixed = jax.scipy.special.logsumexp(density, axis=0) - jnp.log(
+            1.0 * len(density)
+        )
+        value = losses.mean(mixed, query.mask)
+        error = losses.mean(losses.mse(_moments(outputs).mean, query.y), query.mask)
+        return -value, {"loss": -value, "log_likelihood": value, "mse": error}
+
+    def bound(params, task, key, step):
+        """Minus eq. 9 for each point, one sample of z."""
+        del step
+        checks.check_batch(task.support)
+        checks.check_batch(task.query, "query")
+        support, query = blank_padding(task.support), blank_padding(task.query)
+        everything = together(support, query)
+        prior, q = posterior(params, support), posterior(params, everything)
+        adapted = Latent(
+            params.decoder, draw(key, q, 1), deterministic(params, support)
+        )
+        outputs = each(adapted, everything.x, everything.mask)
+        density = log_likelihood(jax.tree.map(lambda a: a[0], outputs), everything.y)
+        fit = losses.mean(density, everything.mask)
+        mask = everything.mask
+        points = len(density) if mask is None else jnp.sum(mask > 0)
+        value = _divergence(q, prior) / points - fit
+        return value, {"loss": value}
+
+    return MetaLearner(init, adapt, predict, loss, bound)
+
+
+def _moments(outputs: Gaussian) -> Gaussian:
+    """Mean and deviation of the mixture of the samples, [n, dims]."""
+    mean = jnp.mean(outputs.mean, axis=0)
+    spread = jnp.square(outputs.mean - mean[None]) + jnp.square(outputs.std)
+    return Gaussian(mean, jnp.sqrt(jnp.mean(spread, axis=0)))
+
+
+def neural_process(
+    encoder: Model,
+    latent: Model,
+    decoder: Model,
+    *,
+    min_std: float = 0.1,
+    samples: int = 50,
+) -> MetaLearner:
+    """Neural process: predictions that agree with one sampled function.
+
+    Args:
+        encoder: h, [examples, x dims + y dims] -> [examples, features].
+        latent: a set encoder, [examples, x dims + y dims] -> [2 * latents].
+        decoder: g, [examples, x dims + features + latents] -> [examples, 2 * y dims].
+        min_std: the least standard deviation it can predict, in units of y.
+        samples: of z when adapting with a key; without one its mean is used.
+
+    Returns: a `MetaLearner` for regression; `predict` gives a `Gaussian` with the mean
+        and deviation of the mixture of samples. The loss is minus the logarithm of the
+        mixture's density, point by point; training descends minus the bound of eq. 9.
+    Raises: ValueError if min_std is not in [0, 1), samples below 1.
+    """
+    check_min_std(min_std)
+    checks.check_sizes(samples=samples)
+
+    def init(key):
+        keys = jax.random.split(key, 3)
+        parts = zip((encoder, latent, decoder), keys, strict=True)
+        return NPParams(*(model.init(k) for model, k in parts))
+
+    def deterministic(params, support):
+        r_i = forward(encoder, params.encoder, pairs(support), support.mask)
+        return mean_of(r_i, support.mask)
+
+    def read(r, inputs):
+        return jnp.broadcast_to(r[None], (len(inputs), *r.shape))
+
+    return latent_process(init, deterministic, read, latent, decoder, min_std, samples)
