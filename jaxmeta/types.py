@@ -98,7 +98,7 @@ class ScheduledLossFn(Protocol):
     """(params, task, key, step) -> (loss [], metrics); step [] meta-steps done."""
 
     def __call__(
-        self, params: PyTree, task: Task, key: jax.Array | None, step: jax.Array, /
+        self, params: PyTree, task: Task, key: jax.Array | None, step: jax.Array
     ) -> tuple[jax.Array, Metrics]: ...
 
 

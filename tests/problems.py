@@ -9,6 +9,7 @@ import jaxmeta as jm
 from jaxmeta import learners
 
 WAYS = 3
+CLASSES = 20
 ROWS = [(n, p) for n, entry in learners.REGISTRY.items() for p in entry.problems]
 
 # what a learner needs to learn such small problems in so few steps
@@ -21,6 +22,12 @@ SPECIAL = {
     "tnpd": {"width": 8, "layers": 1, "heads": 2, "hidden": 8},
     "in_context": {"width": 8, "layers": 1, "heads": 2, "hidden": 8},
     "neural_process": {"samples": 4},
+    "transductive_finetuning": {"inner_lr": 1e-3},
+    "tim": {"inner_lr": 0.01},
+    "laplacian_shot": {"iterations": 4},
+    "pt_map": {"iterations": 4, "sharpness": 2.0},
+    "label_propagation": {"neighbours_of": 5},
+    "deepemd": {"iterations": 10, "inner_steps": 1},
     "anp": {"samples": 4},
     "snail": {"length": 12, "width": 0.1},
 }
@@ -31,7 +38,9 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
     entry = learners.REGISTRY[name]
     classify = problem == "classification"
     if classify:
-        sampler = jm.tasks.episodes(blobs, WAYS, shots=2, queries=3)
+        sampler = jm.tasks.episodes(
+            blobs, WAYS, shots=2, queries=3, unlabelled=2 if entry.unlabelled else 0
+        )
     else:
         sampler = jm.tasks.sinusoid(shots=5, queries=5)
     inputs, outputs = (6, WAYS) if classify else (1, 1)
@@ -66,10 +75,18 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
         "features": 8,
         "inner_steps": 3 if classify else 1,
         "x_dims": inputs,
+        "classes": CLASSES,
     }
-    defaults = {k: v for k, v in fitting.items() if k in entry.defaults}
+    defaults = {k: v for k, v in fitting.items() if entry.takes(k)}
     defaults |= SPECIAL.get(name, {})
     return entry.constructor(*models, **(defaults | hyper)), sampler
+
+
+def training_sampler(name: str, sampler, blobs):
+    """What the learner trains on: the episodes, or minibatches of all classes."""
+    if learners.REGISTRY[name].trains_on == "classes":
+        return jm.tasks.classes(blobs, batch=8)
+    return sampler
 
 
 def as_grid(model: jm.Model) -> jm.Model:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxmeta as jm
-from jaxmeta.tasks.episodes import _jitter
+from jaxmeta.tasks.episodes import jittered
 from jaxmeta.tasks.gaussian_process import posterior
 
 
@@ -72,10 +72,12 @@ def test_rotations_are_classes_of_their_own():
         assert (task.query.x[2 * k] == task.support.x[k]).all()
 
 
-def test_jitter_moves_images_a_little():
+def testjittered_moves_images_a_little():
     image = jnp.zeros((28, 28, 1)).at[10:18, 12:16].set(1.0)
-    np.testing.assert_allclose(_jitter(jax.random.key(0), image, 0.0), image, atol=1e-6)
-    moved = jax.vmap(lambda k: _jitter(k, image, 1.0))(
+    np.testing.assert_allclose(
+        jittered(jax.random.key(0), image, 0.0), image, atol=1e-6
+    )
+    moved = jax.vmap(lambda k: jittered(k, image, 1.0))(
         jax.random.split(jax.random.key(0), 50)
     )
     grid = jnp.arange(28.0)
@@ -105,7 +107,7 @@ def test_episodes_that_do_not_fit_are_refused(options, sentence):
         )
 
 
-def test_rotations_and_jitter_need_images(blobs):
+def test_rotations_andjittered_need_images(blobs):
     with pytest.raises(
         ValueError, match=r"expected images \[height, width, channels\]"
     ):

@@ -1,7 +1,7 @@
 """What several learners share: objectives, inner rules, and checks of arguments."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +110,21 @@ def proximal_objective(model: Model, loss: losses.Loss, penalty: float) -> Objec
         return fit(w, (), batch) + penalty / 2 * sum(jax.tree.leaves(away))
 
     return objective
+
+
+class Seen(NamedTuple):
+    """An adapted learner that keeps its support set: features and labels."""
+
+    params: PyTree
+    z: jax.Array  # [examples, ...] features
+    belongs: jax.Array  # [examples, ways] one-hot labels, rows of 0 for padding
+
+
+def weights_of(mask: jax.Array | None, like: jax.Array) -> jax.Array:
+    """[n] of 1 where an example counts and 0 where it is padding."""
+    if mask is None:
+        return jnp.ones(len(like), like.dtype)
+    return (mask > 0).astype(like.dtype)
 
 
 def embed_support(

@@ -11,13 +11,19 @@ from typing import Any, Literal
 from jaxmeta.learners.alfa import alfa
 from jaxmeta.learners.anil import anil
 from jaxmeta.learners.anp import anp
+from jaxmeta.learners.baseline import baseline, baseline_plus_plus
+from jaxmeta.learners.bd_cspn import bd_cspn
 from jaxmeta.learners.bmaml import bmaml
 from jaxmeta.learners.boil import boil
 from jaxmeta.learners.bootstrapped import bootstrapped
 from jaxmeta.learners.cavia import cavia
 from jaxmeta.learners.cnp import cnp
+from jaxmeta.learners.deepemd import deepemd
+from jaxmeta.learners.feat import feat
 from jaxmeta.learners.imaml import imaml
 from jaxmeta.learners.in_context import in_context
+from jaxmeta.learners.label_propagation import label_propagation
+from jaxmeta.learners.laplacian_shot import laplacian_shot
 from jaxmeta.learners.learned_optimizer import learned_optimizer
 from jaxmeta.learners.leo import leo
 from jaxmeta.learners.lrd2 import lrd2
@@ -35,13 +41,18 @@ from jaxmeta.learners.neural_process import neural_process
 from jaxmeta.learners.protomaml import protomaml
 from jaxmeta.learners.protonet import protonet
 from jaxmeta.learners.proximal import proximal
+from jaxmeta.learners.pt_map import pt_map
 from jaxmeta.learners.r2d2 import r2d2
 from jaxmeta.learners.relation import relation
 from jaxmeta.learners.reptile import reptile
 from jaxmeta.learners.siamese import siamese
+from jaxmeta.learners.simpleshot import simpleshot
 from jaxmeta.learners.snail import snail
+from jaxmeta.learners.soft_kmeans import soft_kmeans
+from jaxmeta.learners.tim import tim
 from jaxmeta.learners.tnet import tnet
 from jaxmeta.learners.tnpd import tnpd
+from jaxmeta.learners.transductive_finetuning import transductive_finetuning
 from jaxmeta.learners.versa import versa
 from jaxmeta.types import MetaLearner
 
@@ -75,6 +86,10 @@ class Entry:
     trains_on: Literal["episodes", "classes"] = "episodes"
     transductive: bool = False
     unlabelled: bool = False
+
+    def takes(self, argument: str) -> bool:
+        """Whether the constructor has an argument of that name."""
+        return argument in inspect.signature(self.constructor).parameters
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -231,20 +246,6 @@ REGISTRY: dict[str, Entry] = {
         ("features",),
         ("classification",),
     ),
-    "r2d2": Entry(
-        r2d2,
-        "solver",
-        "Bertinetto et al. 2019, arXiv 1805.08136",
-        ("features",),
-        ("classification", "regression"),
-    ),
-    "cnp": Entry(
-        cnp,
-        "amortized",
-        "Garnelo et al. 2018, arXiv 1807.01613",
-        ("encoder", "decoder"),
-        ("regression",),
-    ),
     "matching": Entry(
         matching,
         "metric",
@@ -273,6 +274,51 @@ REGISTRY: dict[str, Entry] = {
         ("features",),
         ("classification",),
     ),
+    "feat": Entry(
+        feat,
+        "metric",
+        "Ye et al. 2020, arXiv 1812.03664",
+        ("features",),
+        ("classification",),
+    ),
+    "deepemd": Entry(
+        deepemd,
+        "metric",
+        "Zhang et al. 2020, arXiv 2003.06777",
+        ("grid",),
+        ("classification",),
+    ),
+    "baseline": Entry(
+        baseline,
+        "metric",
+        "Chen et al. 2019, arXiv 1904.04232",
+        ("features",),
+        ("classification",),
+        trains_on="classes",
+    ),
+    "baseline_plus_plus": Entry(
+        baseline_plus_plus,
+        "metric",
+        "Chen et al. 2019, arXiv 1904.04232",
+        ("features",),
+        ("classification",),
+        trains_on="classes",
+    ),
+    "simpleshot": Entry(
+        simpleshot,
+        "metric",
+        "Wang et al. 2019, arXiv 1911.04623",
+        ("features",),
+        ("classification",),
+        trains_on="classes",
+    ),
+    "r2d2": Entry(
+        r2d2,
+        "solver",
+        "Bertinetto et al. 2019, arXiv 1805.08136",
+        ("features",),
+        ("classification", "regression"),
+    ),
     "lrd2": Entry(
         lrd2,
         "solver",
@@ -286,6 +332,13 @@ REGISTRY: dict[str, Entry] = {
         "Lee et al. 2019, arXiv 1904.03758",
         ("features",),
         ("classification",),
+    ),
+    "cnp": Entry(
+        cnp,
+        "amortized",
+        "Garnelo et al. 2018, arXiv 1807.01613",
+        ("encoder", "decoder"),
+        ("regression",),
     ),
     "versa": Entry(
         versa,
@@ -335,6 +388,68 @@ REGISTRY: dict[str, Entry] = {
         "Mueller et al. 2022, arXiv 2112.10510",
         (),
         ("classification", "regression"),
+    ),
+    "transductive_finetuning": Entry(
+        transductive_finetuning,
+        "transductive",
+        "Dhillon et al. 2020, arXiv 1909.02729",
+        ("features",),
+        ("classification",),
+        trains_on="classes",
+        transductive=True,
+    ),
+    "tim": Entry(
+        tim,
+        "transductive",
+        "Boudiaf et al. 2020, arXiv 2008.11297",
+        ("features",),
+        ("classification",),
+        trains_on="classes",
+        transductive=True,
+    ),
+    "laplacian_shot": Entry(
+        laplacian_shot,
+        "transductive",
+        "Ziko et al. 2020, arXiv 2006.15486",
+        ("features",),
+        ("classification",),
+        trains_on="classes",
+        transductive=True,
+    ),
+    "pt_map": Entry(
+        pt_map,
+        "transductive",
+        "Hu et al. 2021, arXiv 2006.03806",
+        ("features",),
+        ("classification",),
+        trains_on="classes",
+        transductive=True,
+    ),
+    "bd_cspn": Entry(
+        bd_cspn,
+        "transductive",
+        "Liu et al. 2020, arXiv 1911.10713",
+        ("features",),
+        ("classification",),
+        trains_on="classes",
+        transductive=True,
+    ),
+    "label_propagation": Entry(
+        label_propagation,
+        "transductive",
+        "Liu et al. 2019, arXiv 1805.10002",
+        ("features",),
+        ("classification",),
+        transductive=True,
+        unlabelled=True,
+    ),
+    "soft_kmeans": Entry(
+        soft_kmeans,
+        "transductive",
+        "Ren et al. 2018, arXiv 1803.00676",
+        ("features",),
+        ("classification",),
+        unlabelled=True,
     ),
 }
 

@@ -1,5 +1,7 @@
 """Task distributions: pure functions of a key, pytrees whose arrays are leaves."""
 
+from jaxmeta.tasks.classes import Classes as Classes
+from jaxmeta.tasks.classes import classes as classes
 from jaxmeta.tasks.episodes import Episodes as Episodes
 from jaxmeta.tasks.episodes import episodes as episodes
 from jaxmeta.tasks.gaussian_process import GaussianProcess as GaussianProcess

@@ -10,16 +10,20 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.checks import check_sizes
 from jaxmeta.data.dataset import Dataset
-from jaxmeta.types import Batch, Task
+from jaxmeta.types import UNLABELLED, Batch, Task
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["images", "counts"],
-    meta_fields=["ways", "shots", "queries", "rotations", "jitter"],
+    data_fields=["images", "counts", "groups"],
+    meta_fields=[
+        *("ways", "shots", "queries", "rotations", "jitter"),
+        *("unlabelled", "distractors"),
+    ],
 )
 @dataclass(frozen=True)
 class Episodes:
@@ -27,41 +31,67 @@ class Episodes:
 
     images: jax.Array  # [classes, examples, ...]
     counts: jax.Array  # [classes] examples that a class has, the rest is padding
+    groups: (
+        jax.Array | None
+    )  # [classes] number of its group; None: any classes together
     ways: int
     shots: int
     queries: int
     rotations: bool
     jitter: float
+    unlabelled: int
+    distractors: int
 
     def sample(self, key: jax.Array) -> Task:
         """One episode: x [ways * shots, ...] in 0..1, y [ways * shots] in 0..ways-1,
         and `queries` a class likewise; classes in random order, examples class by class.
+        The support set ends with the unlabelled examples, if there are any.
         """
         key_classes, key_examples, key_jitter = jax.random.split(key, 3)
         turns = 4 if self.rotations else 1
-        chosen = _without_replacement(
-            key_classes, self.ways, turns * self.images.shape[0]
-        )
+        chosen = self._choose(key_classes, turns)
         classes, turn = chosen // turns, chosen % turns
-        each = self.shots + self.queries
+        each = self.shots + self.queries + self.unlabelled
         examples = jax.vmap(_without_replacement, (0, None, None, 0))(
-            jax.random.split(key_examples, self.ways),
+            jax.random.split(key_examples, len(chosen)),
             each,
             self.images.shape[1],
             self.counts[classes],
-        )  # [ways, each]
-        x = _to_float(self.images[classes[:, None], examples])
+        )  # [ways + distractors, each]
+        x = to_float(self.images[classes[:, None], examples])
         if self.rotations:
-            x = jax.vmap(_rotate)(x, turn)
+            x = jax.vmap(rotate)(x, turn)
         if self.jitter:
-            keys = jax.random.split(key_jitter, (self.ways, each))
-            x = jax.vmap(jax.vmap(partial(_jitter, strength=self.jitter)))(keys, x)
+            keys = jax.random.split(key_jitter, (len(chosen), each))
+            x = jax.vmap(jax.vmap(partial(jittered, strength=self.jitter)))(keys, x)
 
-        def batch(x):
-            labels = jnp.repeat(jnp.arange(self.ways), x.shape[1])
+        def batch(x, labels):
+            labels = jnp.repeat(labels, x.shape[1])
             return Batch(jnp.reshape(x, (-1, *x.shape[2:])), labels)
 
-        return Task(batch(x[:, : self.shots]), batch(x[:, self.shots :]))
+        own, labels = x[: self.ways], jnp.arange(self.ways)
+        support = batch(own[:, : self.shots], labels)
+        query = batch(own[:, self.shots : self.shots + self.queries], labels)
+        if self.unlabelled:
+            hidden = batch(
+                x[:, self.shots + self.queries :], jnp.full(len(chosen), UNLABELLED)
+            )
+            support = jax.tree.map(
+                lambda a, b: jnp.concatenate([a, b]), support, hidden
+            )
+        return Task(support, query)
+
+    def _choose(self, key, turns):
+        """[ways + distractors] different classes, or classes of one group."""
+        size, total = self.ways + self.distractors, len(self.counts)
+        if self.groups is None:
+            return _without_replacement(key, size, turns * total)
+        key_group, key = jax.random.split(key)
+        # a group is drawn with as many chances as it has classes
+        anchor = self.groups[jax.random.randint(key_group, (), 0, total)]
+        member = jnp.repeat(self.groups == anchor, turns)
+        draws = jnp.where(member, jax.random.uniform(key, member.shape), -1.0)
+        return jax.lax.top_k(draws, size)[1]
 
 
 def episodes(
@@ -72,6 +102,9 @@ def episodes(
     *,
     rotations: bool = False,
     jitter: float = 0.0,
+    within_groups: bool = False,
+    unlabelled: int = 0,
+    distractors: int = 0,
 ) -> Episodes:
     """Few-shot classification tasks from a data set.
 
@@ -83,9 +116,15 @@ def episodes(
             as a class of its own.
         jitter: strength of a random affine change of each image; 1 = rotation by up to
             15 degrees, scale and shear by up to 20 %, shift by up to 2.5 of 28 pixels.
+        within_groups: draw all classes of a task from one group (the alphabet of a
+            character), which is harder; groups with fewer classes are left out.
+        unlabelled: examples more of each class in the support set, with the label
+            `UNLABELLED`, for semi-supervised learners.
+        distractors: classes more that only have unlabelled examples.
 
-    Returns: a sampler. Raises: ValueError for more ways than classes, or more
-        shots + queries than the smallest class has examples.
+    Returns: a sampler. Raises: ValueError for more ways than classes, more examples
+        wanted than the smallest class has, distractors without unlabelled examples, or
+        no group that is large enough.
 
     >>> import numpy as np, jaxmeta as jm
     >>> images = np.random.default_rng(0).random((60, 8, 8, 1))
@@ -95,20 +134,47 @@ def episodes(
     ((5, 8, 8, 1), (15,))
     """
     check_sizes(ways=ways, shots=shots, queries=queries)
-    classes = len(dataset.counts) * (4 if rotations else 1)
-    if ways > classes:
-        turned = " (with rotations)" if rotations else ""
+    if min(unlabelled, distractors) < 0 or (distractors and not unlabelled):
         raise ValueError(
-            f"ways: {ways} classes wanted, {dataset.title} has {classes}{turned}; "
+            "unlabelled, distractors: expected numbers >= 0, and unlabelled >= 1 with "
+            f"distractors, got {unlabelled} and {distractors}"
+        )
+    groups = None
+    if within_groups:
+        dataset, groups = _large_groups(dataset, ways + distractors, rotations)
+    classes = len(dataset.counts) * (4 if rotations else 1)
+    if ways + distractors > classes:
+        turned = " (with rotations)" if rotations else ""
+        more = f" and {distractors} distractors" if distractors else ""
+        raise ValueError(
+            f"ways: {ways} classes{more} wanted, {dataset.title} has {classes}{turned}; "
             "lower ways or take a larger data set"
         )
     smallest = int(dataset.counts.argmin())
-    if shots + queries > dataset.counts[smallest]:
+    if shots + queries + unlabelled > dataset.counts[smallest]:
+        more = f" + {unlabelled} unlabelled" if unlabelled else ""
         raise ValueError(
-            f"shots + queries: {shots} + {queries} examples of each class wanted, class "
-            f"{dataset.classes[smallest]!r} of {dataset.title} has "
+            f"shots + queries: {shots} + {queries}{more} examples of each class wanted, "
+            f"class {dataset.classes[smallest]!r} of {dataset.title} has "
             f"{dataset.counts[smallest]}; lower shots or queries"
         )
+    check_images(dataset, rotations, jitter)
+    return Episodes(
+        jnp.asarray(dataset.images),
+        jnp.asarray(dataset.counts),
+        groups,
+        ways,
+        shots,
+        queries,
+        rotations,
+        float(jitter),
+        unlabelled,
+        distractors,
+    )
+
+
+def check_images(dataset: Dataset, rotations: bool, jitter: float) -> None:
+    """Raise ValueError if the examples are not images that can be turned."""
     if (rotations or jitter) and dataset.images.ndim != 5:
         raise ValueError(
             "rotations and jitter: expected images [height, width, channels], got "
@@ -118,15 +184,22 @@ def episodes(
         raise ValueError(
             f"rotations: expected square images, got {dataset.images.shape[2:4]}"
         )
-    return Episodes(
-        jnp.asarray(dataset.images),
-        jnp.asarray(dataset.counts),
-        ways,
-        shots,
-        queries,
-        rotations,
-        float(jitter),
+
+
+def _large_groups(dataset: Dataset, size: int, rotations: bool):
+    """The classes of groups with at least `size`, and a group number for each."""
+    turns = 4 if rotations else 1
+    names, number, counts = np.unique(
+        dataset.groups, return_inverse=True, return_counts=True
     )
+    keep = np.flatnonzero(turns * counts[number] >= size)
+    if names.tolist() == [""] or not len(keep):
+        largest = f"the largest has {turns * counts.max()}" if any(names) else "none"
+        raise ValueError(
+            f"within_groups: {size} classes of one group wanted, {dataset.title} has no "
+            f"such group ({largest}); lower ways, or take a data set with groups"
+        )
+    return dataset.select(keep.tolist(), dataset.split), jnp.asarray(number[keep])
 
 
 def _without_replacement(key, size, total, count=None):
@@ -140,19 +213,20 @@ def _without_replacement(key, size, total, count=None):
     return jax.lax.top_k(draws, size)[1]
 
 
-def _to_float(images):
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 0..255 as 0..1; floating images as they are."""
     if jnp.issubdtype(images.dtype, jnp.integer):
         return images.astype(jnp.float32) / 255
     return images
 
 
-def _rotate(images, turn):
+def rotate(images, turn):
     """[n, h, h, c] turned by `turn` * 90 degrees."""
     turns = [lambda x, k=k: jnp.rot90(x, k, axes=(1, 2)) for k in range(4)]
     return jax.lax.switch(turn, turns, images)
 
 
-def _jitter(key, image, strength):
+def jittered(key, image, strength):
     """A random affine map about the centre of an image [h, w, c], bilinear."""
     key_angle, key_shape, key_shift = jax.random.split(key, 3)
     height, width, _ = image.shape

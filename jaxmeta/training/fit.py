@@ -85,7 +85,10 @@ def fit(
     start = state or init_state(learner, optimizer, key_init)
     now: MetaState = jax.tree.map(jnp.copy, start)
     # traced with a concrete task, the learner looks at its labels
-    jax.eval_shape(lambda params: learner.loss(params, first, key), now.params)
+    one = learner.loss
+    if learner.scheduled_loss is not None:
+        one = partial(learner.scheduled_loss, step=now.step)
+    jax.eval_shape(lambda params: one(params, first, key=key), now.params)
     done = int(now.step)
     while done < steps:
         clock = time.perf_counter()

@@ -1,0 +1,91 @@
+"""BD-CSPN: prototypes rectified by the queries.
+
+Liu, Song, Qin. Prototype Rectification for Few-Shot Learning. ECCV 2020, arXiv
+1911.10713. With support S, queries Q and features x:
+
+    xi = mean of S - mean of Q,  added to each query                      (eq. 4)
+    w_i = softmax over class k's examples of eps cos(x_i, p_k)            (eq. 8)
+    p'_k = sum_i w_i x_i,  over the support and the queries nearest to p_k (eq. 7)
+    logits = tau cos(x, p'_k)
+
+Meta-parameters: the encoder's, and the classifier's of the training classes.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta import checks, losses
+from jaxmeta.learners.common import (
+    Seen,
+    check_ways,
+    class_means,
+    cosines,
+    embed_support,
+    known,
+    query_loss,
+    weights_of,
+)
+from jaxmeta.learners.pretraining import classes_loss, init_pretrained
+from jaxmeta.types import MetaLearner, Model, forward
+
+
+def rectified(z, belongs, q, weights, epsilon):
+    """Prototypes and queries without their biases.
+
+    Args: z [n, features], belongs [n, ways] of the support; q [m, features] queries,
+        weights [m] 1 or 0; epsilon.
+    Returns: p' [ways, features], shifted q, shots [ways].
+    """
+    counts = jnp.sum(belongs, axis=1)
+    mean = lambda a, w: w @ a / jnp.maximum(jnp.sum(w), 1)
+    q = q + (mean(z, counts) - mean(q, weights))[None, :]
+    q = jnp.where(weights[:, None] > 0, q, 0)
+    p, shots = class_means(z, belongs)
+    nearest = jnp.argmax(known(cosines(q, p), shots), axis=1)
+    pseudo = jax.nn.one_hot(nearest, len(p), dtype=q.dtype) * weights[:, None]
+    x, member = jnp.concatenate([z, q]), jnp.concatenate([belongs, pseudo])
+    scores = jnp.where(member > 0, epsilon * cosines(x, p), -1e30)
+    w = jax.nn.softmax(scores, axis=0) * member  # a class without members gets zeros
+    return w.T @ x, q, shots
+
+
+def bd_cspn(
+    model: Model,
+    *,
+    classes: int,
+    ways: int = 5,
+    features: int = 64,
+    epsilon: float = 10.0,
+    temperature: float = 10.0,
+) -> MetaLearner:
+    """BD-CSPN: shift the queries to the support, then let them move the prototypes.
+
+    Args:
+        model: the encoder, inputs -> [examples, features].
+        classes: of the training set, see `jaxmeta.tasks.classes`.
+        ways: classes of a task.
+        features: size of what the encoder makes of an example.
+        epsilon: how much examples near a prototype weigh more.
+        temperature: tau, factor of the cosines.
+
+    Returns: a `MetaLearner` to be trained on `tasks.classes`; `predict` gives logits
+        [examples, ways] that depend on all inputs it is asked with.
+    Raises: ValueError for fewer than 2 ways or classes, epsilon or tau not positive.
+    """
+    check_ways(ways)
+    checks.check_positive(epsilon=epsilon, temperature=temperature)
+    init = init_pretrained(model, features, classes)
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        z, belongs = embed_support(model, params.encoder, support, ways)
+        return Seen(params.encoder, z, belongs)
+
+    def predict(adapted, inputs, mask=None):
+        encoder, z, belongs = adapted
+        q = forward(model, encoder, inputs, mask)
+        p, q, shots = rectified(z, belongs, q, weights_of(mask, q), epsilon)
+        return known(temperature * cosines(q, p), shots)
+
+    loss = query_loss(adapt, predict, losses.cross_entropy)
+    return MetaLearner(init, adapt, predict, loss, classes_loss(model, classes))

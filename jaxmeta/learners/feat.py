@@ -1,0 +1,142 @@
+"""FEAT: prototypes adapted to each other by a transformer.
+
+Ye, Hu, Zhan, Sha. Few-Shot Learning via Embedding Adaptation with Set-to-Set Functions.
+CVPR 2020, arXiv 1812.03664. With the class means p_c:
+
+    p'_c = LayerNorm(p_c + Attention(p_c, {p}, {p}))                      (eqs. 6-8)
+    logits = -|f(x) - p'_c|^2 / t
+    loss = cross-entropy + lambda L_reg                                   (eq. 9)
+
+L_reg classifies all instances by class centres that the same transformer makes of each
+class's instances.
+
+Meta-parameters: the encoder's (in the paper from a classifier: `baseline`), the
+transformer's.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxmeta import checks, losses
+from jaxmeta.learners.common import (
+    check_ways,
+    class_means,
+    embed_support,
+    judged,
+    known,
+    one_hot,
+    squared_distances,
+)
+from jaxmeta.models.attention import MultiHead
+from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+
+
+class FEATParams(NamedTuple):
+    """Meta-parameters of FEAT."""
+
+    encoder: PyTree
+    transformer: Any
+
+
+class Adapted(NamedTuple):
+    """An adapted FEAT."""
+
+    encoder: PyTree
+    c: jax.Array  # [ways, features] adapted prototypes
+    shots: jax.Array  # [ways]
+
+
+class SetToSet(nn.Module):
+    """One attention layer of a set to itself, a sum and a norm."""
+
+    features: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, z, mask=None):
+        """[n, features] -> [n, features]; mask [n] or [n, n], what is looked at."""
+        attend = MultiHead(self.features, self.heads, name="attention")
+        return nn.LayerNorm(name="norm")(z + attend(z, z, z, mask))
+
+
+def feat(
+    model: Model,
+    *,
+    ways: int = 5,
+    features: int = 64,
+    heads: int = 1,
+    temperature: float = 8.0,
+    balance: float = 0.1,
+) -> MetaLearner:
+    """FEAT: a prototypical network whose prototypes look at each other first.
+
+    Args:
+        model: the encoder, inputs -> [examples, features].
+        ways: classes of a task; the parameters do not depend on it.
+        features: size of what the encoder makes of an example, a multiple of heads.
+        heads: of the attention.
+        temperature: t; of the order of the squared distances (the authors': 64 for 640
+            features).
+        balance: lambda, the weight of L_reg.
+
+    Returns: a `MetaLearner`; `predict` gives logits [examples, ways], -inf for a class
+        without support examples.
+    Raises: ValueError for fewer than 2 ways, sizes or a temperature that are not
+        positive, a negative balance, heads that do not divide features.
+    """
+    check_ways(ways)
+    checks.check_sizes(features=features, heads=heads)
+    checks.check_positive(temperature=temperature)
+    if balance < 0 or features % heads:
+        raise ValueError(
+            "balance, heads: expected a weight >= 0 and a divisor of features, got "
+            f"{balance} and {heads} for {features} features"
+        )
+    module = SetToSet(features, heads)
+
+    def transform(params, z, mask):
+        return module.apply({"params": params.transformer}, z, mask)
+
+    def init(key):
+        key_encoder, key_transformer = jax.random.split(key)
+        transformer = module.init(key_transformer, jnp.zeros((1, features)))["params"]
+        return FEATParams(model.init(key_encoder), transformer)
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        z, belongs = embed_support(model, params.encoder, support, ways)
+        c, shots = class_means(z, belongs)
+        return Adapted(params.encoder, transform(params, c, shots), shots)
+
+    def predict(adapted, inputs, mask=None):
+        encoder, c, shots = adapted
+        z = forward(model, encoder, inputs, mask)
+        return known(-squared_distances(z, c) / temperature, shots)
+
+    def contrast(params, task):
+        """L_reg: every instance against the centres of all."""
+        support = embed_support(model, params.encoder, task.support, ways)
+        query = blank_padding(task.query)
+        z = forward(model, params.encoder, query.x, query.mask)
+        belongs = one_hot(query.y, ways, query.mask, z.dtype)
+        if query.mask is not None:
+            z = jnp.where(query.mask[:, None] > 0, z, 0)
+        z = jnp.concatenate([support[0], z])
+        belongs = jnp.concatenate([support[1], belongs])
+        c, shots = class_means(transform(params, z, belongs @ belongs.T), belongs)
+        log_p = jax.nn.log_softmax(
+            jnp.where(shots > 0, -squared_distances(z, c) / temperature, -1e30), axis=1
+        )
+        return -jnp.sum(belongs * log_p) / jnp.maximum(jnp.sum(belongs), 1)
+
+    judge = judged(predict, losses.cross_entropy)
+
+    def loss(params, task, key=None):
+        value, metrics = judge(adapt(params, task.support, key), task)
+        objective = value + balance * contrast(params, task)
+        return objective, metrics | {"objective": objective}
+
+    return MetaLearner(init, adapt, predict, loss)

@@ -1,0 +1,71 @@
+"""Learners whose encoder is trained as a classifier of all classes, not in episodes.
+
+They train on minibatches of `jaxmeta.tasks.classes`, whose labels are class numbers, and
+adapt to episodes like any other learner: `scheduled_loss` is the classifier's, `loss`
+that of an episode.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta import checks, losses
+from jaxmeta.types import Model, PyTree, ScheduledLossFn, blank_padding, forward
+
+Logits = Callable[["Pretrained", jax.Array], jax.Array]
+
+
+class Pretrained(NamedTuple):
+    """An encoder and the classifier it is trained with."""
+
+    encoder: PyTree
+    w: jax.Array  # [features, classes]
+    b: jax.Array  # [classes]
+
+
+def linear(params: Pretrained, z: jax.Array) -> jax.Array:
+    """[n, features] -> [n, classes]."""
+    return z @ params.w + params.b[None, :]
+
+
+def init_pretrained(model: Model, features: int, classes: int) -> Callable:
+    """key -> `Pretrained`. Raises: ValueError for features below 1, classes below 2."""
+    checks.check_sizes(features=features, classes=classes)
+    if classes < 2:
+        raise ValueError(
+            f"classes: expected at least 2 in the training set, got {classes}"
+        )
+
+    def init(key):
+        key_encoder, key_w = jax.random.split(key)
+        w = jax.nn.initializers.glorot_uniform()(key_w, (features, classes))
+        return Pretrained(model.init(key_encoder), w, jnp.zeros(classes))
+
+    return init
+
+
+def classes_loss(
+    model: Model, classes: int, logits: Logits = linear, also: Callable | None = None
+) -> ScheduledLossFn:
+    """Cross-entropy of all classes on a minibatch, the query of a task.
+
+    Args:
+        model, classes: the encoder, and how many classes the training set has.
+        logits: (params, z) -> [n, classes]. also: (params, z, mask) -> [], added.
+    """
+
+    def loss(params, task, key, step):
+        del key, step
+        checks.check_batch(task.query, "query")
+        checks.check_labels(task.query, classes, "training")
+        batch = blank_padding(task.query)
+        z = forward(model, params.encoder, batch.x, batch.mask)
+        outputs = logits(params, z)
+        value = losses.mean_loss(losses.cross_entropy, outputs, batch)
+        if also is not None:
+            value = value + also(params, z, batch.mask)
+        return value, {"loss": value, **losses.score(outputs, batch)}
+
+    return loss

@@ -1,0 +1,108 @@
+"""SimpleShot: nearest class mean of transformed features.
+
+Wang, Chao, Weinberger, van der Maaten. SimpleShot: Revisiting Nearest-Neighbor
+Classification for Few-Shot Learning. arXiv 1911.04623, section 3. The encoder is trained
+with a classifier of all training classes; with its features z:
+
+    UN    z as it is
+    L2N   z / |z|
+    CL2N  (z - m) / |z - m|,  m the mean feature of the training set
+    y(x) = argmin_c |z - mean of class c|                                 (eq. 2)
+
+A mean is what squared errors are least for, so m is learned along with the encoder, by
+the gradient of |m - z|^2 / 2 (the encoder gets none of it).
+
+Meta-parameters: the encoder's, the classifier's of the training classes, m.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta import checks, losses
+from jaxmeta.learners.cnp import mean_of
+from jaxmeta.learners.common import (
+    check_ways,
+    class_means,
+    embed_support,
+    known,
+    query_loss,
+    squared_distances,
+    unit,
+)
+from jaxmeta.learners.pretraining import classes_loss, init_pretrained
+from jaxmeta.types import MetaLearner, Model, PyTree, forward
+
+
+class SimpleShotParams(NamedTuple):
+    """Meta-parameters of SimpleShot."""
+
+    encoder: PyTree
+    w: jax.Array  # [features, classes]
+    b: jax.Array  # [classes]
+    m: jax.Array  # [features]
+
+
+class Centroids(NamedTuple):
+    """An adapted SimpleShot."""
+
+    params: SimpleShotParams
+    c: jax.Array  # [ways, features]
+    shots: jax.Array  # [ways]
+
+
+TRANSFORMS = ("UN", "L2N", "CL2N")
+
+
+def simpleshot(
+    model: Model,
+    *,
+    classes: int,
+    ways: int = 5,
+    features: int = 64,
+    transform: Literal["UN", "L2N", "CL2N"] = "CL2N",
+) -> MetaLearner:
+    """SimpleShot: train a classifier of all classes, then compare with class means.
+
+    Args:
+        model: the encoder, inputs -> [examples, features].
+        classes: of the training set, see `jaxmeta.tasks.classes`.
+        ways: classes of a task.
+        features: size of what the encoder makes of an example.
+        transform: of the features, "UN", "L2N" or "CL2N".
+
+    Returns: a `MetaLearner` to be trained on `tasks.classes`; `predict` gives minus the
+        squared distances [examples, ways], -inf for a class without support examples.
+    Raises: ValueError for fewer than 2 ways or classes, or another transform.
+    """
+    check_ways(ways)
+    checks.check_choice("transform", transform, TRANSFORMS)
+    init_classifier = init_pretrained(model, features, classes)
+
+    def init(key):
+        return SimpleShotParams(*init_classifier(key), jnp.zeros(features))
+
+    def transformed(params, z):
+        if transform == "UN":
+            return z
+        return unit(z - params.m[None, :]) if transform == "CL2N" else unit(z)
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        z, belongs = embed_support(model, params.encoder, support, ways)
+        return Centroids(params, *class_means(transformed(params, z), belongs))
+
+    def predict(adapted, inputs, mask=None):
+        params, c, shots = adapted
+        z = transformed(params, forward(model, params.encoder, inputs, mask))
+        return known(-squared_distances(z, c), shots)
+
+    def pull(params, z, mask):  # 0, with the gradient that moves m to the mean
+        away = params.m - jax.lax.stop_gradient(mean_of(z, mask))
+        value = jnp.sum(jnp.square(away)) / 2
+        return value - jax.lax.stop_gradient(value)
+
+    loss = query_loss(adapt, predict, losses.cross_entropy)
+    train = classes_loss(model, classes, also=pull)
+    return MetaLearner(init, adapt, predict, loss, train)
