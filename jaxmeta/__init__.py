@@ -70,6 +70,7 @@ from jaxmeta.learners import tnet as tnet
 from jaxmeta.learners import tnpd as tnpd
 from jaxmeta.learners import transductive_finetuning as transductive_finetuning
 from jaxmeta.learners import versa as versa
+from jaxmeta.learners import with_noise as with_noise
 from jaxmeta.outer import MetaState as MetaState
 from jaxmeta.outer import init_state as init_state
 from jaxmeta.outer import make_step as make_step
@@ -80,6 +81,7 @@ from jaxmeta.training import Checkpoints as Checkpoints
 from jaxmeta.training import Log as Log
 from jaxmeta.training import Report as Report
 from jaxmeta.training import evaluate as evaluate
+from jaxmeta.training import evaluate_episodes as evaluate_episodes
 from jaxmeta.training import fit as fit
 from jaxmeta.training import fit_population as fit_population
 from jaxmeta.types import Batch as Batch

@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, get_origin
 
 import docstring_parser
 import tyro
@@ -17,6 +17,7 @@ from jaxmeta import learners, models, recipes
 from jaxmeta.training import run, session
 
 DEFAULT_LEARNER = "protonet"
+KNOWN = ("ways", "features", "x_dims", "y_dims")  # from the options and the data
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ def show() -> None:
 
     table(
         "learners",
-        ("name", "family", "learns", "paper"),
+        ("name", "family", "learns", "", "paper"),
         [
-            (name, e.family, ", ".join(e.problems), e.paper)
+            (name, e.family, ", ".join(e.problems), e.marks, e.paper)
             for name, e in learners.REGISTRY.items()
         ],
     )
@@ -177,7 +178,7 @@ def _command(name: str) -> type:
     ]
     for argument, default in entry.defaults.items():
         kind: Any = _kind(entry, argument)
-        if argument in ("ways", "features") or kind is None:  # known from elsewhere
+        if argument in KNOWN or kind is None:  # known from elsewhere
             continue
         if argument in recipes.CHOICES:
             names = recipes.CHOICES[argument].items()
@@ -194,10 +195,12 @@ def _kind(entry: learners.Entry, argument: str) -> Any:
     if argument in recipes.CHOICES:
         return Literal[tuple(recipes.CHOICES[argument])]
     default = entry.defaults[argument]
+    annotation = inspect.signature(entry.constructor).parameters[argument].annotation
+    if get_origin(annotation) is Literal:
+        return annotation
     if default is not None:
         return type(default)
-    annotation = inspect.signature(entry.constructor).parameters[argument].annotation
-    return int if annotation == int | None else None
+    return {int | None: int, float | None: float}.get(annotation)
 
 
 def _optional(kind: Any, hint: str, text: str | None = None) -> Any:

@@ -4,8 +4,9 @@ Everything here can be written in a few lines with the library itself; it is in 
 place so that a run folder's config is enough to build the same run again.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,9 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
+BATCH = 16  # examples of a task, for learners that train on minibatches of all classes
+
+
 @dataclass(frozen=True)
 class Options:
     """What a run is made of, besides the learner's own arguments.
@@ -53,6 +57,9 @@ class Options:
     """Data set or task distribution: glyphs, omniglot, sinusoid, gaussian-process."""
     root: Path | None = None
     """Folder of the Omniglot archives."""
+    train_split: str | None = None
+    """Omniglot: train on background, small1 or small2, and test on evaluation; by default
+    the Vinyals split."""
     ways: int = 5
     """Classes of a task."""
     train_ways: int | None = None
@@ -65,10 +72,16 @@ class Options:
     """Take images turned by 90 degrees as classes of their own."""
     jitter: float | None = None
     """Strength of the random affine change of images; 0 = none."""
+    within_groups: bool = False
+    """Draw all classes of a validation or test task from one alphabet or script."""
+    unlabelled: int = 0
+    """Unlabelled support examples of each class, for semi-supervised learners."""
+    distractors: int = 0
+    """Classes more that only have unlabelled examples."""
     model: str | None = None
-    """Network: conv4 or mlp."""
+    """Network: conv4, mlp or resnet12."""
     width: int | None = None
-    """Channels of conv4, or width of the layers of mlp."""
+    """Channels of conv4 (of resnet12's first block), or width of the layers of mlp."""
     strided: bool = True
     """conv4 with stride-2 convolutions (four times faster) in place of max-pooling."""
     steps: int | None = None
@@ -106,20 +119,25 @@ class Source:
 
 
 def _images(options: Options, train, validation, test) -> dict[str, Sampler]:
-    def sampler(dataset, ways):
+    change = {"rotations": bool(options.rotations), "jitter": options.jitter or 0.0}
+
+    def sampler(dataset, ways, within_groups=False):
         return tasks.episodes(
             dataset,
             ways,
             _or(options.shots, 1),
             _or(options.queries, 1),
-            rotations=bool(options.rotations),
-            jitter=options.jitter or 0.0,
+            within_groups=within_groups,
+            unlabelled=options.unlabelled,
+            distractors=options.distractors,
+            **change,
         )
 
     return {
         "train": sampler(train, options.train_ways or options.ways),
-        "validation": sampler(validation, options.ways),
-        "test": sampler(test, options.ways),
+        "classes": tasks.classes(train, BATCH, **change),
+        "validation": sampler(validation, options.ways, options.within_groups),
+        "test": sampler(test, options.ways, options.within_groups),
     }
 
 
@@ -134,6 +152,13 @@ def _omniglot(options: Options) -> dict[str, Sampler]:
             "images_evaluation.zip (the official archives)"
         )
     splits = ("vinyals_train", "vinyals_validation", "vinyals_test")
+    if options.train_split is not None:
+        if options.train_split not in ("background", "small1", "small2"):
+            raise ValueError(
+                "train_split: expected background, small1 or small2, got "
+                f"{options.train_split!r}"
+            )
+        splits = (options.train_split, "evaluation", "evaluation")
     return _images(options, *(data.omniglot(options.root, s) for s in splits))
 
 
@@ -216,12 +241,8 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
             f"{source.problem}; expected one of {', '.join(able)}"
         )
     options = _fill(options, source)
-    fixed = entry.models in (("outputs",), ("context",))
-    if fixed and options.train_ways not in (None, options.ways):
-        raise ValueError(
-            f"train_ways: the head of {name} has as many outputs as a task has classes; "
-            "leave --train-ways out"
-        )
+    if entry.unlabelled and not options.unlabelled and source.problem != "regression":
+        options = replace(options, unlabelled=2)
     given = {k: v for k, v in arguments.items() if v is not None}
     known = {k: v for k, v in source.learner.items() if k in entry.defaults}
     if entry.models == ("context",):  # its step sizes are of another order
@@ -233,8 +254,16 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     samplers = source.make(options)
 
     def learner(ways):
-        if "ways" in entry.defaults:
+        if entry.takes("ways"):
             hyper["ways"] = ways if source.problem == "classification" else None
+        if entry.takes("x_dims"):
+            shape = jax.eval_shape(samplers["train"].sample, jax.random.key(0))
+            hyper["x_dims"] = math.prod(shape.support.x.shape[1:])
+        if entry.takes("length"):
+            shape = jax.eval_shape(samplers["train"].sample, jax.random.key(0))
+            hyper.setdefault("length", len(shape.support.x))
+        if entry.takes("classes"):
+            hyper["classes"] = samplers["classes"].classes
         made = networks(entry, source, options, samplers)
         if "frozen_seed" in entry.defaults:
             hyper.setdefault("frozen_seed", options.seed)
@@ -245,6 +274,14 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     test = learner(options.ways)
     train_ways = options.train_ways or options.ways
     train = test if train_ways == options.ways else learner(train_ways)
+    params = [jax.eval_shape(m.init, jax.random.key(0)) for m in (train, test)]
+    if params[0] != params[1]:
+        raise ValueError(
+            f"train_ways: the parameters of {name} depend on the number of classes of a "
+            "task; leave --train-ways out"
+        )
+    if entry.trains_on == "classes":
+        samplers = samplers | {"train": samplers["classes"]}
     return Recipe(options, source, train, test, samplers)
 
 
@@ -258,12 +295,15 @@ def _features(model: Model, sampler: Sampler) -> int:
 def networks(entry, source: Source, options: Options, samplers) -> list[Model]:
     """The models that a learner's constructor takes, sized for the tasks."""
     width = _or(options.width, 64)
-    if entry.models == ("encoder", "decoder"):
-        encoder = models.mlp(2, width, (width,) * 3)
-        return [encoder, models.mlp(1 + width, 2, (width,) * 3)]
+    if entry.models == ():
+        return []
+    if entry.models[0] == "encoder":
+        return _processes(entry.models, width)
+    if entry.models[0] == "grid":
+        return _maps(entry.models, options, width, samplers)
     outputs = options.ways if source.problem == "classification" else 1
     if entry.models == ("features",):
-        outputs = None if options.model == "conv4" else width
+        outputs = width if options.model == "mlp" else None
     context = 0
     if entry.models == ("context",):  # as many as CAVIA has for each
         context = 5 if source.problem == "regression" else 100
@@ -277,6 +317,13 @@ def networks(entry, source: Source, options: Options, samplers) -> list[Model]:
     shape = samplers["train"].images.shape[2:]
     if options.model == "mlp":
         return [models.mlp(shape, outputs or width, (width, width), context=context)]
+    if options.model == "resnet12":
+        if context:
+            raise ValueError(
+                "model: resnet12 has no context parameters; expected conv4"
+            )
+        widths = [round(width * k) for k in (1, 2.5, 5, 10)]
+        return [models.resnet12(outputs, input_shape=shape, widths=tuple(widths))]
     return [
         models.conv4(
             outputs,
@@ -286,6 +333,34 @@ def networks(entry, source: Source, options: Options, samplers) -> list[Model]:
             context=context,
         )
     ]
+
+
+def _processes(kinds: tuple[str, ...], width: int) -> list[Model]:
+    """Networks of neural processes, x and y of one dimension each."""
+    latent = width if "latent" in kinds else 0
+    hidden = (width,) * 3
+    made = {
+        "encoder": lambda: models.mlp(2, width, hidden),
+        "latent": lambda: models.set_encoder(2, 2 * width, hidden=hidden),
+        "attention": lambda: models.cross_attention(1, width, width=width, heads=1),
+        "decoder": lambda: models.mlp(1 + width + latent, 2, hidden),
+    }
+    return [made[kind]() for kind in kinds]
+
+
+def _maps(
+    kinds: tuple[str, ...], options: Options, width: int, samplers
+) -> list[Model]:
+    """Networks over feature maps, a quarter of the image's size."""
+    shape = samplers["train"].images.shape[2:]
+    if options.model != "conv4":
+        raise ValueError(
+            f"model: this learner compares feature maps; expected conv4, got {options.model}"
+        )
+    maps = models.conv4(None, input_shape=shape, widths=width, pools=2, grid=True)
+    size = (shape[0] // 4, shape[1] // 4, 2 * width)
+    module = models.relation_module(size, widths=width)
+    return [maps, module][: len(kinds)]
 
 
 def _fill(options: Options, source: Source) -> Options:

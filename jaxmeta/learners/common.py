@@ -13,6 +13,7 @@ from jaxmeta.types import (
     AdaptFn,
     Batch,
     LossFn,
+    MetaLearner,
     Model,
     PredictFn,
     Task,
@@ -53,6 +54,34 @@ def judged(predict: PredictFn, loss: losses.Loss) -> Callable[[PyTree, Task], tu
         return value, {"loss": value, **losses.score(outputs, query)}
 
     return judge
+
+
+def with_noise(make: Callable[[Model], MetaLearner], model: Model) -> MetaLearner:
+    """A learner that is trained with its network's noise (DropBlock), and used without.
+
+    Args: make: model -> learner, e.g. `lambda m: jm.metaoptnet(m, ways=5)`; model: one
+        with a `noisy` forward pass, e.g. `resnet12()`.
+    Returns: `make(model)` whose `scheduled_loss`, which `fit` and `make_step` descend,
+        draws new noise from the key of each task.
+    Raises: ValueError for a model without noise.
+    """
+    if model.noisy is None:
+        raise ValueError(
+            "with_noise: the model has no noisy forward pass; expected one like resnet12()"
+        )
+    noisy, plain = model.noisy, make(model)
+
+    def loss(params, task, key, step):
+        if key is None:
+            return plain.loss(params, task)
+        key_noise, key = jax.random.split(key)
+        apply = lambda p, x, mask=None: noisy(p, x, mask, key_noise, step)
+        learner = make(Model(model.init, apply, uses_mask=True))
+        if learner.scheduled_loss is not None:
+            return learner.scheduled_loss(params, task, key, step)
+        return learner.loss(params, task, key)
+
+    return plain._replace(scheduled_loss=loss)
 
 
 def displacement_loss(

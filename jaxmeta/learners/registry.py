@@ -92,6 +92,16 @@ class Entry:
         return argument in inspect.signature(self.constructor).parameters
 
     @property
+    def marks(self) -> str:
+        """What every table says of it: transductive, unlabelled, trains on classes."""
+        said = {
+            "transductive": self.transductive,
+            "unlabelled": self.unlabelled,
+            "trains on classes": self.trains_on == "classes",
+        }
+        return ", ".join(word for word, true in said.items() if true)
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """Hyper-parameters of the constructor with their default values."""
         parameters = inspect.signature(self.constructor).parameters.values()

@@ -103,6 +103,51 @@ def conv4(
     return _masked(module, input_shape)
 
 
+def resnet12(
+    outputs: int | None = None,
+    *,
+    input_shape: tuple[int, int, int] = (84, 84, 3),
+    widths: tuple[int, int, int, int] = (64, 160, 320, 640),
+    drop_rate: float = 0.1,
+    block_size: int = 5,
+    pooled: bool = True,
+) -> Model:
+    """ResNet-12 with DropBlock.
+
+    Four residual blocks of three 3x3 convolutions with batch norm (of the batch at hand)
+    and leaky relu, 2x2 max-pooling after each.
+
+    Args:
+        outputs: size of the head; None = no head, the features themselves.
+        input_shape: (height, width, channels) of an image.
+        widths: channels of the blocks.
+        drop_rate: share of a feature map that training drops, reached after 40,000
+            meta-steps; DropBlock after the last two blocks, dropout after the first two.
+            Only in `Model.noisy`: train with `jm.learners.with_noise`.
+        block_size: side of a dropped square.
+        pooled: average over space at the end; otherwise the map is flattened, as
+            MetaOptNet has it.
+
+    Returns: a `Model`, [n, h, w, c] -> [n, outputs], or [n, features] without a head: 640
+        if pooled.
+    Raises: ValueError for images below 16 x 16, or a drop rate not in [0, 1).
+
+    Source: Lee et al. 2019, section 4.1.
+    """
+    if min(input_shape[:2]) < 16:
+        raise ValueError(f"resnet12: expected at least 16 x 16, got {input_shape[:2]}")
+    if not 0 <= drop_rate < 1:
+        raise ValueError(f"drop_rate: expected a number in [0, 1), got {drop_rate}")
+    from jaxmeta.models.resnet import ResNet12
+
+    module = ResNet12(tuple(widths), drop_rate, block_size, pooled, outputs)
+
+    def noisy(params, x, mask, key, step):
+        return module.apply({"params": params}, x, mask, key, step)
+
+    return _masked(module, input_shape)._replace(noisy=noisy)
+
+
 def relation_module(
     input_shape: tuple[int, int, int] = (7, 7, 128),
     *,
@@ -351,5 +396,5 @@ def from_functions(init: Callable, apply: Callable, *, uses_mask=False) -> Model
 MODELS: dict[str, Callable[..., Model]] = {
     "conv4": conv4,
     "mlp": mlp,
-    "transformer": transformer,
+    "resnet12": resnet12,
 }

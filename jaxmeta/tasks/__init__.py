@@ -8,3 +8,9 @@ from jaxmeta.tasks.gaussian_process import GaussianProcess as GaussianProcess
 from jaxmeta.tasks.gaussian_process import gaussian_process as gaussian_process
 from jaxmeta.tasks.sinusoid import Sinusoid as Sinusoid
 from jaxmeta.tasks.sinusoid import sinusoid as sinusoid
+from jaxmeta.tasks.tabular import Tables as Tables
+from jaxmeta.tasks.tabular import tables as tables
+from jaxmeta.tasks.unsupervised import Cactus as Cactus
+from jaxmeta.tasks.unsupervised import Umtra as Umtra
+from jaxmeta.tasks.unsupervised import cactus as cactus
+from jaxmeta.tasks.unsupervised import umtra as umtra

@@ -52,7 +52,7 @@ class Episodes:
         chosen = self._choose(key_classes, turns)
         classes, turn = chosen // turns, chosen % turns
         each = self.shots + self.queries + self.unlabelled
-        examples = jax.vmap(_without_replacement, (0, None, None, 0))(
+        examples = jax.vmap(without_replacement, (0, None, None, 0))(
             jax.random.split(key_examples, len(chosen)),
             each,
             self.images.shape[1],
@@ -85,7 +85,7 @@ class Episodes:
         """[ways + distractors] different classes, or classes of one group."""
         size, total = self.ways + self.distractors, len(self.counts)
         if self.groups is None:
-            return _without_replacement(key, size, turns * total)
+            return without_replacement(key, size, turns * total)
         key_group, key = jax.random.split(key)
         # a group is drawn with as many chances as it has classes
         anchor = self.groups[jax.random.randint(key_group, (), 0, total)]
@@ -202,7 +202,7 @@ def _large_groups(dataset: Dataset, size: int, rotations: bool):
     return dataset.select(keep.tolist(), dataset.split), jnp.asarray(number[keep])
 
 
-def _without_replacement(key, size, total, count=None):
+def without_replacement(key, size, total, count=None):
     """`size` different numbers below `count` (or `total`), in random order.
 
     The largest of uniforms: several times faster than a permutation.

@@ -3,6 +3,7 @@
 from jaxmeta.training.checkpoints import Checkpoints as Checkpoints
 from jaxmeta.training.evaluate import Report as Report
 from jaxmeta.training.evaluate import evaluate as evaluate
+from jaxmeta.training.evaluate import evaluate_episodes as evaluate_episodes
 from jaxmeta.training.fit import fit as fit
 from jaxmeta.training.log import Log as Log
 from jaxmeta.training.population import fit_population as fit_population

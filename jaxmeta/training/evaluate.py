@@ -1,14 +1,17 @@
 """Meta-test: many unseen tasks, the mean and its 95 % interval."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checks, defaults
-from jaxmeta.outer import inputs_of, task_keys
-from jaxmeta.types import MetaLearner, Sampler
+from jaxmeta.outer import inputs_of, number_of, task_keys
+from jaxmeta.tasks.episodes import to_float
+from jaxmeta.types import MetaLearner, Sampler, Task
 
 
 class Report(NamedTuple):
@@ -64,6 +67,83 @@ def evaluate(
     return summarize(metrics)
 
 
+def evaluate_episodes(
+    learner: MetaLearner,
+    params: Any,
+    tasks: Task | Iterable[Task],
+    *,
+    key: jax.Array | None = None,
+    tasks_at_once: int | None = None,
+) -> Report:
+    """Adapt to given episodes, judge on their query sets.
+
+    Args:
+        learner, params: what to test.
+        tasks: a batch of tasks, `Task(Batch(x, y), Batch(x, y))` of arrays [tasks,
+            examples, ...]; or tasks one by one, which may differ in size (each new size
+            compiles anew). Images of type uint8 are taken as 0..255.
+        key: typed key for learners that adapt at random; None = without.
+        tasks_at_once: tasks in one vmap, for a batch; None = the default of the backend.
+
+    Returns: a `Report`; task i of a batch gets the key fold_in(key, i).
+    Raises: ValueError for no task, shapes that do not fit, labels out of range, NaN.
+
+    >>> import numpy as np, jaxmeta as jm
+    >>> x, y = np.eye(3)[None], np.arange(3)[None]  # one task, three classes
+    >>> tasks = jm.Task(jm.Batch(x, y), jm.Batch(x + 0.1, y))
+    >>> learner = jm.baselines.nearest_neighbour(ways=3)
+    >>> evaluate_episodes(learner, (), tasks).mean["accuracy"]
+    1.0
+    """
+    if key is not None:
+        checks.check_key(key)
+    one_by_one = not isinstance(tasks, Task)
+    groups = (
+        [jax.tree.map(lambda a: a[None], t) for t in tasks] if one_by_one else [tasks]
+    )
+    if not groups or number_of(groups[0]) == 0:
+        raise ValueError("tasks: expected at least one episode, got none")
+    found = []
+    for i, group in enumerate(groups):
+        group = Task(*(b._replace(x=to_float(jnp.asarray(b.x))) for b in group))
+        group = jax.tree.map(jnp.asarray, group)
+        _check_episodes(learner, params, group)
+        n = number_of(group)
+        size = tasks_at_once or defaults.tasks_at_once(n, inputs_of(group))
+        keys = None if key is None else task_keys(key, i + n)[i:]
+        found.append(_given_metrics(learner, params, group, keys, min(size, n)))
+    return summarize({k: np.concatenate([f[k] for f in found]) for k in found[0]})
+
+
+def _check_episodes(learner, params, tasks: Task) -> None:
+    """Raise ValueError for shapes, labels or values that do not fit.
+
+    Learners look at labels that are concrete; the tasks with the extremes suffice.
+    """
+    if len({len(a) for a in jax.tree.leaves(tasks)}) > 1 or tasks.support.y.ndim < 2:
+        shapes = [tuple(a.shape) for a in jax.tree.leaves(tasks)]
+        raise ValueError(
+            f"tasks: expected arrays [tasks, examples, ...] of as many tasks, got {shapes}"
+        )
+    suspects = {0}
+    for batch in tasks:
+        if batch.mask is None:
+            checks.check_finite(batch.x, "tasks, inputs")
+            checks.check_finite(batch.y, "tasks, targets")
+        each = np.reshape(np.asarray(batch.y), (number_of(tasks), -1))
+        suspects |= {int(each.min(axis=1).argmin()), int(each.max(axis=1).argmax())}
+    for i in sorted(suspects):
+        task = jax.tree.map(lambda a, i=i: a[i], tasks)
+        checks.check_task(task)
+        jax.eval_shape(lambda p, task=task: learner.loss(p, task), params)
+
+
+@partial(jax.jit, static_argnames=("learner", "tasks_at_once"))
+def _given_metrics(learner, params, tasks, keys, tasks_at_once):
+    one = lambda given: learner.loss(params, *given)[1]
+    return jax.lax.map(one, (tasks, keys), batch_size=tasks_at_once)
+
+
 def summarize(per_task: dict[str, Any]) -> Report:
     """A `Report` of metrics [tasks] each; a task diverged if its `loss`
     (or else its first metric) is not finite.
@@ -75,7 +155,9 @@ def summarize(per_task: dict[str, Any]) -> Report:
     num_tasks = len(next(iter(values.values())))
     with np.errstate(invalid="ignore", over="ignore"):
         mean = {name: float(v.mean()) for name, v in values.items()}
-        spread = {name: float(v.std(ddof=1)) for name, v in values.items()}
+        # one task has no spread
+        std = lambda v: float(v.std(ddof=1)) if num_tasks > 1 else float("nan")
+        spread = {name: std(v) for name, v in values.items()}
     ci95 = {name: 1.96 * s / num_tasks**0.5 for name, s in spread.items()}
     judged = values.get("loss", next(iter(values.values())))
     diverged = int((~np.isfinite(judged)).sum())
