@@ -75,7 +75,11 @@ def with_noise(make: Callable[[Model], MetaLearner], model: Model) -> MetaLearne
         if key is None:
             return plain.loss(params, task)
         key_noise, key = jax.random.split(key)
-        apply = lambda p, x, mask=None: noisy(p, x, mask, key_noise, step)
+
+        def apply(params, x, mask=None):  # support and query: each its own noise
+            now = jax.random.fold_in(jax.random.clone(key_noise), len(x))
+            return noisy(params, x, mask, now, step)
+
         learner = make(Model(model.init, apply, uses_mask=True))
         if learner.scheduled_loss is not None:
             return learner.scheduled_loss(params, task, key, step)

@@ -1,0 +1,395 @@
+"""The solver and amortized families: against scikit-learn, finite differences, closed
+forms, and loops over the papers' equations in numpy."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import expit, logsumexp, softmax
+from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+from test_metric_family import IDENTITY, TASK, WAYS, close, means, outputs
+
+import jaxmeta as jm
+from jaxmeta.learners.cnp import Gaussian
+from jaxmeta.learners.lrd2 import logistic
+from jaxmeta.learners.metaoptnet import svm_dual
+from jaxmeta.learners.neural_process import _divergence
+
+pytestmark = pytest.mark.usefixtures("x64")
+X, Y = (np.asarray(a) for a in TASK.support[:2])
+Q = np.asarray(TASK.query.x)
+
+
+def crammer_singer(x, y, penalty):
+    """scikit-learn's solution of the primal: [ways, features]."""
+    machine = LinearSVC(
+        multi_class="crammer_singer",
+        fit_intercept=False,
+        C=penalty,
+        tol=1e-10,
+        max_iter=1_000_000,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return machine.fit(x, y).coef_
+
+
+@pytest.mark.parametrize(
+    ("n", "ways", "penalty"), [(10, 5, 0.1), (15, 3, 10.0), (40, 20, 0.1)]
+)
+def test_svm_is_scikit_learns(n, ways, penalty):
+    random = np.random.default_rng(n)
+    x = random.normal(size=(n, 8))
+    y = np.arange(n) % ways
+    wide = np.concatenate([x, np.eye(n)], axis=1)  # the kernel K + 1
+    belongs = np.eye(ways)[y]
+    alpha = np.asarray(
+        svm_dual(jnp.asarray(wide @ wide.T), jnp.asarray(belongs), penalty)
+    )
+    close(alpha.sum(axis=0), np.zeros(n))  # feasible
+    assert (alpha <= penalty * belongs.T + 1e-12).all()
+    theirs = crammer_singer(wide, y, penalty)
+    close(alpha @ wide, theirs, 1e-7)
+    new = random.normal(size=(200, 8))  # and the same decisions
+    ours = (new @ (alpha @ wide)[:, :8].T).argmax(axis=1)
+    assert (ours == (new @ theirs[:, :8].T).argmax(axis=1)).all()
+    # the dual's value is the primal's: no gap
+    margins = wide @ theirs.T
+    slack = (margins + 1 - belongs).max(axis=1) - margins[np.arange(n), y]
+    primal = 0.5 * np.square(theirs).sum() + penalty * slack.sum()
+    dual = (alpha.T * belongs).sum() - 0.5 * np.square(alpha @ wide).sum()
+    close(dual, primal, 1e-8)
+
+
+def test_svm_gradient_is_that_of_finite_differences():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(12, 6))
+    gram = jnp.asarray(x @ x.T + np.eye(12))
+    belongs = jnp.asarray(np.eye(WAYS)[np.arange(12) % WAYS])
+    weights = jnp.asarray(random.normal(size=(WAYS, 12)))
+    f = lambda k: jnp.sum(jnp.sin(3 * svm_dual(k, belongs, 0.3)) * weights)
+    gradient = jax.grad(f)(gram)
+    for seed in range(3):
+        e = np.random.default_rng(seed).normal(size=gram.shape)
+        e = jnp.asarray((e + e.T) * 1e-6)
+        slope = (f(gram + e) - f(gram - e)) / 2
+        close((gradient * e).sum(), slope, 1e-5)
+        assert abs(float(slope)) > 1e-8
+
+
+def test_svm_forgets_padding():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(9, 5))
+    belongs = np.eye(WAYS)[np.arange(9) % WAYS]
+    gram = x @ x.T + np.eye(9)
+    more = np.zeros((12, 12))
+    more[:9, :9], more[9:, 9:] = gram, np.eye(3)
+    padded = svm_dual(
+        jnp.asarray(more), jnp.pad(jnp.asarray(belongs), ((0, 3), (0, 0))), 0.5
+    )
+    close(padded[:, :9], svm_dual(jnp.asarray(gram), jnp.asarray(belongs), 0.5))
+    assert not np.asarray(padded[:, 9:]).any()
+
+
+def test_metaoptnet_is_a_machine_on_features():
+    learner = jm.metaoptnet(IDENTITY, ways=WAYS, penalty=0.5)
+    params = learner.init(jax.random.key(0))._replace(gamma=jnp.array(2.0))
+    wide = np.concatenate([X, np.eye(len(X))], axis=1)
+    theirs = crammer_singer(wide, Y, 0.5)[:, : X.shape[1]]
+    close(outputs(learner, params, TASK), 2 * Q @ theirs.T, 1e-6)
+    learner = jm.metaoptnet(IDENTITY, ways=WAYS, head="ridge", penalty=0.5)
+    w = np.linalg.solve(X.T @ X + 0.5 * np.eye(4), X.T @ np.eye(WAYS)[Y])
+    close(outputs(learner, params, TASK), 2 * Q @ w)
+
+
+def test_logistic_regression_is_scikit_learns():
+    y = (Y == 1).astype(float)
+    theirs = LogisticRegression(C=2.0, fit_intercept=False, tol=1e-12, max_iter=10_000)
+    theirs.fit(X, Y == 1)
+    close(logistic(jnp.asarray(X), jnp.asarray(y), 0.5), theirs.coef_[0], 1e-5)
+    learner = jm.lrd2(IDENTITY, ways=WAYS, penalty=0.5, iterations=10)
+    params = learner.init(jax.random.key(0))
+    close(outputs(learner, params, TASK)[:, 1], Q @ theirs.coef_[0], 1e-5)
+
+
+def test_versa_averages_probabilities_over_classifiers():
+    learner = jm.versa(IDENTITY, ways=WAYS, features=4, samples=3)
+    params = learner.init(jax.random.key(0))
+    adapted = learner.adapt(params, TASK.support, jax.random.key(1))
+    assert adapted.psi.shape == (3, WAYS, 5)
+    columns = np.concatenate([Q, np.ones((len(Q), 1))], axis=1)
+    p = np.mean(
+        [softmax(columns @ np.asarray(w).T, axis=1) for w in adapted.psi], axis=0
+    )
+    log_p = learner.predict(adapted, TASK.query.x)
+    close(np.exp(log_p), p, 1e-6)
+    # eq. 5, and the mean of q without a key
+    value = -np.log(p)[np.arange(len(Q)), np.asarray(TASK.query.y)].mean()
+    close(learner.loss(params, TASK, jax.random.key(1))[0], value, 1e-6)
+    mean = learner.adapt(params, TASK.support).psi
+    h = jnp.asarray(means(TASK))
+    network = jm.models.mlp(4, 10, (4, 4), activation=jax.nn.elu)
+    close(mean[0], network.apply(params.inference, h)[:, :5], 1e-6)
+
+
+def test_mann_is_the_equations_of_the_paper():
+    hidden, slots, size, reads = 3, 8, 2, 2
+    learner = jm.mann(
+        IDENTITY,
+        ways=WAYS,
+        features=4,
+        hidden=hidden,
+        slots=slots,
+        size=size,
+        reads=reads,
+    )
+    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    p = jax.tree.map(np.asarray, params)
+    unit = lambda a: a / np.sqrt(np.square(a).sum(axis=-1, keepdims=True) + 1e-12)
+
+    def step(state, x):
+        h, c, memory, w_r, w_u, label = state
+        row = np.concatenate([x, label, h]) @ p.controller["w"] + p.controller["b"]
+        i, f, o, g = np.split(row, 4)
+        c = expit(f) * c + expit(i) * np.tanh(g)
+        h = expit(o) * np.tanh(c)
+        keys = np.tanh(h @ p.keys).reshape(reads, size)
+        least = np.argsort(w_u, kind="stable")[:reads]  # eq. 6
+        gate = expit(h @ p.alpha)[:, None]
+        w_w = gate * w_r + (1 - gate) * np.eye(slots)[least]  # eq. 7
+        memory = memory.copy()
+        memory[least[0]] = 0
+        memory = memory + w_w.T @ keys  # eq. 8
+        w_r = softmax(unit(keys) @ unit(memory).T, axis=1)  # eqs. 2, 3
+        w_u = 0.95 * w_u + w_r.sum(axis=0) + w_w.sum(axis=0)  # eq. 5
+        logits = np.concatenate([h, (w_r @ memory).ravel()]) @ p.head  # eq. 4
+        return (h, c, memory, w_r, w_u, label), logits
+
+    state = (
+        *(np.zeros(hidden), np.zeros(hidden), np.full((slots, size), 1e-6)),
+        *(np.zeros((reads, slots)), np.zeros(slots), np.zeros(WAYS)),
+    )
+    for x, y in zip(X, Y, strict=True):
+        state = (*step(state, x)[0][:-1], np.eye(WAYS)[y])
+    expected = [step(state, q)[1] for q in Q]  # each query is the next step
+    close(outputs(learner, params, TASK), expected, 1e-9)
+
+
+def test_snail_is_a_causal_network_over_the_whole_sequence():
+    """What it shares between queries is what each sequence, read alone, gives."""
+    learner = jm.snail(IDENTITY, ways=WAYS, features=4, length=6, width=0.05)
+    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    p = jax.tree.map(np.asarray, params)
+    dense = lambda layer, a: a @ layer["w"] + layer["b"]
+
+    def alone(q):
+        labels = np.concatenate([np.eye(WAYS)[Y], np.zeros((1, WAYS))])
+        h = np.concatenate([np.concatenate([X, q[None]]), labels], axis=1)
+        for layer in p.layers:
+            if isinstance(layer, dict):
+                queries, keys, values = (
+                    dense(layer[n], h) for n in ("query", "key", "value")
+                )
+                scores = queries @ keys.T / keys.shape[1] ** 0.5
+                scores = np.where(np.tri(len(h)) > 0, scores, -np.inf)
+                # the support's rows see the past and themselves, as the query's do
+                read = softmax(scores, axis=1) @ values
+                h = np.concatenate([h, read], axis=1)
+                continue
+            for block, dilation in zip(layer, (2, 4, 8), strict=True):
+                past = np.concatenate([np.zeros((dilation, h.shape[1])), h])[: len(h)]
+                xf, xg = np.split(dense(block, np.concatenate([past, h], 1)), 2, axis=1)
+                h = np.concatenate([h, np.tanh(xf) * expit(xg)], axis=1)
+        return dense(p.head, h[-1:])[0]
+
+    expected = [alone(q) for q in Q]
+    close(outputs(learner, params, TASK), expected, 1e-9)
+
+
+def curve(seed=0, n=5, m=7):
+    """A regression task in one dimension."""
+    random = np.random.default_rng(seed)
+    batch = lambda k: jm.Batch(*(jnp.asarray(random.normal(size=(k, 1))) for _ in "xy"))
+    return jm.Task(batch(n), batch(m))
+
+
+def test_divergence_is_an_integral():
+    q, p = (
+        Gaussian(np.array([0.3]), np.array([0.5])),
+        Gaussian(np.array([-1.0]), np.array([0.8])),
+    )
+    grid = np.linspace(-8, 8, 200_001)
+    density = norm.pdf(grid, 0.3, 0.5)
+    logs = norm.logpdf(grid, 0.3, 0.5) - norm.logpdf(grid, -1.0, 0.8)
+    close(_divergence(q, p), (density * logs).sum() * (grid[1] - grid[0]), 1e-6)
+
+
+def processes():
+    mlp = jm.models.mlp
+    latent = jm.models.set_encoder(2, 6, hidden=(4,), after=(4,))
+    attend = jm.models.cross_attention(1, 4, width=4, heads=2, hidden=(4,))
+    decoder = mlp(8, 2, (4,))
+    return {
+        "neural_process": jm.neural_process(
+            mlp(2, 4, (4,)), latent, decoder, samples=5
+        ),
+        "anp": jm.anp(mlp(2, 4, (4,)), latent, attend, decoder, samples=5),
+    }
+
+
+@pytest.mark.parametrize("name", ["neural_process", "anp"])
+def test_neural_processes_mix_samples_and_are_bounded(name):
+    learner, task = processes()[name], curve()
+    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    adapted = learner.adapt(params, task.support, jax.random.key(1))
+    each = [
+        learner.predict(adapted._replace(z=z[None]), task.query.x) for z in adapted.z
+    ]
+    mean = np.mean([g.mean for g in each], axis=0)
+    mixed = learner.predict(adapted, task.query.x)
+    close(mixed.mean, mean)
+    square = np.mean([np.square(g.mean) + np.square(g.std) for g in each], axis=0)
+    close(mixed.std, np.sqrt(square - mean**2))
+    logs = [norm.logpdf(task.query.y, g.mean, g.std)[:, 0] for g in each]
+    value = (logsumexp(logs, axis=0) - np.log(5)).mean()
+    metrics = learner.loss(params, task, jax.random.key(1))[1]
+    close(metrics["log_likelihood"], value)
+    # one point that is also the support: q(z | T) = q(z | C), so the bound has no
+    # divergence and is one sample's likelihood
+    one = jm.Task(task.support, task.support)
+    bound = learner.scheduled_loss(params, one, None, 0)[0]
+    at_mean = learner.predict(learner.adapt(params, one.support), one.query.x)
+    close(bound, -norm.logpdf(one.query.y, at_mean.mean, at_mean.std).mean())
+
+
+@pytest.mark.parametrize("name", ["tnpd", "in_context", "in_context_classes"])
+def test_transformers_read_sets(name):
+    """The support's order does not matter, and queries do not see each other."""
+    small = {"width": 8, "layers": 2, "heads": 2, "hidden": 8}
+    learner, task = {
+        "tnpd": (jm.tnpd(**small), curve()),
+        "in_context": (jm.in_context(ways=None, x_dims=1, **small), curve()),
+        "in_context_classes": (jm.in_context(ways=WAYS, x_dims=4, **small), TASK),
+    }[name]
+    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    first = lambda out: out.mean if isinstance(out, Gaussian) else out
+    predict = jax.jit(lambda s, x: first(learner.predict(learner.adapt(params, s), x)))
+    plain = predict(task.support, task.query.x)
+    turned = jax.tree.map(lambda a: a[::-1], task.support)
+    close(predict(turned, task.query.x), plain)
+    for i in (0, 3):
+        close(predict(task.support, task.query.x[i : i + 1])[0], plain[i])
+    other = task.support._replace(x=task.support.x.at[0].add(1.0))
+    assert float(jnp.abs(predict(other, task.query.x) - plain).max()) > 1e-6
+
+
+def test_in_context_learning_nears_the_best_rule():
+    """Labels are the sign of one column: trained on that, it reads new tables."""
+    import optax
+
+    sampler = jm.tasks.tables(
+        columns=2, ways=2, shots=20, queries=10, hidden=1, noise=0.0
+    )
+    learner = jm.in_context(ways=2, x_dims=2, width=16, layers=2, heads=2, hidden=32)
+    state = jm.fit(
+        learner, sampler, optax.adam(3e-3), steps=600, key=jax.random.key(0),
+        tasks_per_step=16, chunk=200,
+    )  # fmt: skip
+    report = jm.evaluate(
+        learner, state.params, sampler, num_tasks=300, key=jax.random.key(1)
+    )
+    neighbour = jm.evaluate(
+        jm.baselines.nearest_neighbour(2),
+        (),
+        sampler,
+        num_tasks=300,
+        key=jax.random.key(1),
+    )
+    assert report.mean["accuracy"] > 0.85 > neighbour.mean["accuracy"] - 0.1
+
+
+BAD = [
+    (lambda: jm.metaoptnet(IDENTITY, head="tree"), "head: expected one of svm, ridge"),
+    (lambda: jm.metaoptnet(IDENTITY, penalty=0.0), "penalty: expected lambda > 0, got 0"),
+    (lambda: jm.metaoptnet(IDENTITY, diagonal=0.0), "diagonal: expected a number > 0"),
+    (lambda: jm.lrd2(IDENTITY, penalty=-1.0), "penalty: expected lambda > 0, got -1"),
+    (lambda: jm.r2d2(IDENTITY, penalty=0.0), "penalty: expected lambda > 0, got 0"),
+    (lambda: jm.versa(IDENTITY, samples=0), "samples: expected a whole number >= 1"),
+    (lambda: jm.mann(IDENTITY, gamma=1.5), r"gamma: .*\[0, 1\], got 1.5"),
+    (lambda: jm.mann(IDENTITY, slots=2, reads=3), "reads: expected at most 2"),
+    (lambda: jm.snail(IDENTITY, width=0.0), "width: expected a number > 0"),
+    (lambda: jm.neural_process(IDENTITY, IDENTITY, IDENTITY, min_std=1.0), "min_std"),
+    (lambda: jm.anp(*[IDENTITY] * 4, samples=0), "samples: expected a whole number"),
+    (lambda: jm.tnpd(width=10, heads=4), "a width that heads divides, got 10 and 4"),
+    (lambda: jm.in_context(width=10, heads=4), "a width that heads divides"),
+    (lambda: jm.models.cross_attention(1, 1, width=9, heads=2), "that heads divides"),
+    (lambda: jm.models.resnet12(input_shape=(8, 8, 1)), "at least 16 x 16, got"),
+    (lambda: jm.models.resnet12(drop_rate=1.0), r"drop_rate: .*\[0, 1\), got 1.0"),
+    (lambda: jm.models.conv4(5, grid=True), "a grid has no head"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "sentence"), BAD)
+def test_bad_arguments_are_refused(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_a_context_that_does_not_fit_is_refused():
+    for learner, sentence in (
+        (
+            jm.mann(IDENTITY, ways=WAYS, features=4, hidden=2, slots=4),
+            "slots: .* 6 rows",
+        ),
+        (jm.snail(IDENTITY, ways=WAYS, features=4, length=5), "length: .* has 6 rows"),
+        (
+            jm.in_context(ways=WAYS, x_dims=3),
+            "x_dims: expected inputs of 3 columns, got 4",
+        ),
+    ):
+        params = learner.init(jax.random.key(0))
+        with pytest.raises(ValueError, match=sentence):
+            learner.adapt(params, TASK.support)
+
+
+def test_resnet12_is_the_published_size():
+    """12.4 million parameters, 640 features of an 84 x 84 image."""
+    model = jm.models.resnet12()
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
+    assert round(count / 1e6, 1) == 12.4
+    x = jax.ShapeDtypeStruct((2, 84, 84, 3), jnp.float32)
+    assert jax.eval_shape(model.apply, params, x).shape == (2, 640)
+
+
+def test_drop_block_drops_squares_in_training_only():
+    from jaxmeta.models.resnet import drop_block
+
+    x = jnp.ones((20, 20, 40, 8))
+    y = np.asarray(drop_block(jax.random.key(0), x, 0.1, 5))
+    share = (y == 0).mean()
+    assert 0.05 < share < 0.15
+    close(y.mean(), 1.0, 1e-6)  # scaled up again
+    plane = y[:, :, 0, 0] == 0
+    row, column = np.argwhere((y == 0).any(axis=(0, 1)))[0]
+    plane = y[:, :, row, column] == 0
+    assert plane.sum() >= 25  # whole squares
+
+    model = jm.models.resnet12(
+        input_shape=(16, 16, 1), widths=(2, 2, 2, 2), drop_rate=0.5
+    )
+    learner = jm.with_noise(lambda m: jm.protonet(m, ways=2), model)
+    params = learner.init(jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
+    batch = jm.Batch(images, jnp.array([0, 1, 0, 1]))
+    task = jm.Task(batch, batch)
+    train = jax.jit(lambda seed, step: learner.scheduled_loss(
+        params, task, jax.random.key(seed), step
+    )[0])  # fmt: skip
+    assert train(0, 40_000) != train(1, 40_000)
+    close(train(0, 0), train(1, 0), 1e-6)  # the rate grows from zero
+    close(train(0, 0), learner.loss(params, task)[0], 1e-5)
