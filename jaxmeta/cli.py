@@ -17,7 +17,8 @@ from jaxmeta import learners, models, recipes
 from jaxmeta.training import run, session
 
 DEFAULT_LEARNER = "protonet"
-KNOWN = ("ways", "features", "x_dims", "y_dims")  # from the options and the data
+KNOWN = ("ways", "features", "x_dims", "y_dims")  # from the data and the models
+OPTIONS = tuple(f.name for f in fields(recipes.Options))  # flags of every learner
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def show() -> None:
     from rich.table import Table
 
     def table(title, header, rows):
-        made = Table(*header, title=title, title_justify="left")
+        made = Table(title=title, title_justify="left")
+        for i, column in enumerate(header):
+            made.add_column(column, no_wrap=i == 0)
         for row in rows:
             made.add_row(*row)
         Console().print(made)
@@ -178,7 +181,7 @@ def _command(name: str) -> type:
     ]
     for argument, default in entry.defaults.items():
         kind: Any = _kind(entry, argument)
-        if argument in KNOWN or kind is None:  # known from elsewhere
+        if argument in KNOWN or argument in OPTIONS or kind is None:
             continue
         if argument in recipes.CHOICES:
             names = recipes.CHOICES[argument].items()

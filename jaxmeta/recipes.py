@@ -259,6 +259,8 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
         if entry.takes("x_dims"):
             shape = jax.eval_shape(samplers["train"].sample, jax.random.key(0))
             hyper["x_dims"] = math.prod(shape.support.x.shape[1:])
+        if entry.models == ():
+            hyper["width"] = _or(options.width, 64)
         if entry.takes("length"):
             shape = jax.eval_shape(samplers["train"].sample, jax.random.key(0))
             hyper.setdefault("length", len(shape.support.x))
@@ -275,7 +277,8 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     train_ways = options.train_ways or options.ways
     train = test if train_ways == options.ways else learner(train_ways)
     params = [jax.eval_shape(m.init, jax.random.key(0)) for m in (train, test)]
-    if params[0] != params[1]:
+    fixed = entry.models in (("outputs",), ("context",))  # the models' heads are
+    if params[0] != params[1] or (fixed and train_ways != options.ways):
         raise ValueError(
             f"train_ways: the parameters of {name} depend on the number of classes of a "
             "task; leave --train-ways out"

@@ -29,7 +29,7 @@ SPECIAL = {
     "label_propagation": {"neighbours_of": 5},
     "deepemd": {"iterations": 10, "inner_steps": 1},
     "anp": {"samples": 4},
-    "snail": {"length": 12, "width": 0.1},
+    "snail": {"length": 12, "scale": 0.1},
 }
 
 

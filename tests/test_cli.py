@@ -21,10 +21,11 @@ TINY = [
     *("--test-tasks", "20", "--validation-tasks", "5", "--validate-every", "10"),
 ]
 IMAGES = ["--model", "mlp", "--jitter", "0"]
-SUITS = {
-    "cnp": ["--data", "gaussian-process"],
-    "protonet": [],
-}  # conv4, all that is drawn
+GP = ["--data", "gaussian-process"]
+SUITS = {name: GP for name in ("cnp", "neural_process", "anp", "tnpd")}
+SUITS |= {name: [] for name in ("protonet", "relation", "deepemd")}  # conv4, drawn
+SUITS["tnpd"] = [*GP, "--layers", "1"]
+SUITS["deepemd"] = ["--iterations", "2"]
 
 
 def suitable(name):
@@ -40,8 +41,35 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def one_of_each() -> list[str]:
+    """A learner for each way that the command line builds one."""
+    kinds = {}
+    for name, e in learners.REGISTRY.items():
+        kinds.setdefault((e.models, e.trains_on, e.unlabelled), name)
+    return [*kinds.values()]
+
+
 @pytest.mark.parametrize("name", learners.REGISTRY)
-def test_every_learner_trains_tests_and_draws(name, capsys):
+def test_every_learner_is_built_from_names(name):
+    for problem in learners.REGISTRY[name].problems:
+        data = "glyphs" if problem == "classification" else "sinusoid"
+        data = "gaussian-process" if SUITS.get(name, [])[:2] == GP else data
+        options = recipes.Options(data=data, width=4, jitter=0.0)
+        made = recipes.build(name, {}, options)
+        key = jax.random.key(0)
+        params = jax.eval_shape(made.train.init, key)
+        tasks = [
+            jax.eval_shape(made.samplers[s].sample, key) for s in ("train", "test")
+        ]
+        train, test = made.train.scheduled_loss, made.test.loss
+        if train is None:
+            train = lambda p, t, key, step, loss=made.train.loss: loss(p, t, key)
+        assert jax.eval_shape(train, params, tasks[0], key, 0)[0].shape == ()
+        assert jax.eval_shape(test, params, tasks[1], key)[0].shape == ()
+
+
+@pytest.mark.parametrize("name", one_of_each())
+def test_every_kind_of_learner_trains_tests_and_draws(name, capsys):
     cli.main(["train", name, *suitable(name), "--out", "run", *TINY])
     said = capsys.readouterr().out
     assert "meta-test after 20 steps, 20 unseen tasks" in said
@@ -85,7 +113,7 @@ def test_every_argument_is_a_flag_with_help(name, capsys):
         cli.main(["train", name, "--help"])
     assert stop.value.code == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    known = {"features", "frozen"}  # from the model; a tree of arrays
+    known = {*cli.KNOWN, "frozen"} - {"ways"}  # from the model; a tree of arrays
     for argument in learners.REGISTRY[name].defaults.keys() - known:
         assert f"--{argument.replace('_', '-')}" in said
     assert learners.REGISTRY[name].paper in said

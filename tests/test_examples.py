@@ -1,5 +1,6 @@
 """Notebooks, benchmarks and the README: every example runs."""
 
+import dataclasses
 import importlib
 import itertools
 import json
@@ -73,13 +74,53 @@ def test_sinusoid_benchmark(benchmark, tmp_path, capsys):
 def test_neural_process_benchmark(benchmark, tmp_path, capsys):
     module = benchmark("neural_process")
     config = module.Config(
-        seeds=(0,), steps=400, evaluations=2, width=16, test_tasks=200
+        learners=("cnp",), steps=400, evaluations=2, width=16, test_tasks=200
     )
     module.main(config)
-    (run,) = json.loads((tmp_path / "neural_process.json").read_text())["runs"]
+    (run,) = json.loads((tmp_path / "neural_process_cnp.json").read_text())["runs"]
     assert run["log_likelihood"][0] < run["log_likelihood"][1] < run["exact"]
     assert (tmp_path / "neural_process.png").exists()
     assert "exact process, a ceiling" in capsys.readouterr().out
+
+
+def test_neural_process_benchmark_builds_every_row(benchmark):
+    module, task = benchmark("neural_process"), jm.tasks.gaussian_process()
+    shapes = jax.eval_shape(task.sample, jax.random.key(0))
+    for name in module.PUBLISHED:
+        learner = module.make(name, 16)
+        params = jax.eval_shape(learner.init, jax.random.key(0))
+        assert jax.eval_shape(learner.loss, params, shapes)[0].shape == ()
+
+
+def drawings(characters=24, alphabets=1):
+    """A data set of noise, shaped like Omniglot."""
+    images = np.random.default_rng(0).random((characters, 20, 28, 28, 1), np.float32)
+    flat = images.reshape(-1, 28, 28, 1)
+    data = jm.data.from_arrays(flat, np.repeat(range(characters), 20))
+    groups = tuple(f"alphabet {i % alphabets}" for i in range(characters))
+    return dataclasses.replace(data, groups=groups)
+
+
+def test_omniglot_families_benchmark(benchmark):
+    module = benchmark("omniglot_families")
+    config = module.Config(columns=((5, 1),), steps=2, test_tasks=4)
+    for name in ("pixels", "versa"):
+        (result,) = module.run(jax.random.key(0), name, config, (drawings(),) * 2)
+        assert 0 <= result["accuracy"] <= 100 and result["steps"] == 2
+    for name, e in module.EXPERIMENTS.items():
+        for ways, shots in module.COLUMNS:
+            learner = module.build(name, e.train_ways or ways, shots)
+            jax.eval_shape(learner.init, jax.random.key(0))
+
+
+def test_omniglot_challenge_benchmark(benchmark):
+    module = benchmark("omniglot_challenge")
+    config = module.Config(steps=2, train_ways=3, width=4, test_tasks=4)
+    rows = module.run(jax.random.key(0), "small1", config, (drawings(),) * 2)
+    assert [row["method"] for row in rows] == [
+        *("pixels, nearest neighbour", "protonet", "pt_map (transductive)")
+    ]
+    assert all(0 <= row["error"] <= 100 for row in rows)
 
 
 @pytest.mark.parametrize("name", ["maml", "reptile"])
@@ -166,7 +207,9 @@ def test_meta_step_benchmark(benchmark, monkeypatch):
 def test_readme_lists_every_learner():
     text = (ROOT / "README.md").read_text()
     for name, entry in learners.REGISTRY.items():
-        assert f"| `{name}` | {entry.family} | {entry.paper} |" in text
+        problems = ", ".join(entry.problems)
+        row = f"| `{name}` | {entry.family} | {entry.paper} | {problems} | {entry.marks} |"
+        assert row in text
 
 
 def test_readme_programs_run():

@@ -89,7 +89,9 @@ def test_matching_is_attention_over_labels():
 
 
 def test_full_context_embeddings_are_the_loops_of_the_paper():
-    learner = jm.matching(IDENTITY, ways=WAYS, features=4, full_context=True, steps=3)
+    learner = jm.matching(
+        IDENTITY, ways=WAYS, features=4, full_context=True, processing_steps=3
+    )
     params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
     x, y = map(np.asarray, TASK.support[:2])
 
@@ -529,7 +531,7 @@ def test_the_registry_says_who_is_transductive(name):
 BAD = [
     (lambda: jm.protonet(IDENTITY, distance="manhattan"), "distance: expected one of"),
     (lambda: jm.protonet(IDENTITY, scale=0.0), "scale: expected a number > 0, got 0"),
-    (lambda: jm.matching(IDENTITY, steps=0), "steps: expected a whole number >= 1"),
+    (lambda: jm.matching(IDENTITY, processing_steps=0), "processing_steps: expected"),
     (lambda: jm.meta_baseline(IDENTITY, temperature=-1.0), "temperature: .*> 0, got -1"),
     (lambda: jm.feat(IDENTITY, heads=5), "a divisor of features"),
     (lambda: jm.deepemd(IDENTITY, regularization=0.0), "regularization: .* > 0, got 0"),

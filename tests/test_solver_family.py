@@ -181,7 +181,7 @@ def test_mann_is_the_equations_of_the_paper():
 
 def test_snail_is_a_causal_network_over_the_whole_sequence():
     """What it shares between queries is what each sequence, read alone, gives."""
-    learner = jm.snail(IDENTITY, ways=WAYS, features=4, length=6, width=0.05)
+    learner = jm.snail(IDENTITY, ways=WAYS, features=4, length=6, scale=0.05)
     params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
     p = jax.tree.map(np.asarray, params)
     dense = lambda layer, a: a @ layer["w"] + layer["b"]
@@ -321,7 +321,7 @@ BAD = [
     (lambda: jm.versa(IDENTITY, samples=0), "samples: expected a whole number >= 1"),
     (lambda: jm.mann(IDENTITY, gamma=1.5), r"gamma: .*\[0, 1\], got 1.5"),
     (lambda: jm.mann(IDENTITY, slots=2, reads=3), "reads: expected at most 2"),
-    (lambda: jm.snail(IDENTITY, width=0.0), "width: expected a number > 0"),
+    (lambda: jm.snail(IDENTITY, scale=0.0), "scale: expected a number > 0"),
     (lambda: jm.neural_process(IDENTITY, IDENTITY, IDENTITY, min_std=1.0), "min_std"),
     (lambda: jm.anp(*[IDENTITY] * 4, samples=0), "samples: expected a whole number"),
     (lambda: jm.tnpd(width=10, heads=4), "a width that heads divides, got 10 and 4"),

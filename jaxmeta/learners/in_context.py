@@ -66,8 +66,10 @@ def in_context(
     Args:
         ways: classes of a task, at most; None for regression of one target.
         x_dims: columns of a table.
-        width: of the tokens, a multiple of heads. layers: of the transformer.
-        heads: of its attention. hidden: size of its dense layers.
+        width: of the tokens, a multiple of heads.
+        layers: of the transformer.
+        heads: of its attention.
+        hidden: size of its dense layers.
         normalize: shift and scale columns by the support set's mean and deviation.
         min_std: the least standard deviation it predicts in regression.
 

@@ -62,7 +62,8 @@ def laplacian_shot(
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
-        smoothness: lambda. neighbours_of: k, neighbours of a query.
+        smoothness: lambda.
+        neighbours_of: k, neighbours of a query.
         iterations: of the bound optimisation.
         epsilon: of the prototypes' rectification.
 

@@ -97,8 +97,11 @@ def mann(
         model: the encoder, inputs -> [examples, features] (the paper has none).
         ways: classes of a task; the parameters depend on it.
         features: size of what the encoder makes of an example.
-        hidden: units of the controller. slots: N, places in the memory.
-        size: of a place. reads: n, keys of a step. gamma: how slowly usage fades.
+        hidden: units of the controller.
+        slots: N, places in the memory.
+        size: of a place.
+        reads: n, keys of a step.
+        gamma: how slowly usage fades.
 
     Returns: a `MetaLearner`; `predict` gives logits [examples, ways].
     Raises: ValueError for fewer than 2 ways, sizes below 1, gamma not in [0, 1], or a

@@ -84,7 +84,7 @@ def matching(
     ways: int = 5,
     features: int = 64,
     full_context: bool = False,
-    steps: int = 5,
+    processing_steps: int = 5,
     scale: float = 10.0,
 ) -> MetaLearner:
     """Matching networks: attention over the labelled support set.
@@ -95,7 +95,8 @@ def matching(
         features: size of what the encoder makes of an example.
         full_context: full context embeddings; the support set is then read in the order
             it comes in.
-        steps: K, looks at the support set of a query; only with full_context.
+        processing_steps: K, looks at the support set of a query; only with
+            full_context.
         scale: of the cosines in the softmax (the paper has 1, with which the largest
             probability of 5 classes is 0.65).
 
@@ -104,7 +105,7 @@ def matching(
     Raises: ValueError for fewer than 2 ways, or sizes or a scale that are not positive.
     """
     check_ways(ways)
-    checks.check_sizes(features=features, steps=steps)
+    checks.check_sizes(features=features, processing_steps=processing_steps)
     checks.check_positive(scale=scale)
 
     def init(key):
@@ -133,7 +134,7 @@ def matching(
         z = forward(model, params.encoder, inputs, mask)
         counts = jnp.any(belongs > 0, axis=1)
         if full_context:
-            z = _attend(params.context["attend"], z, g, counts, steps)
+            z = _attend(params.context["attend"], z, g, counts, processing_steps)
         scores = jnp.where(counts[None, :], scale * cosines(z, g), -jnp.inf)
         log_a = jax.nn.log_softmax(scores, axis=1)  # [n, examples]
         of_class = jnp.where(belongs.T[None] > 0, log_a[:, None, :], -1e30)

@@ -56,9 +56,11 @@ def pt_map(
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
-        beta: power of the transform. sharpness: lambda, inverse regularization.
+        beta: power of the transform.
+        sharpness: lambda, inverse regularization.
         alpha: how far centres move in an iteration (the paper: 0.4 for 1 shot, 0.2 for
-            5). iterations: how many.
+            5).
+        iterations: how many.
 
     Returns: a `MetaLearner` to be trained on `tasks.classes`; `predict` gives
         log-probabilities [examples, ways] that depend on all inputs it is asked with.

@@ -27,7 +27,7 @@ from jaxmeta import checks, losses
 from jaxmeta.learners.common import check_ways, embed_support, query_loss, shuffled
 from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
-LAYERS = ((64, 32), 128, (256, 128), 128, (512, 256))  # the paper's, at width 1
+LAYERS = ((64, 32), 128, (256, 128), 128, (512, 256))  # the paper's, at scale 1
 
 
 class SNAILParams(NamedTuple):
@@ -90,7 +90,7 @@ def snail(
     ways: int = 5,
     features: int = 64,
     length: int = 25,
-    width: float = 1.0,
+    scale: float = 1.0,
 ) -> MetaLearner:
     """SNAIL: temporal convolutions and attention over the support set and a query.
 
@@ -102,7 +102,7 @@ def snail(
         features: size of what the encoder makes of an example.
         length: the largest support set (rows, padding included); T = length + 1 fixes
             the number of convolutions.
-        width: of the layers, as a multiple of the paper's.
+        scale: width of the layers, as a multiple of the paper's.
 
     Returns: a `MetaLearner`; `predict` gives logits [examples, ways].
     Raises: ValueError for fewer than 2 ways, sizes that are not positive, or a support
@@ -110,9 +110,9 @@ def snail(
     """
     check_ways(ways)
     checks.check_sizes(features=features, length=length)
-    checks.check_positive(width=width)
+    checks.check_positive(scale=scale)
     dilations = [2**i for i in range(1, math.ceil(math.log2(length + 1)) + 1)]
-    scale = lambda size: max(1, round(size * width))
+    scaled = lambda size: max(1, round(size * scale))
 
     def init(key):
         key_encoder, key_head, key = jax.random.split(key, 3)
@@ -120,13 +120,13 @@ def snail(
         for i, spec in enumerate(LAYERS):
             keys = jax.random.split(jax.random.fold_in(key, i), max(3, len(dilations)))
             if isinstance(spec, tuple):
-                k, v = scale(spec[0]), scale(spec[1])
+                k, v = scaled(spec[0]), scaled(spec[1])
                 sizes = {"key": k, "query": k, "value": v}
                 rows = zip(keys[:3], sizes.items(), strict=True)
                 layers.append({name: _dense(k, size, d) for k, (name, d) in rows})
                 size += v
             else:
-                blocks, d = [], scale(spec)
+                blocks, d = [], scaled(spec)
                 for k in keys[: len(dilations)]:
                     blocks.append(_dense(k, 2 * size, 2 * d))
                     size += d

@@ -61,8 +61,10 @@ def tim(
         ways: classes of a task.
         features: size of what the encoder makes of an example.
         tau: inverse temperature of the squared distances.
-        support_weight: lambda. entropy_weight: alpha.
-        inner_lr: step size. inner_steps: how many, when asked to predict (the paper:
+        support_weight: lambda.
+        entropy_weight: alpha.
+        inner_lr: step size.
+        inner_steps: how many, when asked to predict (the paper:
             1000 with 1e-4).
         adjoint: how to differentiate `loss` through them; training does not.
         rule: makes the update rule from `inner_lr`.

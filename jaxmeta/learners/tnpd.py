@@ -47,9 +47,12 @@ def tnpd(
     """Transformer neural process with independent targets.
 
     Args:
-        x_dims: size of an input. y_dims: size of a target.
-        width: of the tokens, a multiple of heads. layers: of the transformer.
-        heads: of its attention. hidden: size of its dense layers.
+        x_dims: size of an input.
+        y_dims: size of a target.
+        width: of the tokens, a multiple of heads.
+        layers: of the transformer.
+        heads: of its attention.
+        hidden: size of its dense layers.
         min_std: the least standard deviation it can predict, in units of y.
 
     Returns: a `MetaLearner` for regression; `predict` gives a `Gaussian`.

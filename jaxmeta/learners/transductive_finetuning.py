@@ -64,7 +64,8 @@ def transductive_finetuning(
         ways: classes of a task.
         features: size of what the encoder makes of an example.
         temperature: the cosines of the head are divided by it.
-        inner_lr: step size. inner_steps: full-batch steps, when asked to predict.
+        inner_lr: step size.
+        inner_steps: full-batch steps, when asked to predict.
         adjoint: how to differentiate `loss` through them; training does not.
         rule: makes the update rule from `inner_lr`.
 
