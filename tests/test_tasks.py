@@ -1,8 +1,11 @@
 """Task distributions."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxmeta as jm
@@ -72,7 +75,7 @@ def test_rotations_are_classes_of_their_own():
         assert (task.query.x[2 * k] == task.support.x[k]).all()
 
 
-def testjittered_moves_images_a_little():
+def test_jitter_moves_images_a_little():
     image = jnp.zeros((28, 28, 1)).at[10:18, 12:16].set(1.0)
     np.testing.assert_allclose(
         jittered(jax.random.key(0), image, 0.0), image, atol=1e-6
@@ -107,7 +110,7 @@ def test_episodes_that_do_not_fit_are_refused(options, sentence):
         )
 
 
-def test_rotations_andjittered_need_images(blobs):
+def test_rotations_and_jitter_need_images(blobs):
     with pytest.raises(
         ValueError, match=r"expected images \[height, width, channels\]"
     ):
@@ -167,3 +170,178 @@ def test_exact_log_likelihood_is_above_any_other_kernels():
 def test_gaussian_processes_that_make_no_sense_are_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         jm.tasks.gaussian_process(**options)
+
+
+def test_episodes_within_groups():
+    """Ways of ONE alphabet; alphabets that are too small are left out."""
+    data = numbered(classes=12)
+    groups = tuple("ABCD"[0 if i < 5 else 1 if i < 9 else 2] for i in range(12))
+    data = dataclasses.replace(data, groups=groups)
+    sampler = jm.tasks.episodes(data, ways=4, shots=1, queries=2, within_groups=True)
+    tasks = jm.sample_tasks(sampler, jax.random.key(0), 300)
+    classes = (np.asarray(tasks.support.x)[:, :, 0, 0, 0].astype(int) - 1) // 6
+    names = np.array(groups)[classes]
+    assert (names == names[:, :1]).all()
+    assert all(len(set(row)) == 4 for row in classes)
+    assert set(names[:, 0]) == {"A", "B"}  # C has 3 letters
+    assert abs((names[:, 0] == "A").mean() - 5 / 9) < 0.1  # as many chances as letters
+    turned = jm.tasks.episodes(data, 10, 1, 1, within_groups=True, rotations=True)
+    codes = np.asarray(turned.sample(jax.random.key(1)).support.x).sum(axis=(1, 2, 3))
+    assert len(set(np.array(groups)[(codes.astype(int) - 1) // 6])) == 1
+
+
+def test_episodes_with_unlabelled_examples_and_distractors():
+    sampler = jm.tasks.episodes(
+        numbered(), ways=3, shots=1, queries=2, unlabelled=2, distractors=1
+    )
+    tasks = jm.sample_tasks(sampler, jax.random.key(0), 50)
+    assert tasks.support.y[0].tolist() == [0, 1, 2] + [-1] * 8
+    assert tasks.query.y[0].tolist() == [0, 0, 1, 1, 2, 2]
+    codes = [np.asarray(b.x)[:, :, 0, 0, 0].astype(int) - 1 for b in tasks]
+    assert all(len(set(row)) == 17 for row in np.concatenate(codes, axis=1))
+    classes = codes[0] // 6
+    hidden = classes[:, 3:].reshape(50, 4, 2)
+    assert (hidden == hidden[:, :, :1]).all()
+    assert (hidden[:, :3, 0] == classes[:, :3]).all()  # of the task's own classes
+    assert all(row[3, 0] not in row[:3, 0] for row in hidden)  # a distractor
+
+
+def test_minibatches_of_classes():
+    data = jm.data.from_arrays(
+        np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1), [0, 0, 0, *[1] * 7]
+    )
+    sampler = jm.tasks.classes(data, batch=50)
+    task = jax.jit(sampler.sample)(jax.random.key(0))
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), *task))
+    x, y = np.asarray(task.query.x).ravel(), np.asarray(task.query.y)
+    assert ((x >= 3) == (y == 1)).all()
+    assert set(x) == set(range(10))  # and no padding: class 0 has 3 of 7 rows
+    assert 15 < y.sum() < 35
+    turned = jm.tasks.classes(numbered(), batch=200, rotations=True)
+    assert turned.classes == 48
+    task = turned.sample(jax.random.key(0))
+    x, y = np.asarray(task.query.x)[..., 0], np.asarray(task.query.y)
+    corner = [image[0, 0] or image[3, 0] or image[3, 3] or image[0, 3] for image in x]
+    assert ((np.array(corner).astype(int) - 1) // 6 == y // 4).all()
+    places = [(0, 0), (3, 0), (3, 3), (0, 3)]  # turned counter-clockwise
+    assert all(image[places[label % 4]] for image, label in zip(x, y, strict=True))
+
+
+def test_umtra_makes_classes_of_examples():
+    images = np.random.default_rng(0).random((40, 12, 12, 1), np.float32)
+    sampler = jm.tasks.umtra(images, ways=4, shots=2, queries=3)
+    task = jax.jit(sampler.sample)(jax.random.key(0))
+    x = np.asarray(task.support.x).reshape(4, 2, -1)
+    flat = images.reshape(40, -1)
+    assert all((row[0] == flat).all(axis=1).any() for row in x)  # the example itself
+    assert not any((row[1] == flat).all(axis=1).any() for row in x)  # and a view of it
+    assert len(np.unique(x[:, 0], axis=0)) == 4
+    assert task.query.y.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    add = lambda key, x: x + jax.random.uniform(key, (), minval=10.0, maxval=11.0)
+    points = jm.tasks.umtra(flat, ways=4, augment=add).sample(jax.random.key(1))
+    away = np.asarray(points.query.x) - np.asarray(points.support.x)
+    assert (away >= 9.99).all() and len({round(float(a), 4) for a in away[:, 0]}) == 4
+
+
+def test_cactus_finds_the_classes(blobs):
+    """Far-apart clusters of an embedding are the true classes."""
+    x = np.asarray(blobs.images).reshape(160, 6)
+    y = np.repeat(np.arange(20), 8)
+    embeddings = 100.0 * np.eye(20)[y] + x[:, :1]
+    sampler = jm.tasks.cactus(
+        np.concatenate([x, y[:, None]], 1),
+        embeddings,
+        3,
+        2,
+        2,
+        clusters=20,
+        partitions=3,
+    )
+    tasks = jm.sample_tasks(sampler, jax.random.key(0), 100)
+    true = [np.asarray(b.x)[..., -1].reshape(100, 3, 2) for b in tasks]
+    true = np.concatenate(true, axis=2)
+    assert (true == true[..., :1]).mean() > 0.9  # k-means may join two classes
+    numbers = np.concatenate([b.x.reshape(100, 6, 7) for b in tasks], axis=1)
+    assert all(len(np.unique(rows, axis=0)) == 12 for rows in numbers)
+
+
+@pytest.mark.parametrize("kind", ["umtra", "cactus"])
+def test_unsupervised_tasks_teach(kind, blobs):
+    """Trained without a label, tested with them: better than the untrained encoder."""
+    noise = np.random.default_rng(0).normal(scale=3.0, size=(160, 6))
+    x = np.concatenate([np.asarray(blobs.images).reshape(160, 6), noise], axis=1)
+    x = x.astype(np.float32)
+    data = jm.data.from_arrays(x, np.repeat(np.arange(20), 8))
+    test = jm.tasks.episodes(data, 3, 2, 3)
+    if kind == "umtra":
+        scale = np.array([0.3] * 6 + [3.0] * 6, np.float32)
+        view = lambda key, x: x + scale * jax.random.normal(key, x.shape)
+        train = jm.tasks.umtra(x, ways=5, queries=2, augment=view)
+    else:
+        train = jm.tasks.cactus(x, x[:, :6], 3, 2, 2, clusters=16, partitions=2)
+    learner = jm.protonet(jm.models.mlp(12, 8, (16,)), ways=3)
+    trainer = jm.protonet(jm.models.mlp(12, 8, (16,)), ways=train.ways)
+    start = learner.init(jax.random.key(0))
+    state = jm.fit(
+        trainer, train, optax.adam(3e-3), steps=300, key=jax.random.key(1), chunk=300
+    )
+    before, after = (
+        jm.evaluate(learner, p, test, num_tasks=200, key=jax.random.key(2))
+        for p in (start, state.params)
+    )
+    assert after.mean["accuracy"] > before.mean["accuracy"] + 0.1
+
+
+def test_tables_are_random_functions_of_their_columns():
+    sampler = jm.tasks.tables(columns=4, ways=None, shots=200, queries=100, noise=0.0)
+    tasks = jm.sample_tasks(sampler, jax.random.key(0), 30)
+    y = np.concatenate([np.asarray(b.y) for b in tasks], axis=1)
+    np.testing.assert_allclose(y.mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std(axis=1), 1, rtol=1e-5)
+    used = (np.asarray(tasks.support.x) != 0).any(axis=1).sum(axis=1)
+    assert set(used) == {1, 2, 3, 4}
+    classes = jm.tasks.tables(columns=2, ways=3, shots=30, queries=30)
+    task = classes.sample(jax.random.key(1))
+    assert np.bincount(np.concatenate([b.y for b in task])).tolist() == [20, 20, 20]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda d: jm.tasks.episodes(d, 3, 1, 1, within_groups=True), "no such group"),
+        (
+            lambda d: jm.tasks.episodes(d, 3, 1, 1, distractors=1),
+            "unlabelled >= 1 with",
+        ),
+        (lambda d: jm.tasks.episodes(d, 3, 1, 1, unlabelled=-1), "numbers >= 0"),
+        (
+            lambda d: jm.tasks.episodes(d, 3, 2, 3, unlabelled=4),
+            r"2 \+ 3 \+ 4 unlabelled",
+        ),
+        (
+            lambda d: jm.tasks.episodes(d, 19, 1, 1, unlabelled=1, distractors=2),
+            "19 classes and 2 distractors wanted",
+        ),
+        (lambda d: jm.tasks.classes(d, batch=0), "batch: expected a whole number >= 1"),
+        (lambda d: jm.tasks.classes(d, rotations=True), "expected images"),
+        (lambda d: jm.tasks.umtra(np.zeros((3, 4, 4, 1))), "ways: 5 examples wanted"),
+        (lambda d: jm.tasks.umtra(np.zeros((9, 4))), "give a function"),
+        (lambda d: jm.tasks.umtra(np.full((9, 4), np.nan)), "umtra images: .* NaN"),
+        (
+            lambda d: jm.tasks.cactus(np.zeros((9, 2)), np.zeros((8, 2))),
+            r"embeddings: expected \[9, features\]",
+        ),
+        (
+            lambda d: jm.tasks.cactus(np.zeros((9, 2)), np.zeros((9, 2)), clusters=10),
+            "clusters: 10 wanted of 9",
+        ),
+        (
+            lambda d: jm.tasks.cactus(np.eye(9), np.eye(9), 5, 1, 2, clusters=9),
+            "lower clusters or queries",
+        ),
+        (lambda d: jm.tasks.tables(ways=1), "at least 2 ways or None"),
+    ],
+)
+def test_other_tasks_that_do_not_fit_are_refused(make, sentence, blobs):
+    with pytest.raises(ValueError, match=sentence):
+        make(blobs)

@@ -310,3 +310,59 @@ def test_nearest_neighbour_is_scikit_learns(blobs):
     ours = learner.predict(learner.adapt((), wave.support), wave.query.x)
     theirs = KNeighborsRegressor(1).fit(*wave.support[:2]).predict(wave.query.x)
     np.testing.assert_allclose(ours, theirs)
+
+
+def test_given_episodes_are_judged_as_sampled_ones(blobs):
+    sampler = jm.tasks.episodes(blobs, 3, shots=2, queries=2)
+    learner = jm.protonet(jm.models.mlp(6, 4, (8,)), ways=3)
+    params = learner.init(jax.random.key(0))
+    sampled = jm.evaluate(learner, params, sampler, num_tasks=20, key=jax.random.key(1))
+    tasks = jax.tree.map(np.asarray, jm.sample_tasks(sampler, jax.random.key(1), 20))
+    given = jm.evaluate_episodes(learner, params, tasks)
+    np.testing.assert_allclose(
+        given.per_task["loss"], sampled.per_task["loss"], rtol=1e-5
+    )
+    # one by one, the last of another size
+    single = [jax.tree.map(lambda a, i=i: a[i], tasks) for i in range(3)]
+    shorter = single[2]._replace(query=jax.tree.map(lambda a: a[:4], single[2].query))
+    some = jm.evaluate_episodes(learner, params, [*single[:2], shorter])
+    np.testing.assert_allclose(
+        some.per_task["loss"][:2], sampled.per_task["loss"][:2], rtol=1e-5
+    )
+    assert some.num_tasks == 3
+    one = jm.evaluate_episodes(learner, params, single[:1])
+    assert np.isnan(one.ci95["loss"])  # one task says nothing of the spread
+
+
+def test_given_images_are_bytes_or_numbers():
+    images = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 4, 1), np.uint8)
+    y = np.tile([0, 1, 2, 0, 1, 2], (2, 1))
+    learner = jm.protonet(jm.models.mlp((4, 4, 1), 4, (8,)), ways=3)
+    params = learner.init(jax.random.key(0))
+    reports = [
+        jm.evaluate_episodes(learner, params, jm.Task(jm.Batch(x, y), jm.Batch(x, y)))
+        for x in (images, images.astype(np.float32) / 255)
+    ]
+    assert reports[0].mean == pytest.approx(reports[1].mean)
+
+
+def test_given_episodes_that_do_not_fit_are_refused():
+    learner = jm.protonet(jm.models.mlp(2, 4, (8,)), ways=2)
+    params = learner.init(jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    y = np.tile([0, 1, 0, 1], (3, 1))
+
+    def refused(sentence, *, sx=x, sy=y, qx=x, qy=y):
+        tasks = jm.Task(jm.Batch(sx, sy), jm.Batch(qx, qy))
+        with pytest.raises(ValueError, match=sentence):
+            jm.evaluate_episodes(learner, params, tasks)
+
+    wrong = y.copy()
+    wrong[2, 1] = 2  # in the last task only
+    refused(r"support labels: expected integers in 0..1 .*got \[2\]", sy=wrong)
+    refused(r"query labels: expected integers in 0..1", qy=wrong)
+    refused("tasks, inputs: 1 values are NaN", qx=np.where(x == x[2, 1, 0], np.nan, x))
+    refused(r"arrays \[tasks, examples, ...\] of as many tasks", sy=y[:2])
+    refused(r"arrays \[tasks, examples, ...\]", sx=x[0], sy=y[0], qx=x[0], qy=y[0])
+    with pytest.raises(ValueError, match="at least one episode"):
+        jm.evaluate_episodes(learner, params, [])

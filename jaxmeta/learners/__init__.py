@@ -12,6 +12,7 @@ from jaxmeta.learners.bootstrapped import bootstrapped as bootstrapped
 from jaxmeta.learners.cavia import cavia as cavia
 from jaxmeta.learners.cnp import Gaussian as Gaussian
 from jaxmeta.learners.cnp import cnp as cnp
+from jaxmeta.learners.common import query_loss as query_loss
 from jaxmeta.learners.common import with_noise as with_noise
 from jaxmeta.learners.deepemd import deepemd as deepemd
 from jaxmeta.learners.feat import feat as feat
