@@ -41,7 +41,7 @@ class Config:
     root: Path = Path("../shared/data/omniglot")
     splits: tuple[str, ...] = ("small1", "small2")
     seeds: tuple[int, ...] = (0,)
-    steps: int = 4000
+    steps: int = 8000
     train_ways: int = 30
     queries: int = 3
     width: int = 64
