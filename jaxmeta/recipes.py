@@ -74,8 +74,9 @@ class Options:
     """Strength of the random affine change of images; 0 = none."""
     within_groups: bool = False
     """Draw all classes of a validation or test task from one alphabet or script."""
-    unlabelled: int = 0
-    """Unlabelled support examples of each class, for semi-supervised learners."""
+    unlabelled: int | None = None
+    """Unlabelled support examples of each class, for semi-supervised learners, 2 by
+    default."""
     distractors: int = 0
     """Classes more that only have unlabelled examples."""
     model: str | None = None
@@ -128,7 +129,7 @@ def _images(options: Options, train, validation, test) -> dict[str, Sampler]:
             _or(options.shots, 1),
             _or(options.queries, 1),
             within_groups=within_groups,
-            unlabelled=options.unlabelled,
+            unlabelled=_or(options.unlabelled, 0),
             distractors=options.distractors,
             **change,
         )
@@ -241,8 +242,7 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
             f"{source.problem}; expected one of {', '.join(able)}"
         )
     options = _fill(options, source)
-    if entry.unlabelled and not options.unlabelled and source.problem != "regression":
-        options = replace(options, unlabelled=2)
+    options = _refine(options, source, entry, name)
     given = {k: v for k, v in arguments.items() if v is not None}
     known = {k: v for k, v in source.learner.items() if k in entry.defaults}
     if entry.models == ("context",):  # its step sizes are of another order
@@ -310,7 +310,6 @@ def networks(entry, source: Source, options: Options, samplers) -> list[Model]:
     context = 0
     if entry.models == ("context",):  # as many as CAVIA has for each
         context = 5 if source.problem == "regression" else 100
-    lookup(models.MODELS, options.model or "", "model")
     if source.problem == "regression":
         if options.model != "mlp":
             raise ValueError(
@@ -325,8 +324,8 @@ def networks(entry, source: Source, options: Options, samplers) -> list[Model]:
             raise ValueError(
                 "model: resnet12 has no context parameters; expected conv4"
             )
-        widths = [round(width * k) for k in (1, 2.5, 5, 10)]
-        return [models.resnet12(outputs, input_shape=shape, widths=tuple(widths))]
+        widths = (width, 5 * width // 2, 5 * width, 10 * width)
+        return [models.resnet12(outputs, input_shape=shape, widths=widths)]
     return [
         models.conv4(
             outputs,
@@ -364,6 +363,32 @@ def _maps(
     size = (shape[0] // 4, shape[1] // 4, 2 * width)
     module = models.relation_module(size, widths=width)
     return [maps, module][: len(kinds)]
+
+
+def _refine(options: Options, source: Source, entry, name: str) -> Options:
+    """Refuse options that would do nothing; fill in what depends on the learner."""
+    images = source.problem == "classification"
+    idle = {
+        "train_split": options.train_split and options.data != "omniglot",
+        "within_groups": options.within_groups and not images,
+        "rotations": options.rotations and not images,
+        "jitter": options.jitter and not images,
+        "train_ways": options.train_ways and not images,
+        "unlabelled": options.unlabelled and not entry.unlabelled,
+        "distractors": options.distractors and not entry.unlabelled,
+    }
+    if entry.trains_on == "classes":
+        idle["train_ways"] = options.train_ways
+    for option, useless in idle.items():
+        if useless:
+            raise ValueError(
+                f"{option}: {name} on {options.data} makes no use of it; leave "
+                f"--{option.replace('_', '-')} out"
+            )
+    if entry.unlabelled and images:
+        options = replace(options, unlabelled=_or(options.unlabelled, 2))
+    lookup(models.MODELS, options.model or "", "model")
+    return options
 
 
 def _fill(options: Options, source: Source) -> Options:

@@ -21,6 +21,17 @@ jax.config.update("jax_debug_key_reuse", True)
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(items):
+    """Keep together what shares compiled programs: a learner's rows of the contract, and
+    the tests of any other file (`--dist loadgroup`)."""
+    for item in items:
+        values = getattr(item, "callspec", None)
+        name = values.params.get("name") if values else None
+        file = item.path.stem
+        group = f"{file} {name}" if file == "test_contract" and name else file
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def fresh():
     """Throw compiled programs away: a process can hold some thousands, then it crashes."""

@@ -309,7 +309,7 @@ def test_in_context_learning_nears_the_best_rule():
         num_tasks=300,
         key=jax.random.key(1),
     )
-    assert report.mean["accuracy"] > 0.85 > neighbour.mean["accuracy"] - 0.1
+    assert report.mean["accuracy"] > max(0.85, neighbour.mean["accuracy"] + 0.02)
 
 
 BAD = [

@@ -11,7 +11,7 @@ in both stages. Here a head takes full-batch steps, and starts from zero (Baseli
 from the class means (Baseline++) in place of random numbers.
 
 Meta-parameters: the encoder's, and the classifier of the training classes, which is not
-used after training.
+used after training (Baseline++ leaves its b alone).
 """
 
 from collections.abc import Callable
@@ -50,19 +50,21 @@ class Head(NamedTuple):
 
 
 def _fine_tuned(
-    model, ways, features, classes, start, logits, class_logits, descent
+    name, model, ways, features, classes, start, logits, class_logits, descent
 ) -> MetaLearner:
     """start: (z, belongs) -> head; logits: (head, z) -> [n, ways]."""
     inner_lr, inner_steps, adjoint, rule = descent
     check_ways(ways)
     check_descent(inner_lr, inner_steps)
-    require(adjoint, "baseline", "context")
+    require(adjoint, name, "start", "context")  # the start may depend on the encoder
     init = init_pretrained(model, features, classes)
     make_rule, hyper = fixed_rule(rule, inner_lr)
 
     def objective(head, context, batch):
         z, belongs = context
-        log_p = jax.nn.log_softmax(logits(head, z), axis=1)
+        there = jnp.sum(belongs, axis=0) > 0
+        scores = jnp.where(there[None, :], logits(head, z), -1e30)
+        log_p = jax.nn.log_softmax(scores, axis=1)
         return -jnp.sum(belongs * log_p) / jnp.maximum(jnp.sum(belongs), 1)
 
     def adapt(params, support, key=None):
@@ -129,7 +131,9 @@ def baseline(
         return z @ head["w"] + head["b"][None, :]
 
     descent = (inner_lr, inner_steps, adjoint, rule)
-    return _fine_tuned(model, ways, features, classes, start, logits, linear, descent)
+    return _fine_tuned(
+        "baseline", model, ways, features, classes, start, logits, linear, descent
+    )
 
 
 def baseline_plus_plus(
@@ -172,5 +176,6 @@ def baseline_plus_plus(
 
     descent = (inner_lr, inner_steps, adjoint, rule)
     return _fine_tuned(
-        model, ways, features, classes, start, logits, class_logits, descent
+        *("baseline_plus_plus", model, ways, features, classes),
+        *(start, logits, class_logits, descent),
     )

@@ -6,6 +6,8 @@ Liu, Song, Qin. Prototype Rectification for Few-Shot Learning. ECCV 2020, arXiv
     xi = mean of S - mean of Q,  added to each query                      (eq. 4)
     w_i = softmax over class k's examples of eps cos(x_i, p_k)            (eq. 8)
     p'_k = sum_i w_i x_i,  over the support and the queries nearest to p_k (eq. 7)
+
+(the paper takes the most confident few of these queries, here all of them)
     logits = tau cos(x, p'_k)
 
 Meta-parameters: the encoder's, and the classifier's of the training classes.
@@ -37,6 +39,7 @@ def rectified(z, belongs, q, weights, epsilon):
     Returns: p' [ways, features], shifted q, shots [ways].
     """
     counts = jnp.sum(belongs, axis=1)
+    q = jnp.where(weights[:, None] > 0, q, 0)  # padding may be NaN
     mean = lambda a, w: w @ a / jnp.maximum(jnp.sum(w), 1)
     q = q + (mean(z, counts) - mean(q, weights))[None, :]
     q = jnp.where(weights[:, None] > 0, q, 0)

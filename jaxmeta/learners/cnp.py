@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.learners.common import mean_of
 from jaxmeta.types import (
     AdaptFn,
     Batch,
@@ -65,15 +66,6 @@ def log_likelihood(outputs: Gaussian, targets: jax.Array) -> jax.Array:
 def pairs(batch: Batch) -> jax.Array:
     """[examples, x dims + y dims]."""
     return jnp.concatenate([batch.x, batch.y], axis=-1)
-
-
-def mean_of(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Mean over the examples that count: [n, features] -> [features]."""
-    if mask is None:
-        return jnp.mean(values, axis=0)
-    counts = mask > 0
-    total = jnp.sum(jnp.where(counts[:, None], values, 0), axis=0)
-    return total / jnp.maximum(jnp.sum(counts), 1).astype(total.dtype)
 
 
 def gaussian(outputs: jax.Array, min_std: float) -> Gaussian:

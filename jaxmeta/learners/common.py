@@ -72,11 +72,13 @@ def with_noise(make: Callable[[Model], MetaLearner], model: Model) -> MetaLearne
     noisy, plain = model.noisy, make(model)
 
     def loss(params, task, key, step):
+        if key is None and plain.scheduled_loss is not None:
+            return plain.scheduled_loss(params, task, None, step)
         if key is None:
             return plain.loss(params, task)
         key_noise, key = jax.random.split(key)
 
-        def apply(params, x, mask=None):  # support and query: each its own noise
+        def apply(params, x, mask=None):  # batches of another size: other noise
             now = jax.random.fold_in(jax.random.clone(key_noise), len(x))
             return noisy(params, x, mask, now, step)
 
@@ -151,6 +153,15 @@ class Seen(NamedTuple):
     params: PyTree
     z: jax.Array  # [examples, ...] features
     belongs: jax.Array  # [examples, ways] one-hot labels, rows of 0 for padding
+
+
+def mean_of(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mean over the examples that count: [n, features] -> [features]."""
+    if mask is None:
+        return jnp.mean(values, axis=0)
+    counts = mask > 0
+    total = jnp.sum(jnp.where(counts[:, None], values, 0), axis=0)
+    return total / jnp.maximum(jnp.sum(counts), 1).astype(total.dtype)
 
 
 def weights_of(mask: jax.Array | None, like: jax.Array) -> jax.Array:

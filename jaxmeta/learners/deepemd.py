@@ -107,7 +107,9 @@ def deepemd(
     def objective(v, context, batch):
         del batch
         u, belongs = context
-        log_p = jax.nn.log_softmax(logits(v, u), axis=1)
+        there = jnp.sum(belongs, axis=0) > 0
+        scores = jnp.where(there[None, :], logits(v, u), -1e30)
+        log_p = jax.nn.log_softmax(scores, axis=1)
         return -jnp.sum(belongs * log_p) / jnp.maximum(jnp.sum(belongs), 1)
 
     def adapt(params, support, key=None):

@@ -97,7 +97,7 @@ def feat(
         )
     module = SetToSet(features, heads)
 
-    def transform(params, z, mask):
+    def transform(params, z, mask) -> Any:
         return module.apply({"params": params.transformer}, z, mask)
 
     def init(key):

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
-from jaxmeta.learners.cnp import gaussian, likelihood_loss
+from jaxmeta.learners.cnp import check_min_std, gaussian, likelihood_loss
 from jaxmeta.learners.common import check_ways, one_hot, query_loss
 from jaxmeta.types import MetaLearner, PyTree, blank_padding
 
@@ -47,7 +47,8 @@ def _scaling(support) -> tuple[jax.Array, Any]:
     weights = weights / jnp.maximum(jnp.sum(weights), 1)
     mean = jnp.sum(weights * support.x, axis=0)
     square = jnp.sum(weights * jnp.square(support.x - mean[None]), axis=0)
-    return mean, jnp.sqrt(square + 1e-6)
+    # a column that is constant in the support set would explode in the query set
+    return mean, jnp.where(square > 1e-6, jnp.sqrt(jnp.maximum(square, 1e-6)), 1.0)
 
 
 def in_context(
@@ -79,6 +80,7 @@ def in_context(
     """
     if ways is not None:
         check_ways(ways)
+    check_min_std(min_std)
     checks.check_sizes(x_dims=x_dims, layers=layers, hidden=hidden)
     embed_x = models.mlp(x_dims, width, ())
     embed_y = models.mlp(ways or 1, width, ())

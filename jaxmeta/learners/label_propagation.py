@@ -2,9 +2,9 @@
 
 Liu, Lee, Park, Kim, Yang, Hwang, Yang. Learning to Propagate Labels: Transductive
 Propagation Network for Few-Shot Learning. ICLR 2019, arXiv 1805.10002. Over the support
-and all queries together, with features f and a length sigma_i = g(f_i) of each example:
+and all queries together, with d features f and a length sigma_i = exp g(f_i) of each:
 
-    W_ij = exp(-|f_i / sigma_i - f_j / sigma_j|^2 / 2), k nearest neighbours  (eq. 2)
+    W_ij = exp(-|f_i / sigma_i - f_j / sigma_j|^2 / 2d), k nearest neighbours (eq. 2)
     S = D^-1/2 W D^-1/2,   F* = (I - alpha S)^-1 Y                        (eq. 4)
     p(y | x_i) = softmax(F*_i)                                            (eq. 5)
 

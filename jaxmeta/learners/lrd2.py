@@ -43,7 +43,7 @@ def logistic(
 
     Args:
         x: [n, features]. y: [n] in 0..1. penalty: lambda > 0, the factor of |w|^2 / 2.
-        iterations: Newton steps; 10 reach the solution to rounding.
+        iterations: Newton steps; the smaller the penalty, the more are needed.
         counts: [n] 1 = counts, 0 = padding.
 
     Returns: w [features].
@@ -70,7 +70,7 @@ def logistic(
 
 
 def lrd2(
-    model: Model, *, ways: int = 5, penalty: float = 1.0, iterations: int = 5
+    model: Model, *, ways: int = 5, penalty: float = 1.0, iterations: int = 10
 ) -> MetaLearner:
     """LR-D2: logistic regressions on learned features, by Newton's method.
 

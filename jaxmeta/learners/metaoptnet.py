@@ -183,7 +183,9 @@ def metaoptnet(
     checks.check_sizes(iterations=iterations)
 
     def init(key):
-        return MetaOptNetParams(model.init(key), jnp.ones((), jnp.float32))
+        # outputs of both heads lie within about 0..1, whatever the features: with 1, as
+        # the authors have it, the classes would start with nearly equal probabilities
+        return MetaOptNetParams(model.init(key), jnp.full((), 10.0, jnp.float32))
 
     def adapt(params, support, key=None):
         del key  # deterministic
@@ -191,7 +193,8 @@ def metaoptnet(
         if head == "ridge":
             return Machine(params, ridge(f, belongs, c))
         gram = f @ f.T + diagonal * jnp.eye(len(f), dtype=f.dtype)
-        return Machine(params, f.T @ svm_dual(gram, belongs, c, iterations).T)
+        alpha = jnp.asarray(svm_dual(gram, belongs, c, iterations))
+        return Machine(params, f.T @ alpha.T)
 
     def predict(adapted, inputs, mask=None):
         params, w = adapted

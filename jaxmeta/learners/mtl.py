@@ -1,7 +1,7 @@
 """Meta-transfer learning (MTL): scale and shift a frozen, pre-trained network.
 
 Sun, Liu, Chua, Schiele. Meta-Transfer Learning for Few-Shot Learning. CVPR 2019, arXiv
-1812.02403. Equation 5, for the frozen neurons (W, b) of each layer:
+1812.02391. Equation 5, for the frozen neurons (W, b) of each layer:
 
     SS(X; W, b, Phi_S1, Phi_S2) = (W o Phi_S1) X + (b + Phi_S2)
 

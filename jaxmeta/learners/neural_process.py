@@ -25,9 +25,9 @@ from jaxmeta.learners.cnp import (
     check_min_std,
     gaussian,
     log_likelihood,
-    mean_of,
     pairs,
 )
+from jaxmeta.learners.common import mean_of
 from jaxmeta.types import Batch, MetaLearner, Model, PyTree, blank_padding, forward
 
 

@@ -4,6 +4,7 @@ Hu, Gripon, Pateux. Leveraging the Feature Distribution in Transfer-based Few-Sh
 Learning. ICANN 2021, arXiv 2006.03806. With features f, of which a sign is kept here:
 
     PT(f) = (f + eps)^beta / |(f + eps)^beta|                             (eq. 1)
+    f <- unit length of (f - mean), the support and the queries about their own means
     M = Sinkhorn(|f_q - c_k|^2, one a query, queries / ways a class, lambda)  (eqs. 2-4)
     mu_k = (sum of support of k + sum_q M_qk f_q) / (s + sum_q M_qk)      (eq. 5)
     c_k <- c_k + alpha (mu_k - c_k),  from the support's means            (eq. 6)
@@ -83,6 +84,7 @@ def pt_map(
         encoder, f, belongs = adapted
         q = power_transform(forward(model, encoder, inputs, mask), beta)
         weights = weights_of(mask, q)
+        q = jnp.where(weights[:, None] > 0, q, 0)  # padding may be NaN
         centre = weights @ q / jnp.sum(weights)  # both sets about their own mean
         counts = jnp.sum(belongs, axis=1)
         q = jnp.where(weights[:, None] > 0, unit(q - centre[None, :]), 0)

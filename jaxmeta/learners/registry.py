@@ -231,7 +231,7 @@ REGISTRY: dict[str, Entry] = {
     "mtl": Entry(
         mtl,
         "gradient",
-        "Sun et al. 2019, arXiv 1812.02403",
+        "Sun et al. 2019, arXiv 1812.02391",
         ("outputs",),
         ("classification", "regression"),
     ),
@@ -455,7 +455,7 @@ REGISTRY: dict[str, Entry] = {
     ),
     "soft_kmeans": Entry(
         soft_kmeans,
-        "transductive",
+        "metric",
         "Ren et al. 2018, arXiv 1803.00676",
         ("features",),
         ("classification",),

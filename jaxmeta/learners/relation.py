@@ -24,6 +24,7 @@ from jaxmeta.learners.common import (
     known,
     one_hot,
     query_loss,
+    weights_of,
 )
 from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
@@ -77,8 +78,9 @@ def relation(embedding: Model, module: Model, *, ways: int = 5) -> MetaLearner:
         each = jnp.broadcast_to(z[:, None], (n, *c.shape))
         pairs = jnp.concatenate([jnp.broadcast_to(c[None], each.shape), each], axis=-1)
         pairs = jnp.reshape(pairs, (n * ways, *pairs.shape[2:]))
-        repeated = None if mask is None else jnp.repeat(mask, ways)
-        scores = forward(module, params.relation, pairs, repeated)
+        # pairs with padding, or with a class without examples, are padding
+        counts = weights_of(mask, z)[:, None] * (shots > 0)[None, :]
+        scores = forward(module, params.relation, pairs, jnp.reshape(counts, -1))
         return known(jnp.reshape(scores, (n, ways)), shots)
 
     def squared_error(outputs, targets):

@@ -82,7 +82,9 @@ def siamese(model: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
         checks.check_labels(task.query, ways, "query")
         query = blank_padding(task.query)
         pairs = pair_logits(adapted, query.x, query.mask)
-        same = jnp.take(adapted.belongs, query.y, axis=1, mode="clip").T
+        same = jnp.take(
+            adapted.belongs, query.y, axis=1, mode="fill", fill_value=jnp.nan
+        ).T
         counts = jnp.any(adapted.belongs > 0, axis=1).astype(same.dtype)[None, :]
         each = optax.sigmoid_binary_cross_entropy(pairs, same)
         other = counts * (1 - same)

@@ -21,12 +21,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.learners.cnp import mean_of
 from jaxmeta.learners.common import (
     check_ways,
     class_means,
     embed_support,
     known,
+    mean_of,
     query_loss,
     squared_distances,
     unit,
@@ -81,7 +81,8 @@ def simpleshot(
     init_classifier = init_pretrained(model, features, classes)
 
     def init(key):
-        return SimpleShotParams(*init_classifier(key), jnp.zeros(features))
+        encoder, w, b = init_classifier(key)
+        return SimpleShotParams(encoder, w, b, jnp.zeros(features))
 
     def transformed(params, z):
         if transform == "UN":

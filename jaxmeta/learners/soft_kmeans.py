@@ -18,6 +18,7 @@ Meta-parameters: the encoder's, log r, the network's.
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -131,12 +132,10 @@ def soft_kmeans(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        checks.check_batch(support)
-        checks.check_labels(support, ways, unlabelled=True)
-        _check_unlabelled(support)
         h, belongs = embed_support(
             model, params.encoder, support, ways, unlabelled=True
         )
+        _check_unlabelled(support)
         told = jnp.sum(belongs, axis=1)
         weights = weights_of(support.mask, h) * (1 - told)
         p, shots = class_means(h, belongs)

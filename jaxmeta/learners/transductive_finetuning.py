@@ -2,8 +2,8 @@
 
 Dhillon, Chaudhari, Ravichandran, Soatto. A Baseline for Few-Shot Image Classification.
 ICLR 2020, arXiv 1909.02729. The encoder is trained with a classifier of all classes. For
-a task, a head w_k = z_k / |z_k| (support-based initialisation, eq. 5), then gradient
-steps on all parameters of
+a task, a head w_k = z_k / |z_k| (support-based initialisation, eq. 5) on the encoder's
+features (the paper: on the logits of that classifier), then gradient steps on all of
 
     mean over support of -log p(y | x) + mean over queries of H(p(. | x))  (eq. 8)
 
@@ -88,7 +88,7 @@ def transductive_finetuning(
 
     def objective(theta, shots, batch):
         support, (x, mask) = batch
-        of_support = logits(theta, support.x, support.mask)
+        of_support = known(logits(theta, support.x, support.mask), shots)
         fit = losses.mean_loss(losses.cross_entropy, of_support, support)
         log_p = jax.nn.log_softmax(
             jnp.where(shots[None, :] > 0, logits(theta, x, mask), -1e30), axis=1

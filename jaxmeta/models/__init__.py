@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_sizes
 from jaxmeta.defaults import ConvMethod
 from jaxmeta.types import Model
 
@@ -188,6 +189,7 @@ def transformer(
     from jaxmeta.models.attention import Transformer
 
     check_heads(width, heads)
+    check_sizes(outputs=outputs, layers=layers)
     shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
     return _masked(Transformer(outputs, width, heads, layers), shape)
 
@@ -256,8 +258,8 @@ class ReaderModel(NamedTuple):
     """
 
     init: Callable[..., PyTree]
-    encode: Callable[..., jax.Array]
-    read: Callable[..., jax.Array]
+    encode: Callable[..., Any]
+    read: Callable[..., Any]
 
 
 def reader(
@@ -290,7 +292,7 @@ def reader(
 
 def check_heads(width: int, heads: int) -> None:
     """Raise ValueError unless each head gets an equal part of the width."""
-    if heads < 1 or width % heads:
+    if heads < 1 or width < 1 or width % heads:
         raise ValueError(
             f"width, heads: expected a width that heads divides, got {width} and {heads}"
         )

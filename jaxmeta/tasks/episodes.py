@@ -214,9 +214,16 @@ def without_replacement(key, size, total, count=None):
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """uint8 0..255 as 0..1; floating images as they are."""
-    if jnp.issubdtype(images.dtype, jnp.integer):
+    """uint8 0..255 as 0..1; floating images as they are.
+
+    Raises: ValueError for other types, whose range is not known.
+    """
+    if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images: expected uint8 (0..255) or floating numbers, got {images.dtype}"
+        )
     return images
 
 

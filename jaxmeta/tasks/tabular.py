@@ -33,7 +33,7 @@ class Tables:
 
     def sample(self, key: jax.Array) -> Task:
         """One table: x [n, columns], columns beyond a random number are 0; y [n] classes,
-        or [n, 1] of mean 0 and variance 1."""
+        or [n, 1] of mean 0 and variance 1 + noise^2."""
         keys = jax.random.split(key, 6)
         n = self.shots + self.queries
         used = jax.random.randint(keys[0], (), 1, self.columns + 1)

@@ -217,4 +217,4 @@ def _partition(embeddings, clusters, random):
     scaled = embeddings * random.uniform(0.5, 1.5, embeddings.shape[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an empty cluster is merely never drawn
-        return kmeans2(scaled, clusters, iter=20, minit="++", seed=random)[1]
+        return kmeans2(scaled, clusters, iter=20, minit="++", rng=random)[1]

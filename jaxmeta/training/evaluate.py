@@ -127,10 +127,11 @@ def _check_episodes(learner, params, tasks: Task) -> None:
         )
     suspects = {0}
     for batch in tasks:
-        if batch.mask is None:
-            checks.check_finite(batch.x, "tasks, inputs")
-            checks.check_finite(batch.y, "tasks, targets")
-        each = np.reshape(np.asarray(batch.y), (number_of(tasks), -1))
+        keep = np.ones(batch.y.shape[:2]) if batch.mask is None else batch.mask
+        keep = np.asarray(keep) > 0
+        checks.check_finite(np.asarray(batch.x)[keep], "tasks, inputs")
+        checks.check_finite(np.asarray(batch.y)[keep], "tasks, targets")
+        each = np.where(keep, np.asarray(batch.y).reshape(*keep.shape, -1)[..., 0], 0)
         suspects |= {int(each.min(axis=1).argmin()), int(each.max(axis=1).argmax())}
     for i in sorted(suspects):
         task = jax.tree.map(lambda a, i=i: a[i], tasks)
