@@ -48,22 +48,22 @@ class Config:
 
 def make(name: str, width: int) -> jm.MetaLearner:
     """The networks of the protocol."""
-    mlp, least = jm.models.mlp, {"min_std": 0.01}
+    mlp, least = jm.models.mlp, 0.01
     encoder = mlp(2, width, (width,) * 4)
     latent = jm.models.set_encoder(
         2, 2 * width, hidden=(width,) * 4, after=(width,) * 2
     )
     if name == "cnp":
-        return jm.cnp(encoder, mlp(1 + width, 2, (width,) * 3), **least)
+        return jm.cnp(encoder, mlp(1 + width, 2, (width,) * 3), min_std=least)
     decoder = mlp(1 + 2 * width, 2, (width,) * 3)
     if name == "neural_process":
-        return jm.neural_process(encoder, latent, decoder, **least)
+        return jm.neural_process(encoder, latent, decoder, min_std=least)
     if name == "anp":
         attention = jm.models.cross_attention(
             1, width, width=width, heads=8, hidden=(width,)
         )
-        return jm.anp(encoder, latent, attention, decoder, **least)
-    return jm.tnpd(width=width // 2, hidden=width, layers=6, heads=4, **least)
+        return jm.anp(encoder, latent, attention, decoder, min_std=least)
+    return jm.tnpd(width=width // 2, hidden=width, layers=6, heads=4, min_std=least)
 
 
 def run(key: jax.Array, name: str, config: Config) -> dict[str, np.ndarray]:

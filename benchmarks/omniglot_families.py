@@ -69,7 +69,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "r2d2": Experiment(
         single(jm.r2d2), ("98.6 (mem)", "99.7 (mem)", "94.7 (mem)", "98.9 (mem)")
     ),
-    "metaoptnet": Experiment(single(jm.metaoptnet), ("-",) * 4, train_ways=5, tasks=4),
+    "metaoptnet": Experiment(
+        single(jm.metaoptnet), ("-", "-", "-", "-"), train_ways=5, tasks=4
+    ),
     "versa": Experiment(
         single(jm.versa),
         ("99.70 (mem)", "99.75 (mem)", "97.66 (mem)", "98.77 (mem)"),

@@ -309,7 +309,9 @@ def test_in_context_learning_nears_the_best_rule():
         num_tasks=300,
         key=jax.random.key(1),
     )
-    assert report.mean["accuracy"] > max(0.85, neighbour.mean["accuracy"] + 0.02)
+    ours, theirs = (r.per_task["accuracy"] for r in (report, neighbour))
+    gain = ours - theirs  # on the same tables
+    assert gain.mean() > 3 * gain.std() / len(gain) ** 0.5 and ours.mean() > 0.9
 
 
 BAD = [

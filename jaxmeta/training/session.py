@@ -15,6 +15,7 @@ from jaxmeta.training.checkpoints import Checkpoints
 from jaxmeta.training.evaluate import Report, evaluate, summarize
 from jaxmeta.training.fit import fit
 from jaxmeta.training.run import Run
+from jaxmeta.types import Sampler
 
 if TYPE_CHECKING:
     from jaxmeta.recipes import Recipe
