@@ -81,14 +81,14 @@ EXPERIMENTS: dict[str, Experiment] = {
         ("99.07 ± 0.16", "99.78 ± 0.09", "97.64 ± 0.30", "99.36 ± 0.18"),
         train_ways=None,
         queries=1,
-        tasks=8,
+        tasks=2,
     ),
     "mann": Experiment(
         single(jm.mann),
         ("82.8 (no conv)", "94.9 (no conv)", "-", "-"),
         train_ways=None,
         queries=1,
-        tasks=8,
+        tasks=2,
     ),
 }
 
