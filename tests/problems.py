@@ -11,6 +11,11 @@ from jaxmeta import learners
 WAYS = 3
 CLASSES = 20
 ROWS = [(n, p) for n, entry in learners.REGISTRY.items() for p in entry.problems]
+# one row a learner, both problems in turn: for what is expensive and hardly depends on them
+ONE_EACH = [
+    (n, e.problems[i % len(e.problems)])
+    for i, (n, e) in enumerate(learners.REGISTRY.items())
+]
 
 # what a learner needs to learn such small problems in so few steps
 SPECIAL = {

@@ -16,7 +16,6 @@ transformer's.
 
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -30,7 +29,6 @@ from jaxmeta.learners.common import (
     one_hot,
     squared_distances,
 )
-from jaxmeta.models.attention import MultiHead
 from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
 
 
@@ -47,19 +45,6 @@ class Adapted(NamedTuple):
     encoder: PyTree
     c: jax.Array  # [ways, features] adapted prototypes
     shots: jax.Array  # [ways]
-
-
-class SetToSet(nn.Module):
-    """One attention layer of a set to itself, a sum and a norm."""
-
-    features: int
-    heads: int
-
-    @nn.compact
-    def __call__(self, z, mask=None):
-        """[n, features] -> [n, features]; mask [n] or [n, n], what is looked at."""
-        attend = MultiHead(self.features, self.heads, name="attention")
-        return nn.LayerNorm(name="norm")(z + attend(z, z, z, mask))
 
 
 def feat(
@@ -95,6 +80,8 @@ def feat(
             "balance, heads: expected a weight >= 0 and a divisor of features, got "
             f"{balance} and {heads} for {features} features"
         )
+    from jaxmeta.models.attention import SetToSet  # flax only when it is needed
+
     module = SetToSet(features, heads)
 
     def transform(params, z, mask) -> Any:

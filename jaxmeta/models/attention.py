@@ -69,6 +69,19 @@ class Block(nn.Module):
         return nn.LayerNorm(name="norm2")(x + y)
 
 
+class SetToSet(nn.Module):
+    """One attention layer of a set to itself, a sum and a norm."""
+
+    features: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, z, mask=None):
+        """[n, features] -> [n, features]; mask [n] or [n, n], what is looked at."""
+        attend = MultiHead(self.features, self.heads, name="attention")
+        return nn.LayerNorm(name="norm")(z + attend(z, z, z, mask))
+
+
 class Reader(nn.Module):
     """A transformer whose targets look at a context, and not at each other.
 
