@@ -18,14 +18,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, inner, losses
+from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.learners.common import (
     check_descent,
     check_ways,
     class_means,
+    embed_support,
     fixed_rule,
-    one_hot,
     query_loss,
 )
 from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
@@ -85,11 +85,8 @@ def protomaml(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        checks.check_batch(support)
-        checks.check_labels(support, ways)
+        z, belongs = embed_support(model, params, support, ways)
         support = blank_padding(support)
-        z = forward(model, params, support.x, support.mask)
-        belongs = one_hot(support.y, ways, support.mask, z.dtype)
         c, shots = class_means(z, belongs)
         start = Classifier(params, 2 * c.T, -jnp.sum(jnp.square(c), axis=1))
         present = shots > 0
