@@ -1,6 +1,7 @@
 """Policy of the suite, and the small problems that its files share."""
 
 import os
+import re
 from pathlib import Path
 
 # Tests compile much and compute little, so spend less on compiling. Before jax.
@@ -12,6 +13,7 @@ os.environ.setdefault(
 import jax
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 import jaxmeta as jm
 
@@ -21,15 +23,20 @@ jax.config.update("jax_debug_key_reuse", True)
 SHARED = Path(__file__).parents[2] / "shared"
 
 
-def pytest_collection_modifyitems(items):
-    """Keep together what shares compiled programs: a learner's rows of the contract, and
-    the tests of any other file (`--dist loadgroup`)."""
-    for item in items:
-        values = getattr(item, "callspec", None)
-        name = values.params.get("name") if values else None
-        file = item.path.stem
-        group = f"{file} {name}" if file == "test_contract" and name else file
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByProgram(LoadScopeScheduling):
+    """Keeps on one worker what shares compiled programs: a learner's rows of the
+    contract, and the tests of any other file."""
+
+    def _split_scope(self, nodeid):
+        file, _, test = nodeid.partition("::")
+        learner = re.search(r"\[(\w+)", test)
+        if file.endswith("test_contract.py") and learner:
+            return f"{file} {learner[1]}"
+        return file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByProgram(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -207,8 +207,9 @@ def test_an_empty_support_set_is_refused(built, name, problem):
 
 @pytest.mark.parametrize("label", [-1, 3])
 @pytest.mark.parametrize("name", [n for n, p in ROWS if p == "classification"])
-def test_labels_out_of_range_are_refused(built, name, label):
+def test_labels_out_of_range_are_refused(x64, built, name, label):
     learner, _, params, task, *_ = built(name, "classification")
+    params, task = double(params), double(task)  # as in test_jit_equals_eager: compiled
     if learners.REGISTRY[name].unlabelled and label == -1:
         label = -2  # -1 is the label of an unlabelled example
     wrong = task.support._replace(y=task.support.y.at[1].set(label))
