@@ -10,6 +10,7 @@ import pytest
 from scipy.special import expit, logsumexp, softmax
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.svm import LinearSVC
 from test_metric_family import IDENTITY, TASK, WAYS, close, means, outputs
 
@@ -173,10 +174,16 @@ def test_mann_is_the_equations_of_the_paper():
         *(np.zeros(hidden), np.zeros(hidden), np.full((slots, size), 1e-6)),
         *(np.zeros((reads, slots)), np.zeros(slots), np.zeros(WAYS)),
     )
+    foretold = []
     for x, y in zip(X, Y, strict=True):
-        state = (*step(state, x)[0][:-1], np.eye(WAYS)[y])
+        after, logits = step(state, x)
+        state = (*after[:-1], np.eye(WAYS)[y])
+        foretold.append(logits)
     expected = [step(state, q)[1] for q in Q]  # each query is the next step
     close(outputs(learner, params, TASK), expected, 1e-9)
+    value = log_loss(TASK.query.y, softmax(expected, axis=1))
+    value += log_loss(Y, softmax(foretold, axis=1))
+    close(learner.loss(params, TASK)[0], value, 1e-9)
 
 
 def test_snail_is_a_causal_network_over_the_whole_sequence():

@@ -11,7 +11,9 @@ step late, and makes keys k_t for a memory M of N slots:
     M_t(i) = M_{t-1}(i) + w^w(i) k_t, the least used slot set to 0 first   (eq. 8)
 
 Outputs: linear in [h_t, r_t]. The support set is such a sequence; each query is then its
-next step, from the same state.
+next step, from the same state. As in the paper each step is judged (L = sum_t -log p(y_t)):
+the objective is the mean loss of the queries and that of the support set, foretold example
+by example before the label is seen.
 
 Meta-parameters: those of the encoder, the controller and the outputs.
 """
@@ -26,11 +28,11 @@ from jaxmeta.learners.common import (
     check_ways,
     cosines,
     embed_support,
-    query_loss,
+    judged,
     shuffled,
 )
 from jaxmeta.models import lstm
-from jaxmeta.types import MetaLearner, Model, PyTree, forward
+from jaxmeta.types import MetaLearner, Model, PyTree, Task, forward
 
 
 class MANNParams(NamedTuple):
@@ -137,7 +139,8 @@ def mann(
             jnp.zeros(ways, dtype),
         )
 
-    def adapt(params, support, key=None):
+    def read(params, support, key):
+        """The state after the support set, and the mean loss of what it foretold."""
         if len(support.x) > slots:
             raise ValueError(
                 f"slots: the support set has {len(support.x)} rows and the memory "
@@ -148,19 +151,30 @@ def mann(
 
         def step(state, row):
             x, label = row
-            new = _step(state, x, gamma)[0]._replace(label=label)
-            count = jnp.sum(label) > 0  # padding leaves everything as it is
-            keep = lambda a, b: jnp.where(count, a, b)
-            return jax.tree.map(keep, new[1:], state[1:]), None
+            new, logits = _step(State(params, *state), x, gamma)
+            counts = jnp.sum(label) > 0  # padding leaves everything as it is
+            keep = lambda a, b: jnp.where(counts, a, b)
+            now = tuple(new._replace(label=label)[1:])
+            loss = -jnp.sum(label * jax.nn.log_softmax(logits))
+            return jax.tree.map(keep, now, state), loss
 
-        state = begin(params, z.dtype)
-        scanned = lambda rest, row: step(State(params, *rest), row)
-        rest, _ = jax.lax.scan(scanned, tuple(state[1:]), sequence)
-        return State(params, *rest)
+        start = tuple(begin(params, z.dtype)[1:])
+        state, values = jax.lax.scan(step, start, sequence)
+        return State(params, *state), jnp.sum(values) / jnp.sum(belongs)
+
+    def adapt(params, support, key=None):
+        return read(params, support, key)[0]
 
     def predict(adapted, inputs, mask=None):
         z = forward(model, adapted.params.encoder, inputs, mask)
         return jax.vmap(lambda x: _step(adapted, x, gamma)[1])(z)
 
-    loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(init, adapt, predict, loss)
+    judge = judged(predict, losses.cross_entropy)
+
+    def task_loss(params, task: Task, key=None):
+        adapted, early = read(params, task.support, key)
+        late, metrics = judge(adapted, task)
+        objective = early + late
+        return objective, metrics | {"objective": objective}
+
+    return MetaLearner(init, adapt, predict, task_loss)
