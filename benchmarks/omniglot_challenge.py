@@ -9,11 +9,12 @@ al. 2015 have it, but on random letters and drawers: not the 400 official trials
 not in the archives. Error in %, one query a letter, 95 % interval over tasks. Published,
 5 alphabets: deep convnet 24.0 and 22.3, BPL 4.3 and 4.0; humans 4.5 (TARGETS.md, B5).
 
-A prototypical network with cosines on 3 x 3 feature maps is trained on the characters in four
-rotations, each a class, every image under a random affine change. "several looks" also
-compares randomly changed copies of supports and queries. The transductive row uses the same
-encoder and, inside `predict`, that the queries are one of each letter: marked, as it is
-another task.
+Prototypical networks with cosines on 3 x 3 feature maps are trained on the characters in four
+rotations, each a class, every image under a random affine change; several of them, from
+different seeds, judge together by their mean cosine. "many looks" compares randomly changed
+copies of supports and queries, too: matching networks that take the copies as shots. The
+transductive row uses the same encoders and, inside `predict`, that the queries are one of
+each letter: marked, as it is another task.
 """
 
 import time
@@ -41,41 +42,16 @@ class Config:
     root: Path = Path("../shared/data/omniglot")
     splits: tuple[str, ...] = ("small1", "small2")
     seeds: tuple[int, ...] = (0,)
-    steps: int = 8000
+    models: int = 3
+    """Encoders that judge together."""
+    steps: int = 6000
     train_ways: int = 30
     queries: int = 3
     width: int = 64
     jitter: float = 1.0
-    looks: int = 8
+    looks: tuple[int, int] = (16, 4)
+    """Copies of a support example and of a query."""
     test_tasks: int = 1000
-
-
-def several_looks(learner: jm.MetaLearner, looks: int, strength: float):
-    """A learner that sees bent copies of each image, and averages its logits."""
-
-    def copies(seed, x):
-        keys = jax.random.split(jax.random.key(seed), (looks, len(x)))
-        bend = jax.vmap(partial(jittered, strength=strength))
-        return jnp.concatenate([x[None], jax.vmap(bend, (0, None))(keys, x)])
-
-    def adapt(params, support, key=None):
-        x = copies(0, support.x)
-        flat = jnp.reshape(x, (-1, *x.shape[2:]))
-        return learner.adapt(
-            params, jm.Batch(flat, jnp.tile(support.y, looks + 1)), key
-        )
-
-    def predict(adapted, inputs, mask=None):
-        see = lambda x: jax.nn.log_softmax(learner.predict(adapted, x, mask), axis=1)
-        return jnp.mean(jax.lax.map(see, copies(1, inputs)), axis=0)
-
-    loss = jm.learners.query_loss(adapt, predict, jm.losses.cross_entropy)
-    return jm.MetaLearner(learner.init, adapt, predict, loss)
-
-
-def protonet(ways: int, width: int) -> jm.MetaLearner:
-    """Cosine prototypes of 3 x 3 maps."""
-    return jm.protonet(encoder(width), ways=ways, distance="cosine", scale=20.0)
 
 
 def encoder(width: int) -> jm.Model:
@@ -83,9 +59,49 @@ def encoder(width: int) -> jm.Model:
     return jm.models.conv4(None, widths=width, pools=3)
 
 
+def together(model: jm.Model) -> jm.Model:
+    """Encoders side by side; parameters: a tuple. Cosines of their features joined, each
+    of length 1, are the mean of their cosines."""
+
+    def apply(params, x):
+        features = [model.apply(p, x) for p in params]
+        unit = [z / jnp.linalg.norm(z, axis=1, keepdims=True) for z in features]
+        return jnp.concatenate(unit, axis=1)
+
+    return jm.Model(lambda key: (model.init(key),), apply)
+
+
+def protonet(model: jm.Model, ways: int) -> jm.MetaLearner:
+    """Cosine prototypes."""
+    return jm.protonet(model, ways=ways, distance="cosine", scale=20.0)
+
+
+def many_looks(learner: jm.MetaLearner, looks: tuple[int, int], strength: float):
+    """A learner that sees bent copies of each image, and averages over those of a query."""
+
+    def copies(seed, x, number):
+        keys = jax.random.split(jax.random.key(seed), (number, len(x)))
+        bend = jax.vmap(partial(jittered, strength=strength))
+        return jnp.concatenate([x[None], jax.vmap(bend, (0, None))(keys, x)])
+
+    def adapt(params, support, key=None):
+        x = copies(0, support.x, looks[0])
+        flat = jnp.reshape(x, (-1, *x.shape[2:]))
+        return learner.adapt(params, jm.Batch(flat, jnp.tile(support.y, len(x))), key)
+
+    def predict(adapted, inputs, mask=None):
+        see = lambda x: jax.nn.log_softmax(learner.predict(adapted, x, mask), axis=1)
+        return jnp.mean(jax.lax.map(see, copies(1, inputs, looks[1])), axis=0)
+
+    loss = jm.learners.query_loss(adapt, predict, jm.losses.cross_entropy)
+    return jm.MetaLearner(learner.init, adapt, predict, loss)
+
+
 def train(key: jax.Array, split: str, config: Config, data=None):
-    """The encoder's parameters, and the seconds that they took."""
+    """The encoders' parameters, and the seconds that they took."""
     start = time.perf_counter()
+    learner = protonet(encoder(config.width), config.train_ways)
+    optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, config.steps))
     sampler = jm.tasks.episodes(
         data or load(config.root, split),
         config.train_ways,
@@ -94,32 +110,37 @@ def train(key: jax.Array, split: str, config: Config, data=None):
         rotations=True,
         jitter=config.jitter,
     )
-    with jm.Log(None, config.steps) as log:
-        state = jm.fit(
-            protonet(config.train_ways, config.width),
-            sampler,
-            optax.adam(optax.cosine_decay_schedule(2e-3, config.steps)),
-            steps=config.steps,
-            key=key,
-            tasks_per_step=1,
-            log=log,
-        )
-    return jax.block_until_ready(state.params), time.perf_counter() - start
+    params = []
+    for key_model in jax.random.split(key, config.models):
+        with jm.Log(None, config.steps) as log:
+            state = jm.fit(
+                learner,
+                sampler,
+                optimizer,
+                steps=config.steps,
+                key=key_model,
+                tasks_per_step=1,
+                log=log,
+            )
+        params.append(state.params)
+    return jax.block_until_ready(tuple(params)), time.perf_counter() - start
 
 
-def judges(params, config: Config) -> dict:
-    """What the encoder is judged with: name -> (learner, its parameters)."""
-    model = encoder(config.width)
+def judges(params: tuple, config: Config) -> dict:
+    """What the encoders are judged with: name -> (learner, its parameters)."""
+    n, model = len(params), together(encoder(config.width))
+    matching = jm.matching(model, ways=20, scale=60.0)
+    closest = matching.init(jax.random.key(0))
+    bent = many_looks(matching, config.looks, config.jitter)
     transductive = jm.pt_map(model, classes=2, ways=20)
     head = transductive.init(jax.random.key(0))
     return {
         "pixels, nearest neighbour": (jm.baselines.nearest_neighbour(20), ()),
-        "protonet": (protonet(20, config.width), params),
-        "protonet, several looks": (
-            several_looks(protonet(20, config.width), config.looks, config.jitter / 2),
-            params,
-        ),
-        "pt_map (transductive)": (transductive, head._replace(encoder=params)),
+        "protonet": (protonet(model, 20), params[:1]),
+        "protonet, many looks": (bent, closest._replace(encoder=params[:1])),
+        f"{n} protonets": (protonet(model, 20), params),
+        f"{n} protonets, many looks": (bent, closest._replace(encoder=params)),
+        f"{n} pt_maps (transductive)": (transductive, head._replace(encoder=params)),
     }
 
 
@@ -155,7 +176,10 @@ def main(config: Config) -> None:
         for seed in config.seeds:
             results = run(jax.random.key(seed), split, config)
             name = f"omniglot_challenge_{split}_seed{seed}"
-            save(name, {"steps": config.steps, "results": results})
+            save(
+                name,
+                {"steps": config.steps, "models": config.models, "results": results},
+            )
             for r in results:
                 error = f"{r['error']:.1f} ± {r['ci95']:.1f}"
                 rows.append(

@@ -115,10 +115,13 @@ def test_omniglot_families_benchmark(benchmark):
 
 def test_omniglot_challenge_benchmark(benchmark):
     module = benchmark("omniglot_challenge")
-    config = module.Config(steps=2, train_ways=4, width=4, looks=2, test_tasks=4)
+    config = module.Config(
+        models=2, steps=2, train_ways=4, width=4, looks=(2, 1), test_tasks=4
+    )
     rows = module.run(jax.random.key(0), "small1", config, (drawings(),) * 2)
-    assert [row["method"].split()[0] for row in rows] == [
-        *("pixels,", "protonet", "protonet,", "pt_map")
+    assert [row["method"] for row in rows] == [
+        *("pixels, nearest neighbour", "protonet", "protonet, many looks"),
+        *("2 protonets", "2 protonets, many looks", "2 pt_maps (transductive)"),
     ]
     assert all(0 <= row["error"] <= 100 for row in rows)
 
