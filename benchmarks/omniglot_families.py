@@ -71,6 +71,7 @@ def single(make, encoder=encoder, **arguments):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "pixels": Experiment(jm.baselines.nearest_neighbour, ("-", "-", "-", "-")),
     "protonet": Experiment(
         single(jm.protonet), ("98.8", "99.7", "96.0", "98.9"), train_ways=60
     ),
@@ -115,7 +116,7 @@ class Config:
     """One table."""
 
     root: Path = Path("../shared/data/omniglot")
-    learners: tuple[str, ...] = ("pixels", *EXPERIMENTS)
+    learners: tuple[str, ...] = tuple(EXPERIMENTS)
     columns: tuple[tuple[int, int], ...] = COLUMNS
     """Ways and shots."""
     seeds: tuple[int, ...] = (0,)
@@ -126,8 +127,6 @@ class Config:
 
 def build(name: str, ways: int, shots: int) -> jm.MetaLearner:
     """The learner of one column."""
-    if name == "pixels":
-        return jm.baselines.nearest_neighbour(ways)
     longest = {"snail": {"length": ways * shots}}.get(name, {})
     return EXPERIMENTS[name].make(ways, **longest)
 
@@ -156,8 +155,7 @@ def train(key: jax.Array, name: str, ways: int, shots: int, config: Config, data
 def run(key: jax.Array, name: str, config: Config, data) -> list[dict]:
     """All columns of one learner: accuracy (%), interval, minutes of training."""
     train_set, test_set = data
-    e = Experiment(None, ("",) * 4) if name == "pixels" else EXPERIMENTS[name]
-    trained, results = {}, []
+    e, trained, results = EXPERIMENTS[name], {}, []
     for ways, shots in config.columns:
         which = (e.train_ways or ways, e.train_shots or shots)
         if which not in trained:
@@ -190,7 +188,7 @@ def main(config: Config) -> None:
     data = trainval(config.root), load(config.root, "vinyals_test")
     rows = []
     for name in config.learners:
-        published = ("-",) * 4 if name == "pixels" else EXPERIMENTS[name].published
+        published = EXPERIMENTS[name].published
         for seed in config.seeds:
             results = run(jax.random.key(seed), name, config, data)
             save(f"omniglot_families_{name}_seed{seed}", {"results": results})
