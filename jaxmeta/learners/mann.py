@@ -129,9 +129,9 @@ def mann(
             glorot(keys[4], (hidden + reads * size, ways)),
         )
 
-    def begin(params, dtype):
-        return State(
-            params,
+    def begin(dtype):
+        """The fields of a `State` after its parameters, before the first example."""
+        return (
             lstm.zero_state(1, hidden, dtype),
             jnp.full((slots, size), 1e-6, dtype),
             jnp.zeros((reads, slots), dtype),
@@ -158,8 +158,7 @@ def mann(
             loss = -jnp.sum(label * jax.nn.log_softmax(logits))
             return jax.tree.map(keep, now, state), loss
 
-        start = tuple(begin(params, z.dtype)[1:])
-        state, values = jax.lax.scan(step, start, sequence)
+        state, values = jax.lax.scan(step, begin(z.dtype), sequence)
         return State(params, *state), jnp.sum(values) / jnp.sum(belongs)
 
     def adapt(params, support, key=None):
