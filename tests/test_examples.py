@@ -104,9 +104,9 @@ def drawings(characters=24, alphabets=1):
 def test_omniglot_families_benchmark(benchmark):
     module = benchmark("omniglot_families")
     config = module.Config(columns=((5, 1),), steps=2, test_tasks=4)
-    for name in ("pixels", "versa"):
+    for name, steps in {"pixels": 0, "versa": 2}.items():
         (result,) = module.run(jax.random.key(0), name, config, (drawings(),) * 2)
-        assert 0 <= result["accuracy"] <= 100 and result["steps"] == 2
+        assert 0 <= result["accuracy"] <= 100 and result["steps"] == steps
     for name, e in module.EXPERIMENTS.items():
         for ways, shots in module.COLUMNS:
             learner = module.build(name, e.train_ways or ways, shots)
