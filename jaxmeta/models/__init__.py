@@ -200,18 +200,24 @@ def set_encoder(
     *,
     hidden: tuple[int, ...] = (128, 128),
     after: tuple[int, ...] = (128,),
+    heads: int = 0,
 ) -> Model:
     """Deep set: one vector for a whole set, whatever its order.
 
     Args:
         inputs: size of an example. outputs: size of the vector.
         hidden: layers before the mean over examples. after: hidden layers after it.
+        heads: of an attention layer before the mean, by which examples look at each
+            other (`anp`); 0 = none.
 
     Returns: a `Model`, [n, inputs] -> [outputs]; masked examples are left out.
+    Raises: ValueError for heads that do not divide the last hidden width.
     """
     from jaxmeta.models.attention import SetEncoder
 
-    return _masked(SetEncoder(outputs, tuple(hidden), tuple(after)), (inputs,))
+    if heads:
+        check_heads((inputs, *hidden)[-1], heads)
+    return _masked(SetEncoder(outputs, tuple(hidden), tuple(after), heads), (inputs,))
 
 
 def cross_attention(

@@ -143,12 +143,14 @@ class Transformer(nn.Module):
 class SetEncoder(nn.Module):
     """Dense layers for each example, their mean, dense layers of the mean.
 
-    Zaheer et al. 2017, Deep Sets, arXiv 1703.06114, theorem 2.
+    Zaheer et al. 2017, Deep Sets, arXiv 1703.06114, theorem 2. With heads, the examples
+    look at each other before the mean.
     """
 
     outputs: int
     hidden: tuple[int, ...]
     after: tuple[int, ...]
+    heads: int = 0
 
     @nn.compact
     def __call__(self, x, mask=None):
@@ -157,6 +159,8 @@ class SetEncoder(nn.Module):
         for i, width in enumerate(self.hidden, start=1):
             x = nn.Dense(width, name=f"dense{i}")(x)
             x = nn.relu(x) if i < len(self.hidden) else x
+        if self.heads:
+            x = SetToSet(x.shape[-1], self.heads, name="set_to_set")(nn.relu(x), mask)
         counts = jnp.ones(len(x), x.dtype) if mask is None else (mask > 0) * 1
         total = jnp.sum(jnp.where(counts[:, None] > 0, x, 0), axis=0, keepdims=True)
         x = total / jnp.maximum(jnp.sum(counts), 1).astype(x.dtype)
