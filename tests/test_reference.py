@@ -187,7 +187,7 @@ def test_protonet_classifies_as_scikit_learns_nearest_centroid(blobs):
 
 
 def test_cnp_is_the_equations_in_numpy():
-    """Equations 1-3 written out for a linear encoder and decoder."""
+    """Equations 1-4 written out for a linear encoder and decoder."""
     linear = lambda w: jm.Model(lambda key: jnp.asarray(w), lambda w, x: x @ w)
     random = np.random.default_rng(0)
     h, g = random.normal(size=(2, 3)), random.normal(size=(4, 2))
@@ -198,9 +198,13 @@ def test_cnp_is_the_equations_in_numpy():
     )
     value, metrics = learner.loss(learner.init(jax.random.key(0)), task)
     r = np.mean(np.concatenate([x, y], 1) @ h, axis=0)
-    out = np.concatenate([xq, np.tile(r, (6, 1))], 1) @ g
+    x, y = np.concatenate([xq, x]), np.concatenate([yq, y])
+    out = np.concatenate([x, np.tile(r, (10, 1))], 1) @ g
     mean, std = out[:, 0], 0.1 + 0.9 * np.log1p(np.exp(out[:, 1]))
-    density = -0.5 * ((yq[:, 0] - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi))
+    density = -0.5 * ((y[:, 0] - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi))
+    trained = learner.scheduled_loss(learner.init(jax.random.key(0)), task, None, 0)[0]
+    np.testing.assert_allclose(trained, -density.mean(), rtol=1e-12)
+    out, std, density = out[:6], std[:6], density[:6]
     np.testing.assert_allclose(value, -density.mean(), rtol=1e-12)
     np.testing.assert_allclose(metrics["log_likelihood"], density.mean(), rtol=1e-12)
     both = log_likelihood(

@@ -2,6 +2,7 @@
 forms, and loops over the papers' equations in numpy."""
 
 import warnings
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from jaxmeta.learners.cnp import Gaussian
 from jaxmeta.learners.lrd2 import logistic
 from jaxmeta.learners.metaoptnet import svm_dual
 from jaxmeta.learners.neural_process import _divergence
+from jaxmeta.models.attention import SetToSet
 
 pytestmark = pytest.mark.usefixtures("x64")
 X, Y = (np.asarray(a) for a in TASK.support[:2])
@@ -273,6 +275,47 @@ def test_neural_processes_mix_samples_and_are_bounded(name):
     close(bound, -norm.logpdf(one.query.y, at_mean.mean, at_mean.std).mean())
 
 
+def test_more_samples_take_the_bound_to_the_marginal_likelihood():
+    """Which is an integral over the one dimension of z, p(z) being q(z | C)."""
+    latent = jm.models.set_encoder(2, 2, hidden=(4,), after=(4,))
+    nets = jm.models.mlp(2, 1, (4,)), latent, jm.models.mlp(3, 2, (4,))
+    few, many = (jm.neural_process(*nets, train_samples=k) for k in (1, 20_000))
+    task = curve()
+    params = jax.tree.map(jnp.float64, few.init(jax.random.key(3)))
+    mean, omega = latent.apply(params.latent, jnp.concatenate(task.support[:2], axis=1))
+    std = 0.1 + 0.9 * expit(omega)
+    z = jnp.linspace(mean - 8 * std, mean + 8 * std, 2001)
+    x, y = (jnp.concatenate([getattr(b, n) for b in task]) for n in "xy")
+    adapted = few.adapt(params, task.support)
+    at = jax.vmap(lambda z: few.predict(adapted._replace(z=z[None, None]), x))(z)
+    logs = norm.logpdf(z, mean, std) + norm.logpdf(y[None], *at).sum((1, 2))
+    marginal = (logsumexp(logs) + np.log(z[1] - z[0])) / len(y)
+
+    def bound(learner, key):
+        return -learner.scheduled_loss(params, task, key, 0)[0]
+
+    close(jax.jit(partial(bound, many))(jax.random.key(0)), marginal, 1e-3)
+    draws = jax.vmap(partial(bound, few))(jax.random.split(jax.random.key(1), 50))
+    assert np.mean(draws) < marginal - 1e-3
+
+
+def test_a_set_encoder_with_heads_compares_examples():
+    model = jm.models.set_encoder(2, 3, hidden=(4,), heads=2)
+    params = jax.tree.map(jnp.float64, model.init(jax.random.key(0)))
+    params = jax.tree.map(lambda a: a + 0.1, params)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)))
+    encode = lambda x, mask=None: model.apply(params, x, mask)
+    close(encode(x[::-1]), encode(x))
+    close(encode(x.at[4].set(9.0), jnp.array([1, 1, 1, 1, 0])), encode(x[:4]))
+    dense = lambda n, x: (
+        x @ np.asarray(params[n]["kernel"]) + np.asarray(params[n]["bias"])
+    )
+    layer = {"params": params["set_to_set"]}  # against loops: see the metric family
+    seen = SetToSet(4, 2).apply(layer, np.maximum(dense("dense1", np.asarray(x)), 0))
+    after = np.maximum(dense("after1", np.mean(seen, axis=0)), 0)
+    close(encode(x), dense("head", after))
+
+
 @pytest.mark.parametrize("name", ["tnpd", "in_context", "in_context_classes"])
 def test_transformers_read_sets(name):
     """The support's order does not matter, and queries do not see each other."""
@@ -332,6 +375,8 @@ BAD = [
     (lambda: jm.snail(IDENTITY, scale=0.0), "scale: expected a number > 0"),
     (lambda: jm.neural_process(IDENTITY, IDENTITY, IDENTITY, min_std=1.0), "min_std"),
     (lambda: jm.anp(*[IDENTITY] * 4, samples=0), "samples: expected a whole number"),
+    (lambda: jm.anp(*[IDENTITY] * 4, train_samples=0), "train_samples: expected a whole"),
+    (lambda: jm.models.set_encoder(2, 3, hidden=(9,), heads=2), "that heads divides"),
     (lambda: jm.tnpd(width=10, heads=4), "a width that heads divides, got 10 and 4"),
     (lambda: jm.in_context(width=10, heads=4), "a width that heads divides"),
     (lambda: jm.models.cross_attention(1, 1, width=9, heads=2), "that heads divides"),

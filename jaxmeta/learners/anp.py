@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxmeta import checks
-from jaxmeta.learners.cnp import check_min_std, pairs
+from jaxmeta.learners.cnp import pairs
 from jaxmeta.learners.neural_process import latent_process
 from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
@@ -46,23 +45,24 @@ def anp(
     *,
     min_std: float = 0.1,
     samples: int = 50,
+    train_samples: int = 1,
 ) -> MetaLearner:
     """Attentive neural process: each target looks at the support points near it.
 
     Args:
-        encoder: h, [examples, x dims + y dims] -> [examples, features].
+        encoder: h, [examples, x dims + y dims] -> [examples, features]; a
+            `models.transformer` lets support points look at each other, as theirs do.
         latent: a set encoder, [examples, x dims + y dims] -> [2 * latents].
         attention: from targets to support points, see `models.cross_attention`;
             values of size features, result of any size r.
         decoder: [examples, x dims + r + latents] -> [examples, 2 * y dims].
         min_std: the least standard deviation it can predict, in units of y.
         samples: of z when adapting with a key; without one its mean is used.
+        train_samples: of z when training; more make the bound tighter.
 
     Returns: a `MetaLearner`, as `neural_process`.
-    Raises: ValueError if min_std is not in [0, 1), samples below 1.
+    Raises: ValueError if min_std is not in [0, 1), samples or train_samples below 1.
     """
-    check_min_std(min_std)
-    checks.check_sizes(samples=samples)
 
     def init(key):
         models = (encoder, latent, attention, decoder)
@@ -76,4 +76,13 @@ def anp(
     def read(path, inputs):
         return attention.apply(path.attention, inputs, path.x, path.r, path.mask)
 
-    return latent_process(init, deterministic, read, latent, decoder, min_std, samples)
+    return latent_process(
+        init,
+        deterministic,
+        read,
+        latent,
+        decoder,
+        min_std=min_std,
+        samples=samples,
+        train_samples=train_samples,
+    )

@@ -7,6 +7,7 @@ arXiv 1807.01613. With support O = {(x_i, y_i)} and a target input x:
     r   = mean of r_i                          (eq. 2, the commutative operation)
     p(y | x, O) = N(mu, sigma^2),  (mu, omega) = g_theta(x, r)      (eq. 3)
     sigma = s + (1 - s) softplus(omega),  s a lower bound (0.1 in the authors' code)
+    L(theta) = -E log p({y_i} of support and query | O, {x_i})      (eq. 4)
 
 Meta-parameters: theta, those of the encoder h and of the decoder g.
 """
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.learners.common import mean_of
+from jaxmeta.learners.common import mean_of, together
 from jaxmeta.types import (
     AdaptFn,
     Batch,
@@ -26,6 +27,7 @@ from jaxmeta.types import (
     Model,
     PredictFn,
     PyTree,
+    Task,
     blank_padding,
     forward,
 )
@@ -111,6 +113,7 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
     Returns: a `MetaLearner` for regression, x [examples, x dims], y [examples, y dims];
         `predict` gives a `Gaussian`. The loss is the mean negative log-likelihood of the
         query; the metrics also have it as `log_likelihood`, and the `mse` of the mean.
+        Training scores the support points too (eq. 4).
     Raises: ValueError if min_std is not in [0, 1).
     """
     check_min_std(min_std)
@@ -131,4 +134,13 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
         joined = jnp.concatenate([inputs, r], axis=-1)
         return gaussian(forward(decoder, adapted.decoder, joined, mask), min_std)
 
-    return MetaLearner(init, adapt, predict, likelihood_loss(adapt, predict))
+    loss = likelihood_loss(adapt, predict)
+
+    def of_all_points(params, task, key, step):
+        del step
+        checks.check_batch(task.support)
+        checks.check_batch(task.query, "query")
+        everything = together(task.support, task.query)
+        return loss(params, Task(task.support, everything), key)
+
+    return MetaLearner(init, adapt, predict, loss, of_all_points)

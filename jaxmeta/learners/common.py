@@ -299,3 +299,15 @@ def one_hot(labels, ways: int, mask, dtype):
     """[examples] integers -> [examples, ways]; the rows of masked examples are 0."""
     rows = (labels[:, None] == jnp.arange(ways)[None, :]).astype(dtype)
     return rows if mask is None else jnp.where(mask[:, None] > 0, rows, 0)
+
+
+def together(a: Batch, b: Batch) -> Batch:
+    """One batch of the examples of two."""
+    join = lambda u, v: jnp.concatenate([u, v])
+    whole = lambda batch: (
+        jnp.ones(len(batch.x), batch.x.dtype) if batch.mask is None else batch.mask
+    )
+    mask = None
+    if a.mask is not None or b.mask is not None:
+        mask = join(whole(a), whole(b))
+    return Batch(join(a.x, b.x), join(a.y, b.y), mask)

@@ -9,7 +9,10 @@ workshop, arXiv 1807.01622. With the support (context) C and all points T:
 
 with r the mean of h(x_i, y_i), the deterministic path of the attentive neural process
 paper (Kim et al. 2019, arXiv 1901.05761, section 2.2) without its attention, and
-sigma_z = 0.1 + 0.9 sigmoid(omega_z) as there.
+sigma_z = 0.1 + 0.9 sigmoid(omega_z) as there. With K > 1 samples of z the bound is the
+tighter one of Burda, Grosse, Salakhutdinov 2016 (arXiv 1509.00519, eq. 8):
+
+    log p(y_T | C) >= E log mean_k p(y_T | z_k) q(z_k | C) / q(z_k | T),  z_k ~ q(z | T)
 
 Meta-parameters: those of h, of the latent encoder and of the decoder g.
 """
@@ -27,8 +30,8 @@ from jaxmeta.learners.cnp import (
     log_likelihood,
     pairs,
 )
-from jaxmeta.learners.common import mean_of
-from jaxmeta.types import Batch, MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta.learners.common import mean_of, together
+from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
 
 
 class NPParams(NamedTuple):
@@ -47,16 +50,10 @@ class Latent(NamedTuple):
     path: PyTree
 
 
-def together(a: Batch, b: Batch) -> Batch:
-    """One batch of the examples of two."""
-    join = lambda u, v: jnp.concatenate([u, v])
-    whole = lambda batch: (
-        jnp.ones(len(batch.x), batch.x.dtype) if batch.mask is None else batch.mask
-    )
-    mask = None
-    if a.mask is not None or b.mask is not None:
-        mask = join(whole(a), whole(b))
-    return Batch(join(a.x, b.x), join(a.y, b.y), mask)
+def _density(z: jax.Array, q: Gaussian) -> jax.Array:
+    """log q(z) of each sample: [samples, latents] -> [samples]."""
+    scores = jax.vmap(jax.scipy.stats.norm.logpdf, (0, None, None))(z, *q)
+    return jnp.sum(scores, axis=-1)
 
 
 def _divergence(q: Gaussian, p: Gaussian) -> jax.Array:
@@ -67,7 +64,15 @@ def _divergence(q: Gaussian, p: Gaussian) -> jax.Array:
 
 
 def latent_process(
-    init, deterministic, read, latent: Model, decoder: Model, min_std, samples
+    init,
+    deterministic,
+    read,
+    latent: Model,
+    decoder: Model,
+    *,
+    min_std: float,
+    samples: int,
+    train_samples: int,
 ) -> MetaLearner:
     """What neural processes with a latent variable have in common.
 
@@ -75,8 +80,12 @@ def latent_process(
         init: key -> params, with fields `latent` and `decoder`.
         deterministic: (params, support) -> path, what else is kept of the support set.
         read: (path, inputs) -> r [n, features].
-        latent, decoder, min_std, samples: as in `neural_process`.
+        latent, decoder, min_std, samples, train_samples: as in `neural_process`.
+
+    Raises: ValueError if min_std is not in [0, 1), a number of samples is below 1.
     """
+    check_min_std(min_std)
+    checks.check_sizes(samples=samples, train_samples=train_samples)
 
     def posterior(params, batch) -> Gaussian:
         out = forward(latent, params.latent, pairs(batch), batch.mask)
@@ -115,33 +124,37 @@ def latent_process(
         query = blank_padding(task.query)
         outputs = each(adapted, query.x, query.mask)
         density = jax.vmap(log_likelihood, (0, None))(outputs, query.y)
-        mixed = jax.scipy.special.logsumexp(density, axis=0) - jnp.log(
-            1.0 * len(density)
-        )
-        value = losses.mean(mixed, query.mask)
+        value = losses.mean(_log_mean_exp(density), query.mask)
         error = losses.mean(losses.mse(_moments(outputs).mean, query.y), query.mask)
         return -value, {"loss": -value, "log_likelihood": value, "mse": error}
 
     def bound(params, task, key, step):
-        """Minus eq. 9 for each point, one sample of z."""
+        """Minus the bound, eq. 9 or with several samples theirs, for each point."""
         del step
         checks.check_batch(task.support)
         checks.check_batch(task.query, "query")
         support, query = blank_padding(task.support), blank_padding(task.query)
         everything = together(support, query)
         prior, q = posterior(params, support), posterior(params, everything)
-        adapted = Latent(
-            params.decoder, draw(key, q, 1), deterministic(params, support)
-        )
-        outputs = each(adapted, everything.x, everything.mask)
-        density = log_likelihood(jax.tree.map(lambda a: a[0], outputs), everything.y)
-        fit = losses.mean(density, everything.mask)
-        mask = everything.mask
-        points = len(density) if mask is None else jnp.sum(mask > 0)
-        value = _divergence(q, prior) / points - fit
+        z = draw(key, q, train_samples)
+        adapted = Latent(params.decoder, z, deterministic(params, support))
+        outputs, mask = each(adapted, everything.x, everything.mask), everything.mask
+        density = jax.vmap(log_likelihood, (0, None))(outputs, everything.y)
+        fit = jax.vmap(losses.mean, (0, None))(density, mask)
+        points = len(everything.x) if mask is None else jnp.sum(mask > 0)
+        if train_samples == 1:
+            value = _divergence(q, prior) / points - fit[0]
+        else:
+            weights = points * fit + _density(z, prior) - _density(z, q)
+            value = -_log_mean_exp(weights) / points
         return value, {"loss": value}
 
     return MetaLearner(init, adapt, predict, loss, bound)
+
+
+def _log_mean_exp(values: jax.Array) -> jax.Array:
+    """Over the samples, the first axis."""
+    return jax.scipy.special.logsumexp(values, axis=0) - jnp.log(1.0 * len(values))
 
 
 def _moments(outputs: Gaussian) -> Gaussian:
@@ -158,6 +171,7 @@ def neural_process(
     *,
     min_std: float = 0.1,
     samples: int = 50,
+    train_samples: int = 1,
 ) -> MetaLearner:
     """Neural process: predictions that agree with one sampled function.
 
@@ -167,14 +181,13 @@ def neural_process(
         decoder: g, [examples, x dims + features + latents] -> [examples, 2 * y dims].
         min_std: the least standard deviation it can predict, in units of y.
         samples: of z when adapting with a key; without one its mean is used.
+        train_samples: of z when training; more make the bound tighter.
 
     Returns: a `MetaLearner` for regression; `predict` gives a `Gaussian` with the mean
         and deviation of the mixture of samples. The loss is minus the logarithm of the
-        mixture's density, point by point; training descends minus the bound of eq. 9.
-    Raises: ValueError if min_std is not in [0, 1), samples below 1.
+        mixture's density, point by point; training descends minus the bound.
+    Raises: ValueError if min_std is not in [0, 1), samples or train_samples below 1.
     """
-    check_min_std(min_std)
-    checks.check_sizes(samples=samples)
 
     def init(key):
         keys = jax.random.split(key, 3)
@@ -188,4 +201,13 @@ def neural_process(
     def read(r, inputs):
         return jnp.broadcast_to(r[None], (len(inputs), *r.shape))
 
-    return latent_process(init, deterministic, read, latent, decoder, min_std, samples)
+    return latent_process(
+        init,
+        deterministic,
+        read,
+        latent,
+        decoder,
+        min_std=min_std,
+        samples=samples,
+        train_samples=train_samples,
+    )
