@@ -49,7 +49,11 @@ class Config:
 
 
 def make(name: str, width: int) -> jm.MetaLearner:
-    """The networks of the protocol."""
+    """Networks of the protocol's depths and widths.
+
+    CNP has one encoder of twice the width for their two, and what theirs computes from
+    the mean over points is computed by the decoder; their attention adds its queries.
+    """
     mlp, set_encoder = jm.models.mlp, jm.models.set_encoder
     decoder = mlp(1 + 2 * width, 2, (width,) * 2)
     if name == "tnpd":
@@ -62,7 +66,6 @@ def make(name: str, width: int) -> jm.MetaLearner:
             decoder,
             train_samples=4,
         )
-    # theirs has two more layers after the mean over points: the decoder's first here
     encoder, decoder = mlp(2, width, (width,) * 3), mlp(1 + 2 * width, 2, (width,) * 4)
     latent = set_encoder(2, 2 * width, hidden=(width,) * 4, after=(width,))
     if name == "neural_process":

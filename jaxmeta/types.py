@@ -110,8 +110,9 @@ class MetaLearner(NamedTuple):
     predict: (adapted, inputs, mask=None) -> outputs; `adapted` is self-contained.
     loss: (params, task, key=None) -> (loss, metrics), the outer objective of one task,
         differentiable in params.
-    scheduled_loss: what is descended instead in meta-step `step`, for a learner whose
-        objective changes while it is trained (`maml_plus_plus`); None = `loss`.
+    scheduled_loss: what training descends in meta-step `step` where that is not `loss`:
+        it changes with the step (`maml_plus_plus`), or also scores the support points
+        (`cnp`); None = `loss`.
     """
 
     init: InitFn

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -81,6 +82,11 @@ def test_neural_process_benchmark(benchmark, tmp_path, capsys):
     assert run["log_likelihood"][0] < run["log_likelihood"][1] < run["exact"]
     assert (tmp_path / "neural_process.png").exists()
     assert "exact process, a ceiling" in capsys.readouterr().out
+    # the picture has other calls' runs, those of as many steps
+    for name, steps in (("anp", [200, 400]), ("tnpd", [400, 800])):
+        kept = json.dumps({"runs": [run | {"steps": steps}]})
+        (tmp_path / f"neural_process_{name}.json").write_text(kept)
+    assert set(module.stored(400)) == {"cnp", "anp"}
 
 
 def test_neural_process_benchmark_builds_every_row(benchmark):
@@ -89,7 +95,12 @@ def test_neural_process_benchmark_builds_every_row(benchmark):
     for name in module.PUBLISHED:
         learner = module.make(name, 16)
         params = jax.eval_shape(learner.init, jax.random.key(0))
-        assert jax.eval_shape(learner.loss, params, shapes)[0].shape == ()
+        losses = [learner.loss]
+        if learner.scheduled_loss is not None:
+            losses.append(partial(learner.scheduled_loss, step=0))
+        for loss in losses:
+            found = jax.eval_shape(loss, params, shapes, key=jax.random.key(1))
+            assert found[0].shape == ()
 
 
 def drawings(characters=24, alphabets=1):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import pad
 from scipy.special import expit, logsumexp, softmax
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
@@ -237,16 +238,16 @@ def test_divergence_is_an_integral():
     close(_divergence(q, p), (density * logs).sum() * (grid[1] - grid[0]), 1e-6)
 
 
-def processes():
+def processes(**kwargs):
     mlp = jm.models.mlp
-    latent = jm.models.set_encoder(2, 6, hidden=(4,), after=(4,))
+    latent = jm.models.set_encoder(2, 6, hidden=(4,), after=(4,), heads=2)
     attend = jm.models.cross_attention(1, 4, width=4, heads=2, hidden=(4,))
     decoder = mlp(8, 2, (4,))
     return {
         "neural_process": jm.neural_process(
-            mlp(2, 4, (4,)), latent, decoder, samples=5
+            mlp(2, 4, (4,)), latent, decoder, samples=5, **kwargs
         ),
-        "anp": jm.anp(mlp(2, 4, (4,)), latent, attend, decoder, samples=5),
+        "anp": jm.anp(mlp(2, 4, (4,)), latent, attend, decoder, samples=5, **kwargs),
     }
 
 
@@ -297,6 +298,23 @@ def test_more_samples_take_the_bound_to_the_marginal_likelihood():
     close(jax.jit(partial(bound, many))(jax.random.key(0)), marginal, 1e-3)
     draws = jax.vmap(partial(bound, few))(jax.random.split(jax.random.key(1), 50))
     assert np.mean(draws) < marginal - 1e-3
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+@pytest.mark.parametrize("name", ["cnp", "neural_process", "anp"])
+def test_masked_points_change_no_bound(name, samples):
+    """As in the contract, but of what training descends."""
+    if name == "cnp":
+        learner = jm.cnp(jm.models.mlp(2, 4, (4,)), jm.models.mlp(5, 2, (4,)))
+    else:
+        learner = processes(train_samples=samples)[name]
+    task = curve()
+    padded = jm.Task(*(pad(batch, 3, np.nan) for batch in task))
+    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    loss = jax.jit(
+        lambda task: learner.scheduled_loss(params, task, jax.random.key(1), 0)[0]
+    )
+    close(loss(padded), loss(task))
 
 
 def test_a_set_encoder_with_heads_compares_examples():

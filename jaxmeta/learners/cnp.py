@@ -107,8 +107,8 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
     Args:
         encoder: h, [examples, x dims + y dims] -> [examples, features].
         decoder: g, [examples, x dims + features] -> [examples, 2 * y dims].
-        min_std: s, the least standard deviation it can predict, in units of y; take it
-            at or below the noise of the data.
+        min_std: s, the least standard deviation it can predict, in units of y; above
+            the noise of the data it limits the likelihood, and steadies training.
 
     Returns: a `MetaLearner` for regression, x [examples, x dims], y [examples, y dims];
         `predict` gives a `Gaussian`. The loss is the mean negative log-likelihood of the

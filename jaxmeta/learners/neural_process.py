@@ -50,7 +50,7 @@ class Latent(NamedTuple):
     path: PyTree
 
 
-def _density(z: jax.Array, q: Gaussian) -> jax.Array:
+def _log_density(z: jax.Array, q: Gaussian) -> jax.Array:
     """log q(z) of each sample: [samples, latents] -> [samples]."""
     scores = jax.vmap(jax.scipy.stats.norm.logpdf, (0, None, None))(z, *q)
     return jnp.sum(scores, axis=-1)
@@ -129,7 +129,7 @@ def latent_process(
         return -value, {"loss": -value, "log_likelihood": value, "mse": error}
 
     def bound(params, task, key, step):
-        """Minus the bound, eq. 9 or with several samples theirs, for each point."""
+        """Minus the bound for each point: eq. 9, with several z that of Burda et al."""
         del step
         checks.check_batch(task.support)
         checks.check_batch(task.query, "query")
@@ -142,11 +142,11 @@ def latent_process(
         density = jax.vmap(log_likelihood, (0, None))(outputs, everything.y)
         fit = jax.vmap(losses.mean, (0, None))(density, mask)
         points = len(everything.x) if mask is None else jnp.sum(mask > 0)
-        if train_samples == 1:
+        if len(z) == 1:
             value = _divergence(q, prior) / points - fit[0]
         else:
-            weights = points * fit + _density(z, prior) - _density(z, q)
-            value = -_log_mean_exp(weights) / points
+            log_ratio = _log_density(z, prior) - _log_density(z, q)
+            value = -_log_mean_exp(points * fit + log_ratio) / points
         return value, {"loss": value}
 
     return MetaLearner(init, adapt, predict, loss, bound)

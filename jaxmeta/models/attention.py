@@ -158,9 +158,9 @@ class SetEncoder(nn.Module):
         x = jnp.reshape(x, (len(x), -1))
         for i, width in enumerate(self.hidden, start=1):
             x = nn.Dense(width, name=f"dense{i}")(x)
-            x = nn.relu(x) if i < len(self.hidden) else x
+            x = nn.relu(x) if self.heads or i < len(self.hidden) else x
         if self.heads:
-            x = SetToSet(x.shape[-1], self.heads, name="set_to_set")(nn.relu(x), mask)
+            x = SetToSet(x.shape[-1], self.heads, name="set_to_set")(x, mask)
         counts = jnp.ones(len(x), x.dtype) if mask is None else (mask > 0) * 1
         total = jnp.sum(jnp.where(counts[:, None] > 0, x, 0), axis=0, keepdims=True)
         x = total / jnp.maximum(jnp.sum(counts), 1).astype(x.dtype)
