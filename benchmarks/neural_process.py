@@ -116,9 +116,9 @@ def stored(steps: int) -> dict[str, list[dict[str, np.ndarray]]]:
     """What is kept of all learners trained that long, in one call or in several."""
     runs = {}
     for name in PUBLISHED:
-        path = report.FOLDER / f"neural_process_{name}.json"
-        results = json.loads(path.read_text())["runs"] if path.exists() else []
-        if results and results[0]["steps"][-1] == steps:
+        path = report.FOLDER / f"neural_process_{name}_{steps}.json"
+        if path.exists():
+            results = json.loads(path.read_text())["runs"]
             runs[name] = [{k: np.array(v) for k, v in r.items()} for r in results]
     return runs
 
@@ -150,8 +150,9 @@ def main(config: Config) -> None:
     for name in config.learners:
         runs[name] = [run(jax.random.key(seed), name, config) for seed in config.seeds]
         kept = [{k: v.tolist() for k, v in result.items()} for result in runs[name]]
-        report.save(f"neural_process_{name}", {"runs": kept})
-    plot(stored(config.steps), report.FOLDER / "neural_process.png")
+        report.save(f"neural_process_{name}_{config.steps}", {"runs": kept})
+    picture = report.FOLDER / f"neural_process_{config.steps}.png"
+    plot(stored(config.steps), picture)
     spelled = lambda v: f"{v.mean():.3f} ({v.min():.3f} to {v.max():.3f})"
     rows = []
     for name, results in runs.items():
