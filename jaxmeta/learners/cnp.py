@@ -108,7 +108,7 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
         encoder: h, [examples, x dims + y dims] -> [examples, features].
         decoder: g, [examples, x dims + features] -> [examples, 2 * y dims].
         min_std: s, the least standard deviation it can predict, in units of y; above
-            the noise of the data it limits the likelihood, and steadies training.
+            the noise of the data it limits the likelihood.
 
     Returns: a `MetaLearner` for regression, x [examples, x dims], y [examples, y dims];
         `predict` gives a `Gaussian`. The loss is the mean negative log-likelihood of the
