@@ -10,7 +10,7 @@ workshop, arXiv 1807.01622. With the support (context) C and all points T:
 with r the mean of h(x_i, y_i), the deterministic path of the attentive neural process
 paper (Kim et al. 2019, arXiv 1901.05761, section 2.2) without its attention, and
 sigma_z = 0.1 + 0.9 sigmoid(omega_z) as there. With K > 1 samples of z the bound is the
-tighter one of Burda, Grosse, Salakhutdinov 2016 (arXiv 1509.00519, eq. 8):
+tighter one of Burda, Grosse, Salakhutdinov 2016 (arXiv 1509.00519, section 3):
 
     log p(y_T | C) >= E log mean_k p(y_T | z_k) q(z_k | C) / q(z_k | T),  z_k ~ q(z | T)
 
