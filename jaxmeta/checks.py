@@ -4,6 +4,8 @@ Shapes and key types are known while a program is traced and are checked always;
 values (labels, NaN) only where an array is concrete, that is at the boundary.
 """
 
+import operator
+
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -94,18 +96,67 @@ def check_choice(argument: str, value, options) -> None:
         )
 
 
-def check_positive(**values) -> None:
-    """Raise ValueError unless each is a number > 0."""
+def check_numbers(
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    **values,
+) -> None:
+    """Raise ValueError unless each value is one finite real number within the limits.
+
+    A traced number (one that is swept over) has passed: its value is not known.
+    """
+    limits = {">=": least, ">": above, "<=": most, "<": below}
+    said = " and ".join(f"{w} {v:g}" for w, v in limits.items() if v is not None)
     for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name}: expected a number > 0, got {value}")
+        if isinstance(value, jax.core.Tracer) and value.shape == ():
+            continue
+        if not _is_real(value) or not all(
+            v is None or _HOLDS[w](float(value), v) for w, v in limits.items()
+        ):
+            raise ValueError(
+                f"{name}: expected a number{said and ' ' + said}, got {_brief(value)}"
+            )
 
 
-def check_sizes(**sizes: int) -> None:
-    """Raise ValueError unless each size is a whole number of at least 1."""
+_HOLDS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+
+
+def check_positive(**values) -> None:
+    """Raise ValueError unless each is a finite number > 0."""
+    check_numbers(above=0, **values)
+
+
+def check_sizes(least: int = 1, **sizes) -> None:
+    """Raise ValueError unless each size is a whole number (any integer type, no bool)
+    of at least `least`."""
     for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name}: expected a whole number >= 1, got {size!r}")
+        if not _is_whole(size) or operator.index(size) < least:
+            raise ValueError(
+                f"{name}: expected a whole number >= {least}, got {_brief(size)}"
+            )
+
+
+def _is_whole(value) -> bool:
+    if isinstance(value, (bool, np.bool_, jax.core.Tracer)):
+        return False
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_real(value) -> bool:
+    """Whether it is one finite real number: Python's, numpy's, or an array of shape []."""
+    if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value) != 0:
+        return False
+    try:
+        return bool(np.isfinite(float(value)))
+    except (TypeError, ValueError):
+        return False
 
 
 def check_finite(array, what: str) -> None:
@@ -135,6 +186,13 @@ def check_task(task: Task, ways: int | None = None) -> None:
         check_finite(np.asarray(batch.y)[keep], f"{what} targets")
         if ways is not None:
             check_labels(batch, ways, what)
+
+
+def _brief(value) -> str:
+    """A number as it is written, anything else by its kind."""
+    if isinstance(value, (np.generic, jax.Array)) and np.ndim(value) == 0:
+        return str(value)
+    return _describe(value) if hasattr(value, "shape") else repr(value)
 
 
 def _describe(value) -> str:
