@@ -8,6 +8,13 @@ arXiv 2011.00209. Equations 4 and 5, for each layer and inner step j:
 
 tau_j holds the mean gradient and the mean weight of every layer.
 
+Departures:
+- g_phi starts as the constant 1 and beta0 as 1, so that the first rule is gradient
+  descent; the authors' code starts g_phi at random and writes beta as 1 - beta0 g_phi
+  with a small beta0.
+- tau is differentiated; the authors' code takes its gradients as constants.
+- All parameters are adapted; the authors' settings leave batch norm's out.
+
 Meta-parameters: theta (ALFA on MAML), the generator g_phi, and alpha0, beta0.
 """
 

@@ -7,8 +7,15 @@ classes and then fixed; a task trains a new head on its support set,
     Baseline    p = softmax(W'z + b)
     Baseline++  p_k = softmax_k(s cos(z, w_k))
 
-in both stages. Here a head takes full-batch steps, and starts from zero (Baseline) or
-from the class means (Baseline++) in place of random numbers.
+in both stages.
+
+Departures:
+- A head takes full-batch steps of gradient descent; the authors' code takes minibatches
+  of 4, with momentum, dampening and weight decay.
+- It starts from zero (Baseline) or from the class means (Baseline++); the authors'
+  starts at random.
+- Baseline++ has cosines, and one s in both stages; in the authors' code a learned
+  length of each class multiplies them, and s is 2 up to 200 classes.
 
 Meta-parameters: the encoder's, and the classifier of the training classes, which is not
 used after training (Baseline++ leaves its b alone).

@@ -6,9 +6,13 @@ Liu, Song, Qin. Prototype Rectification for Few-Shot Learning. ECCV 2020, arXiv
     xi = mean of S - mean of Q,  added to each query                      (eq. 4)
     w_i = softmax over class k's examples of eps cos(x_i, p_k)            (eq. 8)
     p'_k = sum_i w_i x_i,  over the support and the queries nearest to p_k (eq. 7)
-
-(the paper takes the most confident few of these queries, here all of them)
     logits = tau cos(x, p'_k)
+
+Departures:
+- All queries nearest to p_k move it; the paper takes the most confident few.
+- Features are taken as they are; the paper's p_k are means of features of unit length.
+- The classifier of the training classes is linear; the paper's has cosines times a
+  learned scale.
 
 Meta-parameters: the encoder's, and the classifier's of the training classes.
 """

@@ -10,6 +10,14 @@ arXiv 1806.03836. Each inner step is one of Stein variational gradient descent (
 and the outer objective is the chaser loss (eq. 8): particles after n steps on the support
 set chase those after s more steps on support and query set, which are constants.
 
+Departures:
+- There is no prior, log p is minus the sum of losses; the authors' code (regression)
+  has a normal prior, and its precision and the noise's in each particle.
+- A step is inner_lr / n; the authors' code multiplies gradients of the sum by its rate.
+- k = exp(-|.|^2 / h) with h = median / log(M + 1), differentiated; the authors' code
+  has log M, and takes h as a constant.
+- The repulsion is the gradient of k; in the authors' code it is half of that.
+
 Meta-parameters: Theta_0, the model's parameters M times.
 """
 

@@ -6,6 +6,9 @@ ICML 2019, arXiv 1810.03642. Equations 4 and 6, with phi_0 = 0 in every task:
     phi_i = phi_0 - alpha grad_phi L_support(phi_0, theta)
     theta <- theta - beta grad_theta sum_i L_query(phi_i, theta)
 
+Departures: `models.conv4` scales and shifts after the relu of its third block, by 1 + a
+layer of phi; the authors' code does so before the relu, by the layer itself.
+
 Meta-parameters: theta, the model's parameters without the context.
 """
 

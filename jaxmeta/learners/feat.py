@@ -10,6 +10,14 @@ CVPR 2020, arXiv 1812.03664. With the class means p_c:
 L_reg classifies all instances by class centres that the same transformer makes of each
 class's instances.
 
+Departures:
+- The transformer has no dropout; the authors' has 0.1 of its attention and 0.5 of its
+  output.
+- Queries, keys and values have biases; the authors' have none.
+- t is the same in L_reg; the authors' code has another there.
+- Support and query are embedded apart; the authors' code embeds them as one batch, so
+  that batch norm in training sees both.
+
 Meta-parameters: the encoder's (in the paper from a classifier: `baseline`), the
 transformer's.
 """

@@ -6,6 +6,12 @@ arXiv 1909.04630. Equations 3 and 6:
     w*(theta) = argmin_w L_support(w) + lambda/2 |w - theta|^2
     dw*/dtheta = (I + (1/lambda) Hessian of L_support at w*)^-1
 
+Departures:
+- Each step descends support loss and proximal term; the authors' code descends the
+  support loss, then takes one step on the proximal term.
+- The linear system is that of the equation; the authors' code solves (1 + d) I +
+  Hessian / (lambda + 10), d = 1 by default.
+
 Meta-parameters: theta, exactly the parameters of the model.
 """
 

@@ -9,6 +9,17 @@ q_theta is nearest in relative entropy to the exact posterior predictive distrib
 Tokens: linear in x plus linear in y for the support, linear in x for queries; all look at
 the support tokens only (section 4). No order, no positions: a set.
 
+Departures:
+- Regression predicts a normal distribution; the paper's is piecewise constant over
+  buckets of y (a Riemann distribution).
+- Labels of classes are embedded one-hot; the authors' code for tables embeds their
+  number.
+- A query looks at the support tokens alone; in the authors' code at itself, too.
+- Columns are shifted and scaled by the support set's statistics (`normalize`); the
+  authors' prior of tables does so for support and queries together.
+- Activations are relu, and all matrices start at random; the authors' code has gelu,
+  and starts each layer's output matrices at zero.
+
 Meta-parameters: those of the embeddings and of the transformer.
 """
 

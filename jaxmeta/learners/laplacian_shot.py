@@ -12,6 +12,16 @@ an upper bound of it with an entropy, in closed form (algorithm 1):
 
 The prototypes m are rectified as in BD-CSPN, the features normalised.
 
+Departures:
+- Features have unit length; the authors' code subtracts the training set's mean first
+  (CL2N).
+- Prototypes are those of `bd_cspn`; in the authors' code an example's weight is a
+  softmax over classes, prototypes are plain means of weighted examples, and support
+  examples count for their nearest prototype.
+- Shifted queries and rectified prototypes get unit length again; the authors' do not.
+- k counts neighbours other than the query; the authors' 3 include the query itself.
+- lambda is fixed; the paper tunes it on validation classes.
+
 Meta-parameters: the encoder's, and the classifier's of the training classes.
 """
 

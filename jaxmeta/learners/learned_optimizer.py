@@ -8,6 +8,13 @@ Learn by Gradient Descent by Gradient Descent. NeurIPS 2016, arXiv 1606.04474. E
 
 Two layers of 20, the same weights for all coordinates, gradients as (log size, sign).
 
+Departures:
+- Inner gradients are differentiated; the paper takes them as constants.
+- A meta-step sees a task from its start to its end, truncated or not; the authors' code
+  takes one after each 20 steps, and goes on from there.
+- f is the loss of the whole support set at each step; the paper's networks see a new
+  minibatch.
+
 Meta-parameters: phi, the LSTM's weights. Where a task starts is not learned: theta_0 is
 the model's own random initialisation.
 """

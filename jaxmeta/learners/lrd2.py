@@ -10,6 +10,15 @@ mu = sigmoid(Xw), Newton's method is iteratively reweighted least squares:
 
 of log(1 + e^-...) + lambda/2 |w|^2; several classes are one against the rest.
 
+Departures:
+- There is no intercept; the authors' code appends a one to each feature vector.
+- Outputs are alpha x w + beta; the authors' code leaves both out.
+- lambda starts at 1 and is learned; the authors' settings for several classes fix it at
+  50, with 1 or 5 steps.
+- Two classes have two regressions; the authors' code has one for both.
+- Support and query are embedded apart; the authors' code embeds them as one batch, so
+  that batch norm in training sees both.
+
 Meta-parameters: the encoder's, and the scalars log lambda, alpha, beta, as in R2D2.
 """
 

@@ -9,6 +9,15 @@ Ravi, Larochelle. Optimization as a Model for Few-Shot Learning. ICLR 2017. Sect
 x_t is the state of an ordinary LSTM that reads the gradient and the loss, each as
 (log size, sign), appendix; all coordinates of theta share the weights.
 
+Departures:
+- Inner gradients and losses are differentiated; the paper takes them as constants.
+- A gate sees its last value, as in the equations; in the authors' code its sum before
+  the sigmoid.
+- Each update sees the whole support set; the authors' code passes through it several
+  times in minibatches.
+- Gates start at inner_lr and 0.9999; the authors' biases start in -5..-4 and 4..5, that
+  is at about 0.01 and 0.99.
+
 Meta-parameters: theta_0 (the cell's first state), the two layers' weights.
 """
 

@@ -6,6 +6,13 @@ Networks. ICML 2017, arXiv 1703.03400. Algorithm 2:
     theta'_i = theta - alpha grad_theta L_Ti(f_theta)            (inner, on support)
     theta   <- theta - beta  grad_theta sum_i L_Ti(f_theta'_i)   (outer, on query)
 
+Departures:
+- The inner loss is the mean over the support examples; the authors' code sums the
+  cross-entropy over them and divides by the shots, so that a step of the same alpha is
+  `ways` times as long.
+- All parameters are adapted; the authors' code leaves batch norm's offsets out, and has
+  no scales.
+
 Meta-parameters: theta, exactly the parameters of the model.
 """
 

@@ -8,8 +8,14 @@ Antoniou, Edwards, Storkey. How to Train Your MAML. ICLR 2019, arXiv 1810.09502.
     inner gradients as constants in the first meta-steps (derivative-order annealing)
 
 The fifth part, cosine annealing of the outer rate, is the outer optimiser's:
-`optax.adam(optax.cosine_decay_schedule(1e-3, steps, alpha=0.01))`. Batch norm uses the
-statistics of the batch at hand, as the paper's code does at each step.
+`optax.adam(optax.cosine_decay_schedule(1e-3, steps, alpha=0.01))`.
+
+Departures:
+- Batch norm uses the statistics of the batch at hand, as the authors' code does at each
+  step; the paper has running statistics of each step (BNRS).
+- v is annealed at each meta-step; the authors' code does so at each epoch.
+- No meta-step is first-order by default, as in the authors' settings; the paper's first
+  50 epochs are.
 
 Meta-parameters: theta_0, the norms of each step, the rates of each layer and step.
 """

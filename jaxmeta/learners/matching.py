@@ -12,6 +12,8 @@ f reads it with K steps of an LSTM that attends to g,
     g_i = forward_i + backward_i + g'(x_i)                                (eq. 8)
     h_k = LSTM(f'(x), [h_{k-1}, r_{k-1}]) + f'(x),  r_k = sum_i softmax_i(h_k . g_i) g_i
 
+Departures: cosines are multiplied by 10 by default; the paper has no factor.
+
 Meta-parameters: those of the encoder f' = g', and of the LSTMs.
 """
 

@@ -6,6 +6,9 @@ Learning. ICCV 2021, arXiv 2003.04390. After training a classifier of all classe
 
     p(y = c | x) = softmax_c(tau cos(f(x), w_c)),  w_c the class mean     (eq. 2)
 
+Departures: support and query are embedded apart; the authors' code embeds them as one
+batch, so that batch norm in training sees both.
+
 Meta-parameters: the encoder's, and tau.
 """
 

@@ -7,6 +7,12 @@ convolution, [positions, in, out], with a matrix on each axis (section 4.1, equa
 
 A dense kernel [in, out] has M_i and M_o, a vector one matrix.
 
+Departures:
+- A vector has a full matrix; the authors' code has one factor for each entry.
+- The inner loss is the mean over the support examples; the authors' code sums the
+  cross-entropy over them and divides by the shots, so that a step of the same alpha is
+  `ways` times as long.
+
 Meta-parameters: theta, and the matrices, which start as the identity (MAML).
 """
 

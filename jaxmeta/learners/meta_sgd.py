@@ -5,6 +5,8 @@ arXiv 1707.09835. Equation 2, with a product of vectors entry by entry:
 
     theta' = theta - alpha o grad L_train(theta)
 
+Departures: alpha starts as one number by default; the paper draws it from 0.005..0.1.
+
 Meta-parameters: theta, and alpha of the same shape.
 """
 

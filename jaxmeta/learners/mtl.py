@@ -9,6 +9,9 @@ The inner loop adapts the classifier alone; the outer one learns its start, the 
 and the shifts, which are a fraction of the network's size (the same for all positions of
 a kernel).
 
+Departures: tasks are those of the sampler; the paper's hard-task meta-batches are not
+here.
+
 Meta-parameters: Phi_S1, Phi_S2 and the head.
 """
 

@@ -14,6 +14,11 @@ tighter one of Burda, Grosse, Salakhutdinov 2016 (arXiv 1509.00519, section 3):
 
     log p(y_T | C) >= E log mean_k p(y_T | z_k) q(z_k | C) / q(z_k | T),  z_k ~ q(z | T)
 
+Departures:
+- The decoder sees r besides z; in the 2018 paper z alone.
+- The bound counts all points T, the support's too, as the attentive neural process's
+  authors do; eq. 9 counts the targets alone.
+
 Meta-parameters: those of h, of the latent encoder and of the decoder g.
 """
 

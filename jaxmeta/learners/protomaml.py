@@ -8,6 +8,12 @@ Examples. ICLR 2020, arXiv 1903.03096. Section 3, with c_k the mean embedding of
 since -|f(x) - c_k|^2 = 2 c_k . f(x) - |c_k|^2 + (the same for all k). The gradient flows
 through that start, too.
 
+Departures:
+- Gradients are exact by default; the paper and the authors' code take inner gradients
+  as constants.
+- All of the encoder is adapted; the authors' code leaves scales and offsets of batch
+  norm out, and predicts with the support set's statistics.
+
 Meta-parameters: theta, exactly the parameters of the encoder.
 """
 

@@ -6,7 +6,12 @@ arXiv 1703.05175:
     c_k = mean of f_phi(x_i) over the support examples of class k          (eq. 1)
     p_phi(y = k | x) = softmax_k(-d(f_phi(x), c_k))                        (eq. 2)
 
-with d the squared Euclidean distance, or 1 - cosine times a fixed scale (section 2.7).
+with d the squared Euclidean distance, or 1 - cosine (section 2.7).
+
+Departures:
+- Support and query are embedded apart; the authors' code embeds them as one batch, so
+  that batch norm in training sees both.
+- Cosine distances are multiplied by 10 by default; the paper has no factor.
 
 Meta-parameters: phi, exactly the parameters of the encoder.
 """

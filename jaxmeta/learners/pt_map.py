@@ -1,7 +1,7 @@
 """PT-MAP: power transform, then the most likely assignment of a balanced batch.
 
 Hu, Gripon, Pateux. Leveraging the Feature Distribution in Transfer-based Few-Shot
-Learning. ICANN 2021, arXiv 2006.03806. With features f, of which a sign is kept here:
+Learning. ICANN 2021, arXiv 2006.03806. With features f:
 
     PT(f) = (f + eps)^beta / |(f + eps)^beta|                             (eq. 1)
     f <- unit length of (f - mean), the support and the queries about their own means
@@ -10,6 +10,13 @@ Learning. ICANN 2021, arXiv 2006.03806. With features f, of which a sign is kept
     c_k <- c_k + alpha (mu_k - c_k),  from the support's means            (eq. 6)
 
 It knows, and needs, that all classes have as many queries.
+
+Departures:
+- A feature keeps its sign; the paper's features are not negative.
+- Sinkhorn takes 20 iterations; the authors' code goes on until 1e-6 is reached, at most
+  1000.
+- The encoder is trained as a plain classifier; the paper's with rotations and manifold
+  mixup (S2M2_R).
 
 Meta-parameters: the encoder's, and the classifier's of the training classes.
 """

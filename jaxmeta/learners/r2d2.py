@@ -7,6 +7,16 @@ solvers. ICLR 2019, arXiv 1805.08136. With X = phi(support inputs), Y its target
       = X' (XX' + lambda I)^-1 Y                                         (eq. 5)
     outputs = alpha phi(x) W + beta                                      (eq. 6)
 
+Departures:
+- There is no intercept; the authors' code appends a one to each feature vector, and
+  penalizes its weight like the others.
+- X and Y are taken as they are; the authors' code divides both by sqrt(n), so that its
+  lambda is n times as strong.
+- lambda starts at 1 and is learned, alpha starts at 10; the authors' settings fix
+  lambda at 50, and start alpha at 1e-4 or 10.
+- Support and query are embedded apart; the authors' code embeds them as one batch, so
+  that batch norm in training sees both.
+
 Meta-parameters: the encoder's, and the scalars log lambda, alpha, beta.
 """
 

@@ -8,6 +8,12 @@ Nichol, Achiam, Schulman. On First-Order Meta-Learning Algorithms. 2018, arXiv
 The meta-gradient is the averaged displacement theta - theta'_i, so the outer optimiser
 `optax.sgd(epsilon)` is the paper's.
 
+Departures:
+- The inner rule is gradient descent on the full support set by default; the paper's is
+  Adam without momentum on minibatches.
+- A rule's state starts anew in each task; the authors' code keeps Adam's second moments
+  from task to task.
+
 Meta-parameters: theta, exactly the parameters of the model.
 """
 

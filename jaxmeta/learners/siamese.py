@@ -8,6 +8,13 @@ Koch, Zemel, Salakhutdinov. Siamese Neural Networks for One-shot Image Recogniti
 trained with the cross-entropy of pairs, same class or not; a query is given the class of
 the support example it is most likely to be the same as.
 
+Departures:
+- All pairs of a support and a query example count, those of one class as much as all
+  others; the paper draws pairs at random, of one class and of two.
+- There is a bias, and alpha starts at -1 / features; the paper's formula has none, and
+  its dense weights start as normal numbers of deviation 0.2.
+- The loss has no penalty; the paper's has an L2 penalty for each layer.
+
 Meta-parameters: those of the encoder h, the weights alpha and a bias.
 """
 

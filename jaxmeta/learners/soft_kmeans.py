@@ -12,6 +12,17 @@ p_c of the labelled support, labels z_ic, and unlabelled examples h(x_j):
 "masked": example j counts for class c with m_jc = sigmoid(-gamma_c (d_jc - beta_c)), d_jc
     the distance over its mean, gamma and beta from a network of d's statistics (eqs. 7-10)
 
+Departures:
+- z_jc is differentiated; the authors' code takes it as a constant in the plain variant.
+- "cluster": r starts at 1, and queries are of the classes; in the authors' code r
+  starts at 100, squared distances are halved, and the distractors' cluster remains a
+  choice for queries.
+- "masked": gamma and beta are softplus of the network's outputs, and the statistics are
+  differentiated; the authors' code has exp, takes the statistics as constants, and
+  multiplies by m_jc twice.
+- Support (with unlabelled examples) and query are embedded apart; the authors' code
+  embeds them as one batch, so that batch norm in training sees both.
+
 Meta-parameters: the encoder's, log r, the network's.
 """
 

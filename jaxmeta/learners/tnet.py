@@ -8,6 +8,14 @@ the outer loop learns T as well, so a step of W moves the layer by
 
 a learned metric. WarpGrad (arXiv 1909.00025) puts any network where T is.
 
+Departures:
+- T multiplies kernels alone, T W x + b; in the authors' code it multiplies the bias as
+  well, T (W x + b).
+- MT-nets' learned masks, which choose what is adapted, are not here.
+- The inner loss is the mean over the support examples; the authors' code sums the
+  cross-entropy over them and divides by the shots, so that a step of the same alpha is
+  `ways` times as long.
+
 Meta-parameters: theta, the model's parameters (W and the rest), and T.
 """
 

@@ -6,6 +6,9 @@ of (x, 0) for targets; all look at the support tokens, so that targets are indep
 
     p(y_T | x_T, C) = prod_j N(y_j; mu_j, sigma_j^2)                     (eq. 6)
 
+Departures: sigma_j is min_std + (1 - min_std) softplus; the authors' code has exp
+without a bound, and 0.05 + 0.95 softplus with one.
+
 Meta-parameters: those of the embedding and of the transformer.
 """
 

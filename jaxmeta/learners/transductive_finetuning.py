@@ -2,10 +2,19 @@
 
 Dhillon, Chaudhari, Ravichandran, Soatto. A Baseline for Few-Shot Image Classification.
 ICLR 2020, arXiv 1909.02729. The encoder is trained with a classifier of all classes. For
-a task, a head w_k = z_k / |z_k| (support-based initialisation, eq. 5) on the encoder's
-features (the paper: on the logits of that classifier), then gradient steps on all of
+a task, a head w_k = z_k / |z_k| (support-based initialisation, eq. 5), then gradient
+steps on all of
 
     mean over support of -log p(y | x) + mean over queries of H(p(. | x))  (eq. 8)
+
+Departures:
+- The head is on the encoder's features; the paper's is on relu(logits) of the
+  classifier of the training classes.
+- Cosines are divided by 0.1 by default; the authors' code has no temperature.
+- A step descends the sum of both terms; the authors' code takes two, one for each term,
+  in each of its 25 epochs, on augmented images.
+- The encoder is trained with plain cross-entropy; the paper's with mixup and label
+  smoothing.
 
 Meta-parameters: the encoder's, and the classifier's of the training classes.
 """

@@ -7,6 +7,13 @@ Prediction. ICLR 2019, arXiv 1805.09921. With the mean feature of class c, h_c,
     p(y | x, D) = 1/L sum_l softmax(psi^(l) . [f_theta(x), 1])            (eq. 4)
     loss = -log p(y | x, D), averaged over queries                       (eq. 5)
 
+Departures:
+- One inference network gives means and deviations of weights and bias, deviations of
+  e^-4 at first; the authors' code has a network for each of the four.
+- Classifiers are sampled, the same for all queries; the authors' code samples the
+  logits of each query (local reparameterization).
+- There is no dropout; the authors' code has 0.1 in the encoder.
+
 Meta-parameters: those of the encoder f, theta, and of the inference network, phi.
 """
 

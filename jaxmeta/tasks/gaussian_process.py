@@ -4,6 +4,9 @@ Protocol of the Transformer Neural Processes code (Nguyen, Grover 2022, arXiv
 2207.04179): squared-exponential kernel with length scale ~ U(0.1, 0.6), output scale
 ~ U(0.1, 1.0), noise 0.02, x ~ U(-2, 2); 3 to 46 context points, and 3 or more targets
 so that both together are at most 49.
+
+Departures: the sizes of both sets are drawn for each task; the authors' code draws them
+once for each batch of tasks.
 """
 
 from dataclasses import dataclass

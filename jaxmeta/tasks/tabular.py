@@ -3,6 +3,13 @@
 After Mueller et al. 2022, arXiv 2112.10510, section 5.2 (a Bayesian neural network as
 prior): inputs are normal, targets are a random network of them, cut at quantiles into
 classes.
+
+Departures:
+- The network has one tanh layer of fixed width and normal weights; the authors' code
+  draws depth, width, scale, sparsity and noise for each.
+- Support sets have one size; the authors' code draws it.
+- With several classes, each has as many examples; the paper's have two, cut at the
+  median.
 """
 
 from dataclasses import dataclass

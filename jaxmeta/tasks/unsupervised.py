@@ -4,6 +4,9 @@ UMTRA: Khodadadeh, Boloni, Shah. Unsupervised Meta-Learning for Few-Shot Image
 Classification. NeurIPS 2019, arXiv 1811.11819, algorithm 1: random examples are classes of
 their own, an augmentation of each is its query.
 
+Departures: UMTRA's default augmentation is a random affine change; the authors' code
+zeroes pixels and shifts (Omniglot), and changes colours (miniImageNet).
+
 CACTUs: Hsu, Levine, Finn. Unsupervised Learning via Meta-Learning. ICLR 2019,
 arXiv 1810.02334, algorithm 1: k-means clusters of an embedding are the classes; several
 partitions come from randomly scaled dimensions.
