@@ -8,7 +8,7 @@ arXiv 1909.04630. Equations 3 and 6:
 
 Departures:
 - Each step descends support loss and proximal term; the authors' code descends the
-  support loss, then takes one step on the proximal term.
+  support loss, then takes one step on the proximal term, and none in testing.
 - The linear system is that of the equation; the authors' code solves (1 + d) I +
   Hessian / (lambda + 10), d = 1 by default.
 
