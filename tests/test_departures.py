@@ -38,8 +38,8 @@ def _summed_gradients(x, y, w, b):
 
 def test_maml_authors_step_is_ways_times_ours(support):
     params, alpha = LINEAR.init(jax.random.key(1)), 0.1
-    w, b = np.asarray(params["w"]), np.asarray(params["b"])
-    dw, _ = _summed_gradients(*map(np.asarray, support[:2]), w, b)
+    x, y, w, b = map(np.asarray, (support.x, support.y, params["w"], params["b"]))
+    dw, _ = _summed_gradients(x, y, w, b)
     ours = jm.maml(LINEAR, inner_lr=WAYS * alpha).adapt(params, support)
     np.testing.assert_allclose(ours["w"], w - alpha * dw / SHOTS, rtol=1e-12)
 
