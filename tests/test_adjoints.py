@@ -44,15 +44,15 @@ ROWS = [
     for name in LEARNERS
     for rule in (RULES if "rule" in learners.REGISTRY[name].defaults else ["its own"])
 ]
-EXACT = [
-    jm.Reverse("step"),
-    jm.Reverse("sqrt", unroll=2),
-    jm.Reverse(3, policy=jax.checkpoint_policies.dots_saveable),
-    jm.MixedMode(),
-    jm.MixedMode(save_gradients=True),
-    jm.Truncated(STEPS),
-    jm.Forward(),
-]
+EXACT = {
+    "reverse by step": jm.Reverse("step"),
+    "reverse by sqrt": jm.Reverse("sqrt", unroll=2),
+    "reverse by 3": jm.Reverse(3, policy=jax.checkpoint_policies.dots_saveable),
+    "mixed": jm.MixedMode(),
+    "mixed, gradients saved": jm.MixedMode(save_gradients=True),
+    "truncated at all": jm.Truncated(STEPS),
+    "forward": jm.Forward(),
+}
 rows = pytest.mark.parametrize(("name", "rule"), ROWS)
 
 
@@ -100,23 +100,23 @@ def test_reference_is_the_slope_of_the_loss(reference, name, rule):
     exact = float(optax.tree.vdot(gradient, along))
     scale = float(optax.tree.norm(gradient) * optax.tree.norm(along))
     assert np.isfinite(scale) and scale > 0
-    assert abs(slope(loss, params, along) - exact) < 1e-8 * scale
+    # each program rounds a start that is drawn in float32 inside it in its own way
+    accuracy = 1e-6 if name == "learned_optimizer" else 1e-8
+    assert abs(slope(loss, params, along) - exact) < accuracy * scale
 
 
 # every adjoint with every learner; a second and third rule with two of them
 TABLE = [
     (name, rule, adjoint)
     for name, rule in ROWS
-    for adjoint in (
-        EXACT if rule in ("sgd", "its own") else [jm.MixedMode(), jm.Forward()]
-    )
+    for adjoint in (EXACT if rule in ("sgd", "its own") else ("mixed", "forward"))
 ]
 
 
-@pytest.mark.parametrize(("name", "rule", "adjoint"), TABLE, ids=str)
+@pytest.mark.parametrize(("name", "rule", "adjoint"), TABLE)
 def test_exact_adjoints_are_reverse_over_reverse(reference, blobs, name, rule, adjoint):
     params, _, gradient = reference(name, rule)
-    _, loss = build(name, rule, adjoint, blobs)
+    _, loss = build(name, rule, EXACT[adjoint], blobs)
     assert largest_difference(jax.jit(jax.grad(loss))(params), gradient) < 1e-8
 
 
