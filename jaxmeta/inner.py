@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
+
+from jaxmeta import checks
+from jaxmeta.tame import tamed
 
 PyTree = Any
 Objective = Callable[[PyTree, PyTree, PyTree], jax.Array]
@@ -30,18 +34,21 @@ class Descent:
     objective: L(w, context, batch) -> []; batch is (batch, each[k]) if there is `each`.
     rule: hyper -> the optax transformation of gradients into updates.
     steps: how many. trajectory: whether w_1, ..., w_steps are wanted, or the last.
-    with_value: whether the rule's update takes `value=L`, as some of optax do.
+
+    A rule whose update needs `value=` gets L, and one whose derivative is infinite where
+    a gradient is zero is tamed, see `jaxmeta.tame`.
     """
 
     objective: Objective
     rule: Rule
     steps: int
     trajectory: bool = False
-    with_value: bool = False
 
     def begin(self, inputs: Inputs) -> PyTree:
         """The carry before the first step: w_0 and the rule's state."""
-        return inputs.start, self.rule(inputs.hyper).init(inputs.start)
+        rule = self.rule(inputs.hyper)
+        checks.check_optimizer(rule, "rule")
+        return inputs.start, rule.init(inputs.start)
 
     def run(
         self,
@@ -54,21 +61,53 @@ class Descent:
         """Steps `part` of the descent. Returns: carry, [w after each] or None.
 
         Args: gradient: (w, context, batch) -> dL/dw; loop: as `jax.lax.scan`.
+
+        Keys in the batch (the noise of a network) are other keys at each step.
         """
         rule = self.rule(inputs.hyper)
+        update, with_value = tamed(rule.update), needs_value(rule, carry[0])
+        noisy = has_keys(inputs.batch)
 
-        def step(carry, each):
-            w, state = carry
-            batch = inputs.batch if inputs.each is None else (inputs.batch, each)
+        def step(carry, now):
+            (w, state), (each, k) = carry, now
+            batch = at_step(inputs.batch, k) if noisy else inputs.batch
+            batch = batch if inputs.each is None else (batch, each)
             g, more = gradient(w, inputs.context, batch), {}
-            if self.with_value:
+            if with_value:
                 more = {"value": self.objective(w, inputs.context, batch)}
-            updates, state = rule.update(g, state, w, **more)
+            updates, state = update(g, state, w, **more)
             w = optax.apply_updates(w, updates)
             return (w, state), w if self.trajectory else None
 
-        each = jax.tree.map(lambda a: a[part], inputs.each)
-        return loop(step, carry, each, len(range(self.steps)[part]))
+        steps = jnp.arange(self.steps) if noisy else None
+        now = jax.tree.map(lambda a: a[part], (inputs.each, steps))
+        return loop(step, carry, now, len(range(self.steps)[part]))
+
+
+def needs_value(rule: optax.GradientTransformation, w: PyTree) -> bool:
+    """Whether the rule can't be asked for an update without `value=` (polyak_sgd)."""
+    try:
+        jax.eval_shape(lambda w: rule.update(w, rule.init(w), w), w)
+    except TypeError as error:
+        if "value" in str(error):
+            return True
+        raise
+    return False
+
+
+def has_keys(tree: PyTree) -> bool:
+    """Whether there are random keys among the leaves."""
+    return any(map(_is_key, jax.tree.leaves(tree)))
+
+
+def at_step(tree: PyTree, k: jax.Array) -> PyTree:
+    """A tree whose random keys [] have k folded in; all else as it is."""
+    fold = lambda key: jax.random.fold_in(jax.random.clone(key), k)
+    return jax.tree.map(lambda a: fold(a) if _is_key(a) else a, tree)
+
+
+def _is_key(leaf) -> bool:
+    return jnp.issubdtype(getattr(leaf, "dtype", int), jax.dtypes.prng_key)
 
 
 class Adjoint(Protocol):
@@ -93,7 +132,6 @@ def descend(
     hyper: PyTree = (),
     each: PyTree = None,
     trajectory: bool = False,
-    with_value: bool = False,
 ) -> PyTree:
     """Adapt `params` to a batch by gradient steps, differentiably.
 
@@ -112,7 +150,6 @@ def descend(
         each: arrays [steps, ...]; the objective then gets (batch, each[k]) as batch at
             step k: examples, keys or weights of that step.
         trajectory: return w_1, ..., w_steps on a leading axis in place of w_steps.
-        with_value: hand the rule L as well, `update(..., value=L)`.
 
     Returns: w_steps, a tree like `params`.
     """
@@ -126,5 +163,5 @@ def descend(
                 f"each: expected one entry for each of the {steps} steps, got an array of "
                 f"shape {leaf.shape}"
             )
-    descent = Descent(objective, rule, steps, trajectory, with_value)
+    descent = Descent(objective, rule, steps, trajectory)
     return adjoint.solve(descent, Inputs(params, hyper, context, batch, each))

@@ -5,6 +5,8 @@ meta-gradients, training loops, devices) is a transformation of them.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -55,19 +57,57 @@ class ApplyFn(Protocol):
 class Model(NamedTuple):
     """A network as a pair of pure functions.
 
-    init: key -> params.
-    apply: (params, x [examples, ...]) -> outputs [examples, ...].
+    init: key -> params, all that is learned. What is frozen (running statistics, a
+        pre-trained body) is a constant of `apply`.
+    apply: (params, x [examples, ...]) -> outputs [examples, ...], without any noise.
     uses_mask: True if `apply` takes a third argument, mask [examples] or None, because
         what it says of one example depends on the others (batch norm): then padding
         must be left out of the statistics.
     noisy: (params, x, mask, key, step) -> outputs, the forward pass of training if it is
-        random (DropBlock), see `jm.learners.with_noise`; step [] meta-steps done.
+        random (dropout, DropBlock), see `jm.with_noise`; step [] meta-steps done.
     """
 
     init: InitFn
     apply: ApplyFn
     uses_mask: bool = False
     noisy: Callable[..., Any] | None = None
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["x", "tag"], meta_fields=[])
+@dataclass(frozen=True)
+class Tagged:
+    """Inputs, and what the network's pass over them needs besides.
+
+    x: [examples, ...], as in `Batch`.
+    tag: a pytree without an [examples] axis: the key of the noise (`jm.with_noise`),
+        the examples whose statistics normalise (`jm.with_support_statistics`).
+    """
+
+    x: PyTree
+    tag: PyTree = None
+
+    def __jax_array__(self):
+        raise ValueError(
+            "with_noise, with_support_statistics: this learner computes with the inputs "
+            "themselves, not only through the model; expected one that hands them to its "
+            "model as they are, like maml or protonet"
+        )
+
+
+def of_examples(f: Callable, x: PyTree, *others: PyTree) -> PyTree:
+    """f of each array of x [examples, ...] (and of its like in others), tags left alone.
+
+    The result has the tag of x.
+    """
+    if isinstance(x, Tagged):
+        rest = (o.x if isinstance(o, Tagged) else o for o in others)
+        return Tagged(of_examples(f, x.x, *rest), x.tag)
+    return jax.tree.map(f, x, *others)
+
+
+def untagged(x: PyTree) -> PyTree:
+    """The arrays [examples, ...] of x, without tags."""
+    return untagged(x.x) if isinstance(x, Tagged) else x
 
 
 class AdaptFn(Protocol):
@@ -82,7 +122,7 @@ class PredictFn(Protocol):
     """(adapted, inputs, mask=None) -> outputs; mask as in `Batch`."""
 
     def __call__(
-        self, adapted: PyTree, inputs: jax.Array, mask: jax.Array | None = None
+        self, adapted: PyTree, inputs: PyTree, mask: jax.Array | None = None
     ) -> Any: ...
 
 
@@ -102,6 +142,14 @@ class ScheduledLossFn(Protocol):
     ) -> tuple[jax.Array, Metrics]: ...
 
 
+class SettleFn(Protocol):
+    """(new, old, gradient, step) -> params; new, old: after and before the optimiser."""
+
+    def __call__(
+        self, new: PyTree, old: PyTree, gradient: PyTree, step: jax.Array
+    ) -> PyTree: ...
+
+
 class MetaLearner(NamedTuple):
     """Four pure functions of one task.
 
@@ -113,6 +161,8 @@ class MetaLearner(NamedTuple):
     scheduled_loss: what training descends in meta-step `step` where that is not `loss`:
         it changes with the step (`maml_plus_plus`), or also scores the support points
         (`cnp`); None = `loss`.
+    settle: (new, old, gradient, step) -> params, the meta-parameters after a meta-step
+        where some are not the optimiser's: a running mean (`simpleshot`); None = new.
     """
 
     init: InitFn
@@ -120,6 +170,7 @@ class MetaLearner(NamedTuple):
     predict: PredictFn
     loss: LossFn
     scheduled_loss: ScheduledLossFn | None = None
+    settle: SettleFn | None = None
 
 
 class Sampler(Protocol):
@@ -135,6 +186,11 @@ def forward(model: Model, params: PyTree, x: jax.Array, mask=None) -> Any:
     return model.apply(params, x, mask) if model.uses_mask else model.apply(params, x)
 
 
+def examples(batch: Batch) -> int:
+    """How many examples a batch has, padding included; x may be any pytree of arrays."""
+    return jax.tree.leaves(batch.x)[0].shape[0]
+
+
 def blank_padding(batch: Batch) -> Batch:
     """Put zeros where the mask is 0, so that not even a NaN in the padding is seen."""
     if batch.mask is None:
@@ -143,7 +199,9 @@ def blank_padding(batch: Batch) -> Batch:
     counts = batch.mask > 0
 
     def blank(a):
+        if jnp.issubdtype(a.dtype, jax.dtypes.extended):
+            return a  # a random key is never NaN
         keep = jnp.reshape(counts, (-1,) + (1,) * (a.ndim - 1))
         return jnp.where(keep, a, jnp.zeros_like(a))
 
-    return Batch(blank(batch.x), blank(batch.y), batch.mask)
+    return Batch(of_examples(blank, batch.x), blank(batch.y), batch.mask)
