@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 import jaxmeta as jm
 from jaxmeta import learners
@@ -16,6 +17,14 @@ ONE_EACH = [
     (n, e.problems[i % len(e.problems)])
     for i, (n, e) in enumerate(learners.REGISTRY.items())
 ]
+# the first learner of each family: its costly rows belong to the suite's core
+CORE = {e.family: n for n, e in reversed(learners.REGISTRY.items())}.values()
+
+
+def row(*values, core: bool):
+    """Arguments of a test; outside the core they are slow (`-m "not slow"`)."""
+    return pytest.param(*values, marks=() if core else pytest.mark.slow)
+
 
 # what a learner needs to learn such small problems in so few steps
 SPECIAL = {

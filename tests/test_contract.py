@@ -10,12 +10,14 @@ import numpy as np
 import optax
 import pytest
 from problems import (
+    CORE,
     ONE_EACH,
     ROWS,
     double,
     largest_difference,
     make,
     pad,
+    row,
     training_sampler,
 )
 
@@ -26,7 +28,12 @@ from jaxmeta import learners
 # test_reference.py hold each of them to its own definition
 DEFINED = {"fomaml", "reptile", "proximal", "bmaml", "bootstrapped", "imaml"}
 rows = pytest.mark.parametrize(("name", "problem"), ROWS)
-one_each = pytest.mark.parametrize(("name", "problem"), ONE_EACH)
+costly, one_each = (
+    pytest.mark.parametrize(
+        ("name", "problem"), [row(*r, core=r[0] in CORE) for r in some]
+    )
+    for some in (ROWS, ONE_EACH)
+)
 registered = pytest.mark.parametrize("name", learners.REGISTRY)
 
 
@@ -68,7 +75,7 @@ def train(learner, sampler, *, steps, seed):
     )
 
 
-@rows
+@costly
 def test_loss_falls(built, blobs, name, problem):
     learner, sampler, params, *_ = built(name, problem)
     before = jm.evaluate(learner, params, sampler, num_tasks=400, key=jax.random.key(2))
@@ -107,7 +114,7 @@ def test_tasks_at_once_changes_no_number(x64, built, name, problem):
     np.testing.assert_allclose(results[1][0][0], results[0][0][0], rtol=1e-10)
 
 
-@rows
+@costly
 def test_state_is_stable_and_the_second_call_compiles_nothing(
     built, blobs, name, problem
 ):
