@@ -4,43 +4,88 @@ Shapes and key types are known while a program is traced and are checked always;
 values (labels, NaN) only where an array is concrete, that is at the boundary.
 """
 
+import math
+import numbers
 import operator
+import os
+from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import UNLABELLED, Batch, Task
+from jaxmeta.types import UNLABELLED, Batch, Model, Task, untagged
 
 
-def check_key(key) -> None:
+def check_key(key, argument: str = "key") -> None:
     """Raise ValueError unless `key` is one typed key (`jax.random.key`)."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise ValueError(
-            "key: expected a typed key from jax.random.key(seed), got "
-            f"{_describe(key)}; wrap an old-style key (jax.random.PRNGKey) with "
+            f"{argument}: expected a typed key from jax.random.key(seed), got "
+            f"{said(key)}; wrap an old-style key (jax.random.PRNGKey) with "
             "jax.random.wrap_key_data(key)"
         )
     if key.shape != ():
         raise ValueError(
-            f"key: expected one key, got an array of keys of shape {key.shape}"
+            f"{argument}: expected one key, got an array of keys of shape {key.shape}"
+        )
+
+
+def check_kind(value, kind: type, argument: str) -> None:
+    """Raise ValueError unless the value is a `Batch`, a `Task`, a `MetaState`."""
+    if not isinstance(value, kind):
+        fields = ", ".join(getattr(kind, "_fields", ()))
+        raise ValueError(
+            f"{argument}: expected a jm.{kind.__name__}({fields}), got {said(value)}"
+        )
+
+
+def check_mask(inputs, mask) -> None:
+    """Raise ValueError unless the mask has one entry for each of the inputs."""
+    n = jnp.shape(jax.tree.leaves(untagged(inputs))[0])[:1]
+    if mask is not None and jnp.shape(mask) != n:
+        raise ValueError(
+            f"mask: expected shape {n}, one entry an example, 1 = counts, 0 = padding, "
+            f"got {jnp.shape(mask)}"
+        )
+
+
+def check_tasks(tasks: Task) -> None:
+    """Raise ValueError unless it is a batch of tasks, arrays [tasks, examples, ...]."""
+    check_kind(tasks, Task, "tasks")
+    for what, batch in zip(Task._fields, tasks, strict=True):
+        check_kind(batch, Batch, f"tasks, {what}")
+    targets = [jnp.shape(batch.y) for batch in tasks]
+    if min(map(len, targets)) < 2 or targets[0][0] != targets[1][0]:
+        raise ValueError(
+            "tasks: expected arrays [tasks, examples, ...], of as many tasks in the query "
+            f"as in the support set, got y of shapes {targets[0]} and {targets[1]}; of one "
+            "task jax.tree.map(lambda a: a[None], task) makes a batch"
         )
 
 
 def check_batch(batch: Batch, what: str = "support") -> None:
     """Raise ValueError unless the arrays of ONE task's batch fit together."""
-    if jnp.ndim(batch.x) < 1 or jnp.ndim(batch.y) < 1:
+    inputs = jax.tree.leaves(untagged(batch.x))
+    shapes = [tuple(jnp.shape(a)) for a in inputs]
+    shown = shapes[0] if len(shapes) == 1 else shapes
+    if not inputs or min(map(len, shapes)) < 1 or jnp.ndim(batch.y) < 1:
         raise ValueError(
             f"{what} set: expected arrays with a leading [examples] axis, got x "
-            f"{jnp.shape(batch.x)} and y {jnp.shape(batch.y)}"
+            f"{shown} and y {jnp.shape(batch.y)}"
         )
-    n = batch.x.shape[0]
+    n = shapes[0][0]
     if n == 0:
         raise ValueError(
-            f"{what} set is empty (x has shape {batch.x.shape}): expected at least one "
+            f"{what} set is empty (x has shape {shown}): expected at least one "
             "example; sample the task with shots >= 1 and queries >= 1"
+        )
+    if any(shape[0] != n for shape in shapes):
+        raise ValueError(
+            f"{what} set: the arrays of x have shapes {shapes}; expected as many "
+            "examples in each, on the first axis"
         )
     if batch.y.shape[0] != n:
         raise ValueError(
@@ -64,7 +109,8 @@ def check_labels(
     if not jnp.issubdtype(batch.y.dtype, jnp.integer) or batch.y.ndim != 1:
         raise ValueError(
             f"{what} labels: expected integers of shape [examples], got "
-            f"{_describe(batch.y)}"
+            f"{said(batch.y)}; class numbers: y.astype(int).reshape(-1); whole-number "
+            "regression targets: y.astype(float)"
         )
     if isinstance(batch.y, jax.core.Tracer) or isinstance(batch.mask, jax.core.Tracer):
         return
@@ -84,15 +130,16 @@ def check_labels(
         raise ValueError(
             f"{what} labels: expected integers in 0..{ways - 1} ({ways} ways), got "
             f"{sorted({int(b) for b in bad})}; number the classes of each task from 0"
-            f"{hint if UNLABELLED in bad else ''}"
+            f"{hint if UNLABELLED in bad else ''}; whole-number regression targets: "
+            "y.astype(float)"
         )
 
 
 def check_choice(argument: str, value, options) -> None:
-    """Raise ValueError unless the value is one of the options."""
-    if value not in options:
+    """Raise ValueError unless the value is one of the options, which are names."""
+    if not isinstance(value, str) or value not in options:
         raise ValueError(
-            f"{argument}: expected one of {', '.join(options)}, got {value!r}"
+            f"{argument}: expected one of {', '.join(options)}, got {said(value)}"
         )
 
 
@@ -109,16 +156,20 @@ def check_numbers(
     A traced number (one that is swept over) has passed: its value is not known.
     """
     limits = {">=": least, ">": above, "<=": most, "<": below}
-    said = " and ".join(f"{w} {v:g}" for w, v in limits.items() if v is not None)
+    limits = {w: v for w, v in limits.items() if v is not None}
+    wanted = " ".join(["a number", *(f"{w} {v:g}" for w, v in limits.items())])
+    if len(limits) == 2:
+        (first, low), (last, high) = limits.items()
+        sides = "[" if first == ">=" else "(", "]" if last == "<=" else ")"
+        wanted = f"a number in {sides[0]}{low:g}, {high:g}{sides[1]}"
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer) and value.shape == ():
             continue
-        if not _is_real(value) or not all(
-            v is None or _HOLDS[w](float(value), v) for w, v in limits.items()
-        ):
-            raise ValueError(
-                f"{name}: expected a number{said and ' ' + said}, got {_brief(value)}"
-            )
+        within = _is_real(value) and all(
+            _HOLDS[w](float(value), v) for w, v in limits.items()
+        )
+        if not within:
+            raise ValueError(f"{name}: expected {wanted}, got {said(value)}")
 
 
 _HOLDS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
@@ -129,34 +180,188 @@ def check_positive(**values) -> None:
     check_numbers(above=0, **values)
 
 
-def check_sizes(least: int = 1, **sizes) -> None:
-    """Raise ValueError unless each size is a whole number (any integer type, no bool)
-    of at least `least`."""
-    for name, size in sizes.items():
-        if not _is_whole(size) or operator.index(size) < least:
+def check_ranges(least: float | None = None, **ranges) -> None:
+    """Raise ValueError unless each is a pair of finite numbers (low, high), low <= high."""
+    for name, value in ranges.items():
+        several = isinstance(value, (tuple, list)) or np.shape(value)[:1] == (2,)
+        if not several or len(value) != 2:
             raise ValueError(
-                f"{name}: expected a whole number >= {least}, got {_brief(size)}"
+                f"{name}: expected a pair of numbers (low, high), got {said(value)}"
+            )
+        low, high = value
+        check_numbers(least=least, **{f"{name}[0]": low, f"{name}[1]": high})
+        traced = isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer)
+        if not traced and low > high:
+            raise ValueError(
+                f"{name}: expected (low, high) with low <= high, got {said(value)}"
             )
 
 
-def _is_whole(value) -> bool:
-    if isinstance(value, (bool, np.bool_, jax.core.Tracer)):
-        return False
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return True
+def check_sizes(least: int = 1, most: int | None = None, **sizes) -> None:
+    """Raise ValueError unless each size is a whole number (any integer type, no bool)
+    from `least` to `most`."""
+    limit = f">= {least}" if most is None else f"in {least}..{most}"
+    for name, size in sizes.items():
+        if not is_whole(size) or size < least or (most is not None and size > most):
+            raise ValueError(
+                f"{name}: expected a whole number {limit}, got {said(size)}"
+            )
+
+
+def check_shapes(length: int | None = None, **shapes) -> None:
+    """Raise ValueError unless each is a tuple (or list) of sizes >= 1.
+
+    length: how many sizes; None = any number.
+    """
+    for name, shape in shapes.items():
+        fits = isinstance(shape, (tuple, list)) and length in (None, len(shape))
+        if not fits or not all(is_whole(size) and size >= 1 for size in shape):
+            wanted = "a tuple of" if length is None else f"{length}"
+            raise ValueError(
+                f"{name}: expected {wanted} whole numbers >= 1, got {said(shape)}"
+            )
+
+
+def check_inputs(
+    x, shape: tuple[int, ...], argument: str = "input_shape", flat: bool = False
+) -> None:
+    """Raise ValueError unless a network's inputs are [examples, *shape].
+
+    Args: argument: by which the shape was given; flat: only the size has to fit.
+    """
+    got = jnp.shape(x)
+    size = math.prod(got[1:]) == math.prod(shape)
+    if got and (got[1:] == shape or (flat and size)):
+        return
+    hint = f"; build it with {argument}={got[1] if len(got) == 2 else got[1:]}"
+    if got[1:] == shape[:-1]:
+        hint = "; give them a channel axis, x[..., None]" if len(shape) > 1 else ""
+    if got[2:] == shape:
+        hint = "; one task at a time: use jax.vmap for a batch of tasks"
+    raise ValueError(
+        f"{argument}: the network was built for inputs [examples, "
+        f"{', '.join(map(str, shape))}], got an array of shape {got}{hint}"
+    )
+
+
+def check_seeds(**seeds) -> None:
+    """Raise ValueError unless each is a seed: a whole number of 32 bits.
+
+    JAX would cut a longer one off, and give two seeds one key.
+    """
+    check_sizes(0, 2**32 - 1, **seeds)
+
+
+def check_flags(**flags) -> None:
+    """Raise ValueError unless each is True or False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise ValueError(f"{name}: expected True or False, got {said(flag)}")
+
+
+def check_names(**names) -> None:
+    """Raise ValueError unless each is a string."""
+    for name, value in names.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name}: expected a string, got {said(value)}")
+
+
+def check_paths(**paths) -> None:
+    """Raise ValueError unless each is a path, or a string."""
+    for name, path in paths.items():
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"{name}: expected a path, got {said(path)}")
+
+
+def check_functions(**functions) -> None:
+    """Raise ValueError unless each can be called."""
+    for name, function in functions.items():
+        if not callable(function):
+            raise ValueError(f"{name}: expected a function, got {said(function)}")
+
+
+def check_models(**models) -> None:
+    """Raise ValueError unless each is a `Model`."""
+    for name, model in models.items():
+        whole = isinstance(model, Model)
+        if not whole or not (callable(model.init) and callable(model.apply)):
+            raise ValueError(
+                f"{name}: expected a Model, e.g. jm.models.mlp() or a Flax network by "
+                f"jm.models.from_linen or from_nnx, got {said(model)}"
+            )
+
+
+def check_learner(learner, argument: str = "learner") -> None:
+    """Raise ValueError unless it has the functions of a `MetaLearner` (`adapt` and
+    `predict` are called by the others only)."""
+    what = "a MetaLearner, e.g. jm.protonet(jm.models.conv4(None))"
+    check_methods(argument, learner, ("init", "loss"), what)
+
+
+def check_sampler(sampler, argument: str = "sampler") -> None:
+    """Raise ValueError unless it has a method `sample`."""
+    what = "a sampler with a method sample(key), e.g. jm.tasks.sinusoid()"
+    check_methods(argument, sampler, ("sample",), what)
+
+
+def check_optimizer(optimizer, argument: str = "optimizer") -> None:
+    """Raise ValueError unless it is like an `optax.GradientTransformation`."""
+    what = "an optax optimiser, e.g. optax.adam(1e-3)"
+    check_methods(argument, optimizer, ("init", "update"), what)
+
+
+def check_methods(argument: str, value, methods, what: str) -> None:
+    """Raise ValueError unless it is an object (no class) with these methods."""
+    found = all(callable(getattr(value, method, None)) for method in methods)
+    if isinstance(value, type) or not found:
+        raise ValueError(f"{argument}: expected {what}, got {said(value)}")
+
+
+def is_whole(value) -> bool:
+    """Whether it is a whole number, Python's or numpy's; arrays and bools are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _is_real(value) -> bool:
     """Whether it is one finite real number: Python's, numpy's, or an array of shape []."""
-    if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value) != 0:
-        return False
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        known = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    else:
+        kinds = (jnp.floating, jnp.integer)
+        known = np.shape(value) == () and any(jnp.issubdtype(dtype, k) for k in kinds)
     try:
-        return bool(np.isfinite(float(value)))
-    except (TypeError, ValueError):
+        return known and bool(np.isfinite(float(value)))
+    except OverflowError:
         return False
+
+
+def to_array(argument: str, value) -> np.ndarray:
+    """The value as an array of numbers in the machine's byte order.
+
+    Raises: ValueError for what is no array: lists of different lengths, objects.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{argument}: expected one array, got parts of different shapes ({error})"
+        ) from error
+    if array.dtype.kind not in "biufcV" or array.dtype.names:
+        raise ValueError(f"{argument}: expected numbers, got {said(value)}")
+    return native(array)
+
+
+def native(array):
+    """An array in the machine's byte order, which is the only one that JAX knows."""
+    if isinstance(array, np.ndarray) and not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
+    return array
+
+
+def is_floating(array) -> bool:
+    """Whether it holds floating numbers, bfloat16 and its like included."""
+    return bool(jnp.issubdtype(array.dtype, jnp.floating))
 
 
 def check_finite(array, what: str) -> None:
@@ -179,23 +384,27 @@ def check_task(task: Task, ways: int | None = None) -> None:
 
     Call it once on a task of a new sampler, outside jit; `fit` does.
     """
+    check_kind(task, Task, "task (what the sampler gives)")
     for what, batch in (("support", task.support), ("query", task.query)):
         check_batch(batch, what)
         keep = slice(None) if batch.mask is None else np.asarray(batch.mask) > 0
-        check_finite(np.asarray(batch.x)[keep], f"{what} inputs")
+        for leaf in jax.tree.leaves(batch.x):
+            check_finite(np.asarray(leaf)[keep], f"{what} inputs")
         check_finite(np.asarray(batch.y)[keep], f"{what} targets")
         if ways is not None:
             check_labels(batch, ways, what)
 
 
-def _brief(value) -> str:
-    """A number as it is written, anything else by its kind."""
-    if isinstance(value, (np.generic, jax.Array)) and np.ndim(value) == 0:
-        return str(value)
-    return _describe(value) if hasattr(value, "shape") else repr(value)
-
-
-def _describe(value) -> str:
+def said(value: Any) -> str:
+    """A value in a few words: type and shape of an array, a number or word as it is
+    written, anything else by its kind."""
+    if isinstance(value, np.generic):
+        return f"{value} ({value.dtype})"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"an array of type {value.dtype} and shape {value.shape}"
-    return f"{type(value).__name__} {value!r}"
+    plain = (int, float, complex, str, tuple, list, dict, type(None))
+    if isinstance(value, plain) and not hasattr(value, "_fields"):
+        words = repr(value)
+        return words if len(words) <= 80 else f"{words[:77]}..."
+    named = getattr(value, "__name__", None)
+    return f"{type(value).__name__}{f' {named}' if named else ''}"
