@@ -49,6 +49,7 @@ def es_gradient(
     >>> int(step(state, tasks, jax.random.key(2))[0].step)
     1
     """
+    checks.check_learner(learner)
     _check_noise(sigma, pairs)
     mean_loss = meta_loss(learner)
 
@@ -124,8 +125,9 @@ def pes(problem: Unroll, *, sigma: float = 0.01, pairs: int = 16) -> PES:
     Source: Vicol, Metz, Sohl-Dickstein 2021, arXiv 2112.13835, algorithm 2.
     """
     _check_noise(sigma, pairs)
-    if problem.length < 1:
-        raise ValueError(f"length: expected at least 1 piece, got {problem.length}")
+    checks.check_kind(problem, Unroll, "problem")
+    checks.check_functions(init=problem.init, step=problem.step)
+    checks.check_sizes(length=problem.length)
 
     def begin(params, key):
         inner = jax.vmap(problem.init)(jax.random.split(key, pairs))
@@ -169,10 +171,8 @@ def pes(problem: Unroll, *, sigma: float = 0.01, pairs: int = 16) -> PES:
 
 
 def _check_noise(sigma, pairs):
-    if not sigma > 0:
-        raise ValueError(f"sigma: expected > 0, got {sigma}")
-    if pairs < 1:
-        raise ValueError(f"pairs: expected at least 1, got {pairs}")
+    checks.check_positive(sigma=sigma)
+    checks.check_sizes(pairs=pairs)
 
 
 def _noise(key, params):

@@ -7,6 +7,8 @@ arXiv 1306.0895.
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.checks import check_positive, check_sizes
+
 
 def sinkhorn(
     cost: jax.Array,
@@ -36,6 +38,8 @@ def sinkhorn(
     Array([[0.5, 0. ],
            [0. , 0.5]], dtype=float32)
     """
+    check_positive(regularization=regularization)
+    check_sizes(iterations=iterations)
     kernel = -cost / regularization
     log = lambda mass: jnp.where(mass > 0, jnp.log(jnp.where(mass > 0, mass, 1)), -1e30)
     log_rows, log_columns = log(rows), log(columns)

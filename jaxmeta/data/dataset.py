@@ -1,5 +1,6 @@
 """A data set for few-shot learning: examples in class-major order."""
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,12 @@ class Dataset:
         return f"{self.name}/{self.split}" if self.split else self.name
 
     def select(self, chosen: Sequence[int], split: str) -> "Dataset":
-        """The data set of some of the classes, in the order given."""
+        """The data set of some of the classes, in the order given.
+
+        Raises: ValueError for a number of a class that is not there.
+        """
+        for i in chosen:
+            checks.check_sizes(0, len(self.counts) - 1, chosen=i)
         return Dataset(
             self.name,
             split,
@@ -52,33 +58,28 @@ def from_arrays(
     """A data set from examples in any order and their labels.
 
     Args:
-        images: [examples, ...], uint8 in 0..255 or floating (any vectors will do).
-        labels: [examples], integers or strings; each different one is a class.
+        images: [examples, ...], uint8 in 0..255 or floating (any vectors will do), of
+            any byte order; other integers are numbers of tokens and stay what they are.
+        labels: [examples], integers or strings, not both; each different one is a class.
         name, split: what messages and reports call it.
 
     Returns: a `Dataset`, classes in sorted order, each padded with zeros to the size of
         the largest.
-    Raises: ValueError for shapes that do not fit, no example, NaN or infinite values.
+    Raises: ValueError for shapes that do not fit, no example, NaN or infinite values,
+        labels of several types (1 and "1").
 
     >>> import numpy as np
     >>> data = from_arrays(np.zeros((4, 2, 2, 1)), ["b", "a", "b", "b"])
     >>> data.classes, data.counts.tolist(), data.images.shape
     (('a', 'b'), [1, 3], (2, 3, 2, 2, 1))
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    checks.check_names(name=name, split=split)
+    images, labels = to_images(images, f"{name} images"), _to_labels(labels)
     if labels.ndim != 1 or len(images) != len(labels) or len(labels) == 0:
         raise ValueError(
             f"from_arrays: expected images [examples, ...] and labels [examples], got "
             f"shapes {images.shape} and {labels.shape}"
         )
-    if images.dtype == np.float64:
-        images = images.astype(np.float32)
-    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(
-            f"from_arrays: expected images of type uint8 (0..255) or floating, got "
-            f"{images.dtype}"
-        )
-    checks.check_finite(images, f"{name} images")
     classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     padded = np.zeros((len(classes), counts.max(), *images.shape[1:]), images.dtype)
     order = np.argsort(index, kind="stable")
@@ -92,3 +93,56 @@ def from_arrays(
         tuple(str(c) for c in classes),
         ("",) * len(classes),
     )
+
+
+def to_images(images: Any, what: str) -> np.ndarray:
+    """Examples as an array [examples, ...] of integers or finite floating numbers.
+
+    Raises: ValueError for anything else.
+    """
+    images = checks.to_array(what, images)
+    if images.dtype in (np.float64, np.longdouble):
+        images = images.astype(np.float32)
+    if images.dtype.kind in "iu" and images.dtype != np.uint8:
+        small = images.astype(np.int32)  # all that JAX has by default
+        if not np.array_equal(small, images):
+            raise ValueError(f"{what}: expected whole numbers of 32 bits, got larger ones")
+        images = small
+    elif images.dtype != np.uint8 and not checks.is_floating(images):
+        raise ValueError(
+            f"{what}: expected images of type uint8 (0..255), whole numbers (tokens) or "
+            f"floating, got {images.dtype}"
+        )
+    if images.ndim == 0 or 0 in images.shape[1:]:
+        raise ValueError(
+            f"{what}: expected images [examples, ...] with at least one number each, got "
+            f"shape {images.shape}"
+        )
+    checks.check_finite(images, what)
+    return images
+
+
+def _to_labels(labels: Any) -> np.ndarray:
+    """Labels of one type, integers or strings.
+
+    numpy makes strings of mixed labels, and one class of 1, "1" and True.
+    """
+    if not hasattr(labels, "dtype") or labels.dtype == object:
+        each = np.asarray(labels, object)
+        kinds = {type(label) for label in each.flat}
+        whole = (
+            all(issubclass(k, numbers.Integral) for k in kinds) and bool not in kinds
+        )
+        if len(kinds) > 1 and not (whole or all(issubclass(k, str) for k in kinds)):
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ValueError(
+                f"labels: expected integers or strings, all of one type, got {names}"
+            )
+        labels = each.tolist()
+    labels = np.asarray(labels)
+    if labels.size and labels.dtype.kind not in "biuSU":
+        raise ValueError(
+            f"labels: expected integers or strings, got {labels.dtype}; of whole numbers "
+            "labels.astype(int) makes integers"
+        )
+    return labels

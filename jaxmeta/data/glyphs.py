@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmeta.checks import check_choice
 from jaxmeta.data.cache import cached
 from jaxmeta.data.dataset import Dataset
 
@@ -58,11 +59,7 @@ def glyphs(split: str = "train") -> Dataset:
     >>> sorted(set(data.groups)), data.images.shape[2:], bool(data.counts.min() >= 8)
     (['Georgian', 'Lao'], (28, 28, 1), True)
     """
-    if split != "all" and split not in SPLITS:
-        raise ValueError(
-            f"glyphs: unknown split {split!r}; expected one of "
-            f"{', '.join(SPLITS)} or all"
-        )
+    check_choice("split", split, (*SPLITS, "all"))
     import matplotlib
 
     packed = cached("glyphs", f"{VERSION} {matplotlib.__version__}", _draw_all)

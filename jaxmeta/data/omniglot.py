@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from jaxmeta.checks import check_choice, check_paths, check_seeds
 from jaxmeta.data.cache import cached
 from jaxmeta.data.dataset import Dataset
 
@@ -52,10 +53,9 @@ def omniglot(root: str | Path, split: str = "background", *, seed: int = 0) -> D
     Raises: FileNotFoundError for a missing archive; ValueError for an unknown split, a
         truncated archive, an unsafe path in it or an image that can't be read.
     """
-    if split not in SPLITS:
-        raise ValueError(
-            f"omniglot: unknown split {split!r}; expected one of {', '.join(SPLITS)}"
-        )
+    check_choice("split", split, SPLITS)
+    check_seeds(seed=seed)
+    check_paths(root=root)
     parts = [_read(Path(root) / f"{a}.zip") for a in ARCHIVES.get(split, BOTH)]
     characters = {name: images for part in parts for name, images in part.items()}
     names = sorted(characters)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmeta.checks import check_names, check_paths, check_shapes
 from jaxmeta.data.dataset import Dataset, from_arrays
 
 
@@ -37,6 +38,11 @@ def from_tfds(
     Raises: FileNotFoundError if the set is not prepared (or not in array_record), with
         the commands that do it; ValueError for unknown names, splits or features.
     """
+    check_names(name=name, split=split, image=image, label=label)
+    if size is not None:
+        check_shapes(2, size=size)
+    if data_dir is not None:
+        check_paths(data_dir=data_dir)
     import tensorflow_datasets as tfds
 
     try:

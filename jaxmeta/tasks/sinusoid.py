@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_sizes
+from jaxmeta.checks import check_ranges, check_sizes
 from jaxmeta.types import Batch, Task
 
 
@@ -54,13 +54,15 @@ def sinusoid(
     """Tasks y = A sin(x - phi) with A, phi (radians) and x uniform in their ranges.
 
     Args: shots and queries, points in the support and query set; the ranges.
-    Returns: a sampler. Raises: ValueError without a support or query point.
+    Returns: a sampler. Raises: ValueError without a support or query point, or for a
+        range that is not (low, high).
 
     >>> task = sinusoid(shots=5, queries=7).sample(jax.random.key(0))
     >>> task.support.x.shape, task.query.y.shape
     ((5, 1), (7, 1))
     """
     check_sizes(shots=shots, queries=queries)
+    check_ranges(amplitude=amplitude, phase=phase, x_range=x_range)
     return Sinusoid(shots, queries, amplitude, phase, x_range)
 
 

@@ -18,7 +18,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_sizes
+from jaxmeta.checks import check_numbers, check_sizes
 from jaxmeta.types import Batch, Task
 
 
@@ -88,9 +88,7 @@ def tables(
     ((30, 3), (10,))
     """
     check_sizes(columns=columns, shots=shots, queries=queries, hidden=hidden)
-    if (ways is not None and ways < 2) or noise < 0:
-        raise ValueError(
-            f"ways, noise: expected at least 2 ways or None, and noise >= 0, got {ways} "
-            f"and {noise}"
-        )
+    if ways is not None:
+        check_sizes(2, ways=ways)
+    check_numbers(least=0, noise=noise)
     return Tables(columns, ways, shots, queries, hidden, noise)
