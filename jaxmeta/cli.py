@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_origin
 import docstring_parser
 import tyro
 
-from jaxmeta import learners, models, recipes
+from jaxmeta import checks, learners, models, recipes
 from jaxmeta.training import run, session
 
 DEFAULT_LEARNER = "protonet"
@@ -98,6 +98,10 @@ def train(command: Any) -> None:
 
 def evaluate(command: Evaluate) -> None:
     """Meta-test the latest checkpoint of a run."""
+    if command.test_tasks is not None:
+        checks.check_sizes(2, test_tasks=command.test_tasks)
+    if command.seed is not None:
+        checks.check_seeds(seed=command.seed)
     folder, config = run.open_run(command.run)
     recipe = recipes.build(**_parts(config))
     session.test(folder, recipe, num_tasks=command.test_tasks, seed=command.seed)
@@ -231,12 +235,21 @@ def _config(command: Any) -> dict[str, Any]:
 
 
 def _parts(config: dict[str, Any]) -> dict[str, Any]:
+    """What `recipes.build` takes. Raises: ValueError for a config of another form."""
     known = {f.name for f in fields(recipes.Options)}
+    if not isinstance(config, dict):
+        raise ValueError("config.json is no object; is it a jaxmeta run?")
     try:
+        for name in ("arguments", "options"):
+            if not isinstance(config[name], dict):
+                raise ValueError(
+                    f"config.json: {name}: expected an object, got {config[name]!r}"
+                )
         options = dict(config["options"])
         if unknown := set(options) - known:
             raise ValueError(f"config.json has unknown options: {sorted(unknown)}")
         if options["root"] is not None:
+            checks.check_names(root=options["root"])
             options["root"] = Path(options["root"])
         return {
             "name": config["learner"],

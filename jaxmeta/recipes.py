@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax
 import optax
 
-from jaxmeta import adjoints, data, learners, losses, models, tasks
+from jaxmeta import adjoints, checks, data, learners, losses, models, tasks
 from jaxmeta.learners.registry import lookup
 from jaxmeta.types import MetaLearner, Model, Sampler
 
@@ -234,6 +234,12 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
         whatever its parts find wrong.
     """
     entry = learners.get(name)
+    check_options(options)
+    if unknown := sorted(set(arguments) - set(entry.defaults)):
+        raise ValueError(
+            f"{unknown[0]}: {name} has no such argument; expected some of "
+            f"{', '.join(entry.defaults)}"
+        )
     source = lookup(SOURCES, options.data, "data set")
     if source.problem not in entry.problems:
         able = [n for n, e in learners.REGISTRY.items() if source.problem in e.problems]
@@ -286,6 +292,26 @@ def build(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     if entry.trains_on == "classes":
         samplers = samplers | {"train": samplers["classes"]}
     return Recipe(options, source, train, test, samplers)
+
+
+def check_options(options: Options) -> None:
+    """Raise ValueError for an option that is not of its kind, or out of range."""
+    default = {f.name: f.default for f in fields(options)}
+    given = {
+        name: getattr(options, name)
+        for name in default
+        if getattr(options, name) is not None or default[name] is not None
+    }
+    some = lambda names: {n: given[n] for n in names.split() if n in given}
+    checks.check_names(**some("data train_split model"))
+    checks.check_sizes(2, **some("ways train_ways validation_tasks test_tasks"))
+    checks.check_sizes(**some("shots queries width steps tasks_per_step tasks_at_once"))
+    checks.check_sizes(**some("validate_every save_every chunk"))
+    checks.check_sizes(0, **some("unlabelled distractors"))
+    checks.check_numbers(least=0, **some("jitter"))
+    checks.check_positive(**some("learning_rate"))
+    checks.check_flags(**some("rotations within_groups strided"))
+    checks.check_seeds(**some("seed"))
 
 
 def _features(model: Model, sampler: Sampler) -> int:

@@ -474,9 +474,10 @@ def get(name: str) -> Entry:
 
 def lookup(table: dict[str, Any], name: str, what: str) -> Any:
     """`table[name]`, or a ValueError that lists the names and suggests the nearest."""
-    if name in table:
-        return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
+    word = name if isinstance(name, str) else ""
+    if word in table:
+        return table[word]
+    near = difflib.get_close_matches(word, table, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
         f"unknown {what} {name!r}: expected one of {', '.join(table)}{hint}"
