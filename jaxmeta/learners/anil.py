@@ -11,8 +11,9 @@ Meta-parameters: theta, exactly the parameters of the model, body and head.
 from collections.abc import Callable
 
 import jax
+import jax.core
 import optax
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import Literal
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
@@ -114,7 +115,7 @@ def _compute_once(f, fixed, varying):
 
     def part(invars, outvars, eqns):
         sliced = jaxpr.replace(constvars=[], invars=invars, outvars=outvars, eqns=eqns)
-        return jaxpr_as_fun(ClosedJaxpr(sliced, ()))
+        return lambda *values: jax.core.eval_jaxpr(sliced, (), *values)
 
     given = [*jaxpr.constvars, *jaxpr.invars[: len(inputs)]]
     features = part(given, between, first)(*program.consts, *inputs)
