@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.stats import kstest
 
 import jaxmeta as jm
 from jaxmeta.tasks.episodes import jittered
@@ -165,7 +166,7 @@ def test_exact_log_likelihood_is_above_any_other_kernels():
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [({"points": 6}, "at least 7"), ({"noise": 0.0}, "standard deviation > 0")],
+    [({"points": 6}, "whole number >= 7"), ({"noise": 0.0}, "noise: .* number > 0")],
 )
 def test_gaussian_processes_that_make_no_sense_are_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
@@ -265,6 +266,22 @@ def test_cactus_finds_the_classes(blobs):
     assert all(len(np.unique(rows, axis=0)) == 12 for rows in numbers)
 
 
+def test_cactus_scales_all_dimensions_but_those_of_the_first_partition(monkeypatch):
+    seen, embeddings = [], np.random.default_rng(0).normal(size=(30, 500))
+
+    def clusters(points, k, **more):
+        seen.append(points)
+        return None, np.arange(30) % k
+
+    monkeypatch.setattr("scipy.cluster.vq.kmeans2", clusters)
+    jm.tasks.cactus(embeddings, embeddings, 3, 2, 2, clusters=5, partitions=3)
+    np.testing.assert_array_equal(seen[0], embeddings)
+    for points in seen[1:]:
+        scale = points / embeddings
+        np.testing.assert_allclose(scale, np.broadcast_to(scale[0], scale.shape))
+        assert kstest(scale[0], "uniform").pvalue > 0.01  # on 0..1
+
+
 @pytest.mark.parametrize("kind", ["umtra", "cactus"])
 def test_unsupervised_tasks_teach(kind, blobs):
     """Trained without a label, tested with them: better than the untrained encoder."""
@@ -313,7 +330,7 @@ def test_tables_are_random_functions_of_their_columns():
             lambda d: jm.tasks.episodes(d, 3, 1, 1, distractors=1),
             "unlabelled >= 1 with",
         ),
-        (lambda d: jm.tasks.episodes(d, 3, 1, 1, unlabelled=-1), "numbers >= 0"),
+        (lambda d: jm.tasks.episodes(d, 3, 1, 1, unlabelled=-1), "unlabelled: .*>= 0"),
         (
             lambda d: jm.tasks.episodes(d, 3, 2, 3, unlabelled=4),
             r"2 \+ 3 \+ 4 unlabelled",
@@ -339,7 +356,7 @@ def test_tables_are_random_functions_of_their_columns():
             lambda d: jm.tasks.cactus(np.eye(9), np.eye(9), 5, 1, 2, clusters=9),
             "lower clusters or queries",
         ),
-        (lambda d: jm.tasks.tables(ways=1), "at least 2 ways or None"),
+        (lambda d: jm.tasks.tables(ways=1), "ways: expected a whole number >= 2"),
     ],
 )
 def test_other_tasks_that_do_not_fit_are_refused(make, sentence, blobs):
