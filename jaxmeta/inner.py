@@ -100,7 +100,7 @@ def has_keys(tree: PyTree) -> bool:
     return any(map(_is_key, jax.tree.leaves(tree)))
 
 
-def at_step(tree: PyTree, k: jax.Array) -> PyTree:
+def at_step(tree: PyTree, k: jax.Array | int) -> PyTree:
     """A tree whose random keys [] have k folded in; all else as it is."""
     fold = lambda key: jax.random.fold_in(jax.random.clone(key), k)
     return jax.tree.map(lambda a: fold(a) if _is_key(a) else a, tree)

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import jax
 import optax
 
-from jaxmeta import inner, losses
+from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     predictor,
     query_loss,
-    ready,
     support_objective,
 )
 from jaxmeta.types import MetaLearner, Model, PyTree
@@ -33,6 +33,7 @@ class LearnedRule(NamedTuple):
     phi: PyTree
 
 
+@learner
 def learned_rule(
     model: Model,
     rule: Callable[[PyTree], optax.GradientTransformation],
@@ -41,19 +42,18 @@ def learned_rule(
     inner_steps: int = 1,
     loss: losses.Loss = losses.cross_entropy,
     adjoint: Adjoint = MixedMode(),
-    with_value: bool = False,
     name: str = "learned_rule",
 ) -> MetaLearner:
     """Learn an initialisation and the parameters of any inner rule.
 
     Args:
         model: the network; its parameters are all adapted.
-        rule: phi -> optax transformation, differentiable in phi.
+        rule: phi -> optax transformation, differentiable in phi; one whose update needs
+            `value=` gets the support loss.
         init_rule: (key, theta) -> the phi to start from.
         inner_steps: gradient steps of adaptation.
         loss: loss of one example, for adaptation and for the outer objective.
         adjoint: how to differentiate through the inner loop.
-        with_value: whether the rule's update takes `value=`, the support loss.
         name: for error messages.
 
     Returns: a `MetaLearner`; its params are a `LearnedRule`, `adapted` a tree of the
@@ -78,6 +78,8 @@ def learned_rule(
     True
     """
     check_descent(0.0, inner_steps)
+    checks.check_functions(rule=rule, init_rule=init_rule)
+    checks.check_names(name=name)
     require(adjoint, name, "start", "rule")
     objective = support_objective(model, loss)
 
@@ -88,7 +90,6 @@ def learned_rule(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = ready(model, params.theta, support)
         return inner.descend(
             objective,
             rule,
@@ -98,7 +99,6 @@ def learned_rule(
             (),
             support,
             hyper=params.phi,
-            with_value=with_value,
         )
 
     predict = predictor(model)

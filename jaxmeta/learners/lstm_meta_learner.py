@@ -28,9 +28,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxmeta import losses
+from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.common import check_descent
+from jaxmeta.boundary import learner
 from jaxmeta.learners.learned_rule import learned_rule
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model
@@ -44,11 +44,10 @@ def _rule(phi) -> optax.GradientTransformationExtraArgs:
         gates = jnp.ones_like(flat)  # i_0 = 0, f_0 = 1: as if nothing had happened yet
         return lstm.zero_state(flat.size, hidden, flat.dtype), 0 * gates, gates
 
-    def update(updates, state, params=None, *, value=None):
+    def update(updates, state, params=None, *, value):
         cell, i, f = state
         flat, unravel = ravel_pytree(updates)
         weights = ravel_pytree(params)[0]
-        assert value is not None  # `with_value` is on
         loss = jnp.full_like(flat, value)
         seen = jnp.concatenate([lstm.log_and_sign(flat), lstm.log_and_sign(loss)], -1)
         cell = lstm.step(phi["lstm"], cell, seen)
@@ -63,6 +62,7 @@ def _rule(phi) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+@learner
 def lstm_meta_learner(
     model: Model,
     *,
@@ -89,11 +89,9 @@ def lstm_meta_learner(
     Raises: ValueError for sizes below 1, an `inner_lr` outside 0..1, or an adjoint that
         gives no gradient for the rule (`FirstOrder`, `Implicit`).
     """
-    check_descent(inner_lr, inner_steps)
-    if not 0 < inner_lr < 1:
-        raise ValueError(f"inner_lr: a gate's value in 0..1 expected, got {inner_lr}")
-    if hidden < 1:
-        raise ValueError(f"hidden: expected at least 1, got {hidden}")
+    checks.check_numbers(above=0, below=1, inner_lr=inner_lr)  # a gate's value
+    checks.check_sizes(0, inner_steps=inner_steps)
+    checks.check_sizes(hidden=hidden)
 
     def init_rule(key, theta):
         dtype = jax.tree.leaves(theta)[0].dtype
@@ -117,6 +115,5 @@ def lstm_meta_learner(
         inner_steps=inner_steps,
         loss=loss,
         adjoint=adjoint,
-        with_value=True,
         name="lstm_meta_learner",
     )
