@@ -10,14 +10,18 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.ad_checkpoint import checkpoint_name
 from jax.flatten_util import ravel_pytree
 
-from jaxmeta.inner import Adjoint, Descent, Gradient, Inputs, Objective
+from jaxmeta import checks
+from jaxmeta import types as jaxmeta_types
+from jaxmeta.inner import Adjoint, Descent, Gradient, Inputs, Objective, has_keys
 
 PyTree = Any
 EVERYTHING = frozenset({"start", "rule", "context"})
@@ -33,6 +37,9 @@ class MixedMode:
     (v, 0), since second derivatives commute: one `jvp` of the gradient, in place of a
     reverse pass through the reverse pass and all that it stores.
     Only reverse-mode differentiation passes through it; use `Reverse` under `jax.jvp`.
+    A network or loss with a custom derivative of the user's own (gradient clipping or
+    reversal, straight-through rounding) may have no second derivatives that commute: where
+    one is found in the objective's program, this is `Reverse("step")`.
 
     save_gradients: also store the inner gradient of each step, as large as the adapted
         parameters, in place of computing it again (section 3.2 of the paper).
@@ -42,6 +49,9 @@ class MixedMode:
 
     save_gradients: bool = False
     gives: ClassVar[frozenset[str]] = EVERYTHING
+
+    def __post_init__(self):
+        checks.check_flags(save_gradients=self.save_gradients)
 
     def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
         """One scan that stores the carry of each step and little else."""
@@ -72,19 +82,23 @@ class Reverse:
     gives: ClassVar[frozenset[str]] = EVERYTHING
 
     def __post_init__(self):
-        number = isinstance(self.remat, int) and self.remat >= 0
-        if not number and self.remat not in ("none", "step", "sqrt"):
+        if isinstance(self.remat, str):
+            known = self.remat in ("none", "step", "sqrt")
+        else:
+            known = checks.is_whole(self.remat) and self.remat >= 0
+        if not known:
             raise ValueError(
                 "remat: expected 'none', 'step', 'sqrt' or a number of steps >= 0, got "
-                f"{self.remat!r}"
+                f"{checks.said(self.remat)}"
             )
-        if self.unroll < 1:
-            raise ValueError(f"unroll: expected at least 1, got {self.unroll}")
+        if self.policy is not None:
+            checks.check_functions(policy=self.policy)
+        checks.check_sizes(unroll=self.unroll)
 
     def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
         """A scan, or a scan of scans, under plain automatic differentiation."""
         named = {"none": 0, "step": 1, "sqrt": max(1, round(descent.steps**0.5))}
-        block = self.remat if isinstance(self.remat, int) else named[self.remat]
+        block = named[self.remat] if isinstance(self.remat, str) else self.remat
         loop = partial(_loop, block=block, policy=self.policy, unroll=self.unroll)
         gradient = jax.grad(descent.objective)
         return _run(descent, inputs, gradient, loop)
@@ -118,7 +132,7 @@ class Truncated:
     Where the whole trajectory is used (`learned_optimizer`), that holds for each window
     of k steps, as in truncated backpropagation through time.
 
-    k: steps differentiated through, exactly (`MixedMode`); >= steps is exact.
+    k: steps differentiated through, exactly (as `MixedMode`); >= steps is exact.
 
     Raises: ValueError for k below 1 (`FirstOrder` is the method without any).
     Source: Shaban et al. 2019, Truncated Back-propagation for Bilevel Optimization,
@@ -129,8 +143,7 @@ class Truncated:
     gives: ClassVar[frozenset[str]] = EVERYTHING
 
     def __post_init__(self):
-        if self.k < 1:
-            raise ValueError(f"k: expected at least 1 step, got {self.k}")
+        checks.check_sizes(k=self.k)
 
     def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
         """Windows of k steps, the last ending with the last step."""
@@ -218,8 +231,9 @@ class Implicit:
         the matrix itself, for small problems and tests.
     iterations: of cg and neumann. damping: added to H. scale: of neumann.
 
-    Raises: ValueError for an unknown solver, iterations below 1, a negative damping or
-        a scale that is not positive.
+    Raises: ValueError for an unknown solver, iterations below 1, a negative damping or a
+        scale that is not positive; for an objective with custom derivatives of the user's
+        own, which need not belong to anything that has a minimum.
     Source: Rajeswaran et al. 2019, iMAML, arXiv 1909.04630, equation 7; Lorraine et al.
     2020, arXiv 1911.02590 (neumann); Luketina et al. 2016, arXiv 1511.06727 (identity).
     """
@@ -232,16 +246,10 @@ class Implicit:
 
     def __post_init__(self):
         solvers = ("cg", "neumann", "identity", "dense")
-        if self.solver not in solvers:
-            raise ValueError(
-                f"solver: expected one of {', '.join(solvers)}, got {self.solver!r}"
-            )
-        if self.iterations < 1:
-            raise ValueError(f"iterations: expected at least 1, got {self.iterations}")
-        if self.damping < 0:
-            raise ValueError(f"damping: expected >= 0, got {self.damping}")
-        if not self.scale > 0:
-            raise ValueError(f"scale: expected > 0, got {self.scale}")
+        checks.check_choice("solver", self.solver, solvers)
+        checks.check_sizes(iterations=self.iterations)
+        checks.check_numbers(least=0, damping=self.damping)
+        checks.check_positive(scale=self.scale)
 
     def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
         """The descent, and a linear solve in place of its backward pass."""
@@ -249,6 +257,21 @@ class Implicit:
             raise ValueError(
                 "Implicit() differentiates the solution of one objective: no trajectory "
                 "and no data of single steps; expected MixedMode() or Reverse() here"
+            )
+        if has_keys(inputs.batch):
+            raise ValueError(
+                "Implicit() differentiates the solution of one objective, and the "
+                "network's noise makes another of each step; expected MixedMode() or "
+                "Reverse() here, or training without with_noise"
+            )
+
+        found = custom_derivatives(
+            descent.objective, inputs.start, inputs.context, inputs.batch
+        )
+        if found:
+            raise ValueError(
+                f"Implicit() needs a true gradient, and the objective has a custom "
+                f"derivative ({found[0]}); expected Reverse() for it"
             )
 
         @jax.custom_vjp
@@ -314,6 +337,11 @@ def require(adjoint: Adjoint, learner: str, *learned: str) -> None:
         "rule": "the inner rule's parameters (step sizes and the like)",
         "context": "what the inner objective depends on",
     }
+    if isinstance(adjoint, type) or not callable(getattr(adjoint, "solve", None)):
+        raise ValueError(
+            "adjoint: expected one like jm.MixedMode() or jm.Reverse(), made by a call, "
+            f"got {checks.said(adjoint)}"
+        )
     for what in learned:
         if what not in adjoint.gives:
             raise ValueError(
@@ -354,9 +382,52 @@ def _mixed_gradient(objective: Objective) -> Gradient:
 
     def named(w, context, batch):
         give = lambda g: checkpoint_name(g, INNER_GRADIENT)
-        return jax.tree.map(give, gradient(w, context, batch))
+        custom = custom_derivatives(objective, w, context, batch)
+        right = jax.grad(objective) if custom else gradient
+        return jax.tree.map(give, right(w, context, batch))
 
     return named
+
+
+def custom_derivatives(f: Callable, *args) -> list[str]:
+    """Names of the custom derivatives in the program of f(*args) that are a user's own.
+
+    Those of jax, flax, optax and jaxmeta are derivatives of what they belong to.
+    """
+    return sorted(set(_customs(jax.make_jaxpr(f)(*args).jaxpr)))
+
+
+def _customs(jaxpr) -> list[str]:
+    found = []
+    for equation in jaxpr.eqns:
+        inside = _programs(equation.params.values())
+        if equation.primitive.name.startswith("custom_"):
+            found += [name for name in map(_defined_by_user, inside) if name]
+        for program in inside:
+            found += _customs(program)
+    return found
+
+
+def _programs(values) -> list:
+    """The programs among an equation's parameters."""
+    flat = [v for value in values for v in (value if _is_list(value) else [value])]
+    return [getattr(v, "jaxpr", v) for v in flat if hasattr(v, "eqns")]
+
+
+def _is_list(value) -> bool:
+    return isinstance(value, (tuple, list))
+
+
+def _defined_by_user(jaxpr) -> str | None:
+    """The name of the function that a program was traced from, unless it is a library's."""
+    info = getattr(jaxpr, "debug_info", None)
+    name = getattr(info, "func_name", None) or "a function"
+    file = getattr(info, "func_filename", None) or ""
+    ours = (Path(m.__file__ or "").parent for m in (jax, optax, jaxmeta_types))
+    libraries = {p.resolve() for p in ours}
+    libraries |= {p.parent / "flax" for p in libraries}
+    known = any(folder in Path(file).resolve().parents for folder in libraries)
+    return None if file and known else name
 
 
 def _loop(step, carry, each, steps, block=0, policy=None, unroll=1):
