@@ -23,7 +23,7 @@ import report
 import tyro
 
 import jaxmeta as jm
-from jaxmeta.outer import task_keys
+from jaxmeta import keys
 from jaxmeta.training.evaluate import summarize
 
 PUBLISHED = {
@@ -102,7 +102,7 @@ def run(key: jax.Array, name: str, config: Config) -> dict[str, np.ndarray]:
         values.append(found.mean["log_likelihood"])
         print(name, points[-1], f"{values[-1]:.3f} {seconds / 60:.1f} min", flush=True)
     exact = jax.jit(jax.vmap(sampler.exact_log_likelihood))(
-        task_keys(key_test, config.test_tasks)
+        keys.tasks(key_test, config.test_tasks)
     )
     return {
         "steps": np.array(points),

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import optax
 
+from jaxmeta import keys
 from jaxmeta.baselines import nearest_neighbour
-from jaxmeta.outer import MetaState, init_state, task_keys
+from jaxmeta.outer import MetaState, init_state
 from jaxmeta.training import log as logs
 from jaxmeta.training import plots
 from jaxmeta.training.checkpoints import Checkpoints
@@ -108,7 +109,7 @@ def _baseline(recipe, num_tasks, key, metric) -> tuple[str, Report]:
     if metric == "log_likelihood":
         exact = jax.jit(jax.vmap(sampler.exact_log_likelihood))
         return "exact process (ceiling)", summarize(
-            {metric: exact(task_keys(key, num_tasks))}
+            {metric: exact(keys.tasks(key, num_tasks))}
         )
     if recipe.source.problem == "classification":
         learner = nearest_neighbour(recipe.options.ways)

@@ -1,0 +1,55 @@
+"""Every stream of random keys of a run, on one page.
+
+    run key --fold 0--> data --fold step--> split --> tasks --fold i--> task i
+                                                  \\-> loss  --fold i--> noise of task i
+            --fold 1--> initial parameters
+            --fold 2--> validation --fold i--> task i --"adapt"--> noise of its adaptation
+
+A task's key belongs to its sampler, which splits it as it likes, and `fold_in(key, i)` is
+`split(key, n)[i]`. So what else is drawn for a task comes from another purpose, a number
+that no split reaches.
+"""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+DATA, INIT, VALIDATION = 0, 1, 2
+
+
+def data(run: jax.Array) -> jax.Array:
+    """Of the tasks and the noise of all meta-steps."""
+    return jax.random.fold_in(run, DATA)
+
+
+def init(run: jax.Array) -> jax.Array:
+    """Of the initial meta-parameters."""
+    return jax.random.fold_in(run, INIT)
+
+
+def validation(run: jax.Array) -> jax.Array:
+    """Of the validation tasks."""
+    return jax.random.fold_in(run, VALIDATION)
+
+
+def step(data: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """(key of the tasks, key of the noise) of one meta-step."""
+    key_tasks, key_loss = jax.random.split(jax.random.fold_in(data, step))
+    return key_tasks, key_loss
+
+
+def tasks(key: jax.Array, num_tasks: int) -> jax.Array:
+    """[num_tasks] keys, fold_in(key, i)."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_tasks))
+
+
+def purpose(key: jax.Array, name: str) -> jax.Array:
+    """A key for one purpose, different from any split of `key` or fold of small numbers."""
+    number = zlib.crc32(name.encode()) | 1 << 31
+    return jax.random.fold_in(jax.random.clone(key), number)
+
+
+def adapt(task: jax.Array) -> jax.Array:
+    """Of what is drawn in adapting to a task that was sampled with the key `task`."""
+    return purpose(task, "adapt")
