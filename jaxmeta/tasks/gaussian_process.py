@@ -16,11 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import losses
-from jaxmeta.checks import check_sizes
+from jaxmeta.checks import check_positive, check_sizes
 from jaxmeta.types import Batch, Task
 
 LENGTH_SCALE = (0.1, 0.6)
 OUTPUT_SCALE = (0.1, 1.0)
+JITTER = (
+    1e-5  # variance added to that of the noise, so that single precision can factor
+)
 
 
 @partial(
@@ -56,7 +59,7 @@ class GaussianProcess:
             key_x, (2 * most, 1), minval=-self.x_limit, maxval=self.x_limit
         )
         covariance = squared_exponential(x, x, length, scale)
-        jitter = 1e-5 * jnp.eye(2 * most, dtype=x.dtype)
+        jitter = JITTER * jnp.eye(2 * most, dtype=x.dtype)
         factor = jnp.linalg.cholesky(covariance + jitter)
         y = factor @ jax.random.normal(key_y, x.shape)
         y = y + self.noise * jax.random.normal(key_noise, x.shape)
@@ -78,7 +81,8 @@ class GaussianProcess:
         nats, under the exact posterior of the process it was drawn from. Returns: [].
         """
         task, length, scale = self.sample_with_kernel(key)
-        mean, std = posterior(task.support, task.query.x, length, scale, self.noise)
+        noise = jnp.sqrt(jnp.square(self.noise) + JITTER)  # all that is not smooth
+        mean, std = posterior(task.support, task.query.x, length, scale, noise)
         density = jax.scipy.stats.norm.logpdf(task.query.y, mean, std)
         return losses.mean(density, task.query.mask)
 
@@ -90,21 +94,19 @@ def gaussian_process(
 
     Args:
         points: one more than the support and query points of a task together at most.
-        noise: standard deviation of the observations, in units of y.
+        noise: standard deviation of the observations, in units of y; 1e-5 more is in
+            their variance, which `exact_log_likelihood` knows.
         x_limit: x is uniform in [-x_limit, x_limit].
 
-    Returns: a sampler. Raises: ValueError for fewer than 7 points, a noise that is not
-        positive.
+    Returns: a sampler. Raises: ValueError for fewer than 7 points, a noise or limit that
+        is not positive.
 
     >>> task = gaussian_process().sample(jax.random.key(0))
     >>> task.support.x.shape, task.support.mask.shape
     ((46, 1), (46,))
     """
-    check_sizes(points=points)
-    if points < 7:
-        raise ValueError(f"points: expected at least 7 (3 + 3 + 1), got {points}")
-    if noise <= 0:
-        raise ValueError(f"noise: expected a standard deviation > 0, got {noise}")
+    check_sizes(7, points=points)  # 3 + 3 + 1
+    check_positive(noise=noise, x_limit=x_limit)
     return GaussianProcess(points, noise, x_limit)
 
 
