@@ -53,7 +53,7 @@ def test_svm_is_scikit_learns(n, ways, penalty):
     wide = np.concatenate([x, np.eye(n)], axis=1)  # the kernel K + 1
     belongs = np.eye(ways)[y]
     alpha = np.asarray(
-        svm_dual(jnp.asarray(wide @ wide.T), jnp.asarray(belongs), penalty)
+        svm_dual(jnp.asarray(wide @ wide.T), jnp.asarray(belongs), penalty)[0]
     )
     close(alpha.sum(axis=0), np.zeros(n))  # feasible
     assert (alpha <= penalty * belongs.T + 1e-12).all()
@@ -76,7 +76,7 @@ def test_svm_gradient_is_that_of_finite_differences():
     gram = jnp.asarray(x @ x.T + np.eye(12))
     belongs = jnp.asarray(np.eye(WAYS)[np.arange(12) % WAYS])
     weights = jnp.asarray(random.normal(size=(WAYS, 12)))
-    f = lambda k: jnp.sum(jnp.sin(3 * svm_dual(k, belongs, 0.3)) * weights)
+    f = lambda k: jnp.sum(jnp.sin(3 * svm_dual(k, belongs, 0.3)[0]) * weights)
     gradient = jax.grad(f)(gram)
     for seed in range(3):
         e = np.random.default_rng(seed).normal(size=gram.shape)
@@ -95,8 +95,8 @@ def test_svm_forgets_padding():
     more[:9, :9], more[9:, 9:] = gram, np.eye(3)
     padded = svm_dual(
         jnp.asarray(more), jnp.pad(jnp.asarray(belongs), ((0, 3), (0, 0))), 0.5
-    )
-    close(padded[:, :9], svm_dual(jnp.asarray(gram), jnp.asarray(belongs), 0.5))
+    )[0]
+    close(padded[:, :9], svm_dual(jnp.asarray(gram), jnp.asarray(belongs), 0.5)[0])
     assert not np.asarray(padded[:, 9:]).any()
 
 
@@ -141,7 +141,8 @@ def test_versa_averages_probabilities_over_classifiers():
     close(mean[0], network.apply(params.inference, h)[:, :5], 1e-6)
 
 
-def test_mann_is_the_equations_of_the_paper():
+@pytest.mark.parametrize("add_vectors", [False, True])
+def test_mann_is_the_equations_of_the_paper(add_vectors):
     hidden, slots, size, reads = 3, 8, 2, 2
     learner = jm.mann(
         IDENTITY,
@@ -151,32 +152,43 @@ def test_mann_is_the_equations_of_the_paper():
         slots=slots,
         size=size,
         reads=reads,
+        add_vectors=add_vectors,
     )
-    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    random = np.random.default_rng(0)  # biases that are not zero, too
+    params = jax.tree.map(
+        lambda p: jnp.asarray(p + 0.1 * random.normal(size=p.shape)),
+        learner.init(jax.random.key(0)),
+    )
     p = jax.tree.map(np.asarray, params)
+    dense = lambda layer, a: a @ layer["w"] + layer["b"]
     unit = lambda a: a / np.sqrt(np.square(a).sum(axis=-1, keepdims=True) + 1e-12)
 
     def step(state, x):
-        h, c, memory, w_r, w_u, label = state
-        row = np.concatenate([x, label, h]) @ p.controller["w"] + p.controller["b"]
+        h, c, memory, w_r, w_u, r, label = state
+        row = dense(p.controller, np.concatenate([x, label, r, h]))
         i, f, o, g = np.split(row, 4)
         c = expit(f) * c + expit(i) * np.tanh(g)
         h = expit(o) * np.tanh(c)
-        keys = np.tanh(h @ p.keys).reshape(reads, size)
+        keys, adds = (
+            np.tanh(dense(layer, h)).reshape(reads, size)
+            for layer in (p.keys, p.adds or p.keys)
+        )
         least = np.argsort(w_u, kind="stable")[:reads]  # eq. 6
-        gate = expit(h @ p.alpha)[:, None]
+        gate = expit(dense(p.alpha, h))[:, None]
         w_w = gate * w_r + (1 - gate) * np.eye(slots)[least]  # eq. 7
         memory = memory.copy()
         memory[least[0]] = 0
-        memory = memory + w_w.T @ keys  # eq. 8
+        memory = memory + w_w.T @ adds  # eq. 8
         w_r = softmax(unit(keys) @ unit(memory).T, axis=1)  # eqs. 2, 3
         w_u = 0.95 * w_u + w_r.sum(axis=0) + w_w.sum(axis=0)  # eq. 5
-        logits = np.concatenate([h, (w_r @ memory).ravel()]) @ p.head  # eq. 4
-        return (h, c, memory, w_r, w_u, label), logits
+        r = (w_r @ memory).ravel()  # eq. 4
+        logits = dense(p.head, np.concatenate([h, r]))
+        return (h, c, memory, w_r, w_u, r, label), logits
 
     state = (
         *(np.zeros(hidden), np.zeros(hidden), np.full((slots, size), 1e-6)),
-        *(np.zeros((reads, slots)), np.zeros(slots), np.zeros(WAYS)),
+        *(np.zeros((reads, slots)), np.zeros(slots)),
+        *(np.zeros(reads * size), np.zeros(WAYS)),
     )
     foretold = []
     for x, y in zip(X, Y, strict=True):
@@ -386,13 +398,13 @@ def test_in_context_learning_nears_the_best_rule():
 
 BAD = [
     (lambda: jm.metaoptnet(IDENTITY, head="tree"), "head: expected one of svm, ridge"),
-    (lambda: jm.metaoptnet(IDENTITY, penalty=0.0), "penalty: expected lambda > 0, got 0"),
+    (lambda: jm.metaoptnet(IDENTITY, penalty=0.0), "penalty: expected a number > 0, got 0"),
     (lambda: jm.metaoptnet(IDENTITY, diagonal=0.0), "diagonal: expected a number > 0"),
-    (lambda: jm.lrd2(IDENTITY, penalty=-1.0), "penalty: expected lambda > 0, got -1"),
-    (lambda: jm.r2d2(IDENTITY, penalty=0.0), "penalty: expected lambda > 0, got 0"),
+    (lambda: jm.lrd2(IDENTITY, penalty=-1.0), "penalty: expected a number > 0, got -1"),
+    (lambda: jm.r2d2(IDENTITY, penalty=0.0), "penalty: expected a number > 0, got 0"),
     (lambda: jm.versa(IDENTITY, samples=0), "samples: expected a whole number >= 1"),
     (lambda: jm.mann(IDENTITY, gamma=1.5), r"gamma: .*\[0, 1\], got 1.5"),
-    (lambda: jm.mann(IDENTITY, slots=2, reads=3), "reads: expected at most 2"),
+    (lambda: jm.mann(IDENTITY, slots=2, reads=3), "reads: .* in 1..2, got 3"),
     (lambda: jm.snail(IDENTITY, scale=0.0), "scale: expected a number > 0"),
     (lambda: jm.neural_process(IDENTITY, IDENTITY, IDENTITY, min_std=1.0), "min_std"),
     (lambda: jm.anp(*[IDENTITY] * 4, samples=0), "samples: expected a whole number"),

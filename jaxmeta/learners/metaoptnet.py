@@ -29,7 +29,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.learners.common import check_penalty, check_ways, embed_support, query_loss
+from jaxmeta.boundary import learner
+from jaxmeta.learners.common import (
+    check_penalty,
+    check_ways,
+    embed_support,
+    flat,
+    judged,
+    known,
+    precise,
+)
 from jaxmeta.learners.r2d2 import ridge
 from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
@@ -46,6 +55,8 @@ class Machine(NamedTuple):
 
     params: MetaOptNetParams
     w: jax.Array  # [features, ways]
+    shots: jax.Array  # [ways]
+    unsolved: jax.Array  # [] 1 where the solver did not reach the SVM's exact solution
 
 
 def _newton(inverse, r, p):
@@ -100,38 +111,62 @@ def _interior_point(gram, belongs, bound, iterations):
     return alpha, slack, z
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def svm_dual(
     gram: jax.Array,
     belongs: jax.Array,
     penalty: jax.Array | float,
     iterations: int = 15,
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """The dual of Crammer and Singer's multi-class SVM without intercept (eq. 8).
 
     Differentiable in `gram`, implicitly. The last step solves for the variables that are
     not at their bounds exactly, so more iterations change nothing once those are found.
+    That they were found is checked, by the optimality conditions.
 
     Args:
         gram: K [n, n], positive definite (add a little to the diagonal if need be).
         belongs: [n, ways], one-hot labels; a row of 0 (padding) gets alpha = 0.
         penalty: C > 0. iterations: of the interior-point method.
 
-    Returns: alpha [ways, n].
+    Returns: alpha [ways, n]; whether it is the exact solution, [] bool. Where it is not,
+        alpha is the interior point.
     """
-    return _solve(gram, belongs, penalty, iterations)[0]
+    # alpha = C a: with bounds of 1 the method starts near the solution for any C
+    a, solved = _unit_dual(penalty * gram, belongs, iterations)
+    return penalty * a, solved
 
 
-def _solve(gram, belongs, penalty, iterations):
-    belongs = jax.lax.stop_gradient(belongs.T)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _unit_dual(gram, belongs, iterations):
+    alpha, _, solved = _solve(gram, belongs, iterations)
+    return alpha, solved
+
+
+def _solve(gram, belongs, iterations):
+    """alpha, and M^-1 of its derivative: of the exact solution if the variables at their
+    bounds were found, else of the interior point, which is near it on the central path."""
+    belongs = jax.lax.stop_gradient(belongs.T).astype(gram.dtype)
     padding = jnp.sum(belongs, axis=0) == 0  # bounds of 1: 0 is then within them
-    bound = jnp.where(padding[None, :], 1.0, penalty * belongs).astype(gram.dtype)
-    _, slack, z = _interior_point(gram, belongs, bound, iterations)
+    bound = jnp.where(padding[None, :], 1.0, belongs).astype(gram.dtype)
+    inside, slack, z = _interior_point(gram, belongs, bound, iterations)
     free = (slack > z).astype(gram.dtype)  # [ways, n] not at the bound
-    inverse = _restricted_inverse(gram, free)
+    exact = _restricted_inverse(gram, free)
     fixed = (1 - free) * bound
-    alpha, _ = _newton(inverse, belongs - fixed @ gram, -jnp.sum(fixed, axis=0))
-    return alpha * free + fixed, (inverse, free)
+    alpha, nu = _newton(exact, belongs - fixed @ gram, -jnp.sum(fixed, axis=0))
+    alpha = alpha * free + fixed
+    worst = violation(gram, belongs, bound, alpha, nu, free)
+    solved = worst < 1e4 * jnp.finfo(gram.dtype).eps
+    smooth = jnp.linalg.inv(gram[None] + jax.vmap(jnp.diag)(z / slack))
+    inverse = jnp.where(solved, exact, smooth)
+    return jnp.where(solved, alpha, inside), inverse, solved
+
+
+def violation(gram, belongs, bound, alpha, nu, free):
+    """The largest violation of the optimality conditions by a solution on a guess of
+    which variables are free: of the bounds there, of the multipliers' signs elsewhere."""
+    multiplier = belongs - alpha @ gram - nu[None, :]
+    worst = jnp.where(free > 0, alpha - bound, -multiplier)
+    return jnp.max(worst)
 
 
 def _restricted_inverse(gram, free):
@@ -141,23 +176,24 @@ def _restricted_inverse(gram, free):
     return jnp.linalg.inv(gram[None] * both + rest) * both
 
 
-def _forward(gram, belongs, penalty, iterations):
-    alpha, (inverse, free) = _solve(gram, belongs, penalty, iterations)
-    return alpha, (alpha, inverse, free, belongs)
+def _forward(gram, belongs, iterations):
+    alpha, inverse, solved = _solve(gram, belongs, iterations)
+    return (alpha, solved), (alpha, inverse, belongs)
 
 
 def _backward(iterations, residuals, v):
-    """d alpha_k = -M_k^-1 dK alpha_k on the free variables, their sums unchanged."""
+    """d alpha_k = -M_k^-1 dK alpha_k, their sums unchanged."""
     del iterations
-    alpha, inverse, free, belongs = residuals
-    u, _ = _newton(inverse, v * free, jnp.zeros_like(v[0]))
+    alpha, inverse, belongs = residuals
+    u, _ = _newton(inverse, v[0], jnp.zeros_like(alpha[0]))
     gram = -jnp.einsum("ki,kj->ij", u, alpha)
-    return (gram + gram.T) / 2, jnp.zeros_like(belongs), None
+    return (gram + gram.T) / 2, jnp.zeros_like(belongs)
 
 
-svm_dual.defvjp(_forward, _backward)
+_unit_dual.defvjp(_forward, _backward)
 
 
+@learner
 def metaoptnet(
     model: Model,
     *,
@@ -178,10 +214,13 @@ def metaoptnet(
             > 0 so that the solution is unique.
         iterations: of the SVM's solver.
 
-    Returns: a `MetaLearner`; `predict` gives logits [examples, ways].
+    Returns: a `MetaLearner`; `predict` gives logits [examples, ways], -inf for a class
+        without support examples. The metric `unsolved` is 1 for a task whose SVM was not
+        solved exactly (more iterations may do it).
     Raises: ValueError for fewer than 2 ways, another head, penalty or diagonal <= 0,
         iterations below 1.
     """
+    model = flat(model)
     check_ways(ways)
     checks.check_choice("head", head, ("svm", "ridge"))
     c = penalty if penalty is not None else {"svm": 0.1, "ridge": 50.0}[head]
@@ -197,15 +236,26 @@ def metaoptnet(
     def adapt(params, support, key=None):
         del key  # deterministic
         f, belongs = embed_support(model, params.encoder, support, ways)
+        shots = jnp.sum(belongs, axis=0)
         if head == "ridge":
-            return Machine(params, ridge(f, belongs, c))
+            return Machine(
+                params, ridge(f, belongs, c), shots, jnp.zeros_like(shots[0])
+            )
+        f = precise(f)
         gram = f @ f.T + diagonal * jnp.eye(len(f), dtype=f.dtype)
-        alpha = jnp.asarray(svm_dual(gram, belongs, c, iterations))
-        return Machine(params, f.T @ alpha.T)
+        alpha, solved = svm_dual(gram, belongs, c, iterations)
+        return Machine(params, f.T @ alpha.T, shots, 1 - solved.astype(f.dtype))
 
     def predict(adapted, inputs, mask=None):
-        params, w = adapted
-        return params.gamma * (forward(model, params.encoder, inputs, mask) @ w)
+        params, w, shots, _ = adapted
+        logits = params.gamma * (forward(model, params.encoder, inputs, mask) @ w)
+        return known(logits, shots)
 
-    loss = query_loss(adapt, predict, losses.cross_entropy)
+    judge = judged(predict, losses.cross_entropy)
+
+    def loss(params, task, key=None):
+        adapted = adapt(params, task.support, key)
+        value, metrics = judge(adapted, task)
+        return value, metrics | {"unsolved": adapted.unsolved}
+
     return MetaLearner(init, adapt, predict, loss)
