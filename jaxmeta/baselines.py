@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxmeta import checks, losses
+from jaxmeta import losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import check_ways, query_loss
 from jaxmeta.types import Batch, MetaLearner
 
 
+@learner
 def nearest_neighbour(ways: int | None = 5) -> MetaLearner:
     """One nearest neighbour in input space (pixels), Euclidean.
 
@@ -28,21 +30,24 @@ def nearest_neighbour(ways: int | None = 5) -> MetaLearner:
 
     def adapt(params, support, key=None):
         del params, key
-        checks.check_batch(support)
-        if ways is not None:
-            checks.check_labels(support, ways)
         return _Memory(support)
 
     def predict(adapted, inputs, mask=None):
         del mask  # examples are judged one by one
         x, y, keep = adapted.support
         flat = lambda a: jnp.reshape(a, (a.shape[0], -1))
+        if inputs.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"inputs: expected examples of shape {x.shape[1:]}, as in the support "
+                f"set, got {inputs.shape[1:]}"
+            )
         difference = flat(inputs)[:, None, :] - flat(x)[None, :, :]
         distance = jnp.sqrt(jnp.sum(jnp.square(difference), axis=-1))  # [n, support]
         if keep is not None:
             distance = jnp.where(keep[None, :] > 0, distance, jnp.inf)
         if ways is None:
-            return y[jnp.argmin(distance, axis=1)]
+            near = y[jnp.argmin(distance, axis=1)]
+            return near + 0 * jnp.min(distance, axis=1, keepdims=True)  # NaN stays NaN
         of_class = y[None, :] == jnp.arange(ways)[:, None]  # [ways, support]
         masked = jnp.where(of_class[None], distance[:, None, :], jnp.inf)
         return -jnp.min(masked, axis=-1)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta import checks
 from jaxmeta.types import Batch, Metrics
 
 Loss = Callable[[Any, jax.Array], jax.Array]
@@ -20,13 +21,36 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Softmax cross-entropy, in nats.
 
     Args: outputs [examples, ways] logits; targets [examples] integers in 0..ways-1.
-    Returns: [examples]. A label out of range gives NaN, never a wrong number.
+    Returns: [examples]. A label out of range gives NaN, and so does its derivative.
+    Raises: ValueError for one logit, whose softmax is always 1, or targets that are no
+        integers.
 
     >>> import jax.numpy as jnp
     >>> float(cross_entropy(jnp.zeros((1, 4)), jnp.array([2]))[0])  # log 4
     1.3862943649291992
+    >>> float(cross_entropy(jnp.zeros((1, 4)), jnp.array([-1]))[0])
+    nan
     """
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    ways = outputs.shape[-1]
+    if ways == 1:
+        raise ValueError(
+            "cross_entropy: outputs have one logit, expected one a class (at least 2); "
+            "for one logit and two classes take a sigmoid loss, e.g. "
+            "optax.sigmoid_binary_cross_entropy"
+        )
+    if not are_labels(targets):
+        raise ValueError(
+            "cross_entropy: expected targets that are integers in 0..ways-1, got "
+            f"{targets.dtype}; for regression give loss=jm.losses.mse"
+        )
+    if outputs.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"cross_entropy: outputs have shape {outputs.shape}, targets {targets.shape}; "
+            "expected [examples, ways] and [examples]"
+        )
+    each = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    within = (targets >= 0) & (targets < ways)
+    return each * jnp.where(within, 1.0, jnp.nan).astype(each.dtype)
 
 
 def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -47,7 +71,8 @@ def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 def mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Mean over all entries of the examples whose mask is not 0.
 
-    Args: values [examples, ...]; mask [examples] or None. Returns: [].
+    Args: values [examples, ...]; mask [examples] or None.
+    Returns: []; NaN, and so is its derivative, if no example counts.
     """
     if mask is None or values.ndim == 0:
         if values.ndim == 0 and mask is not None:
@@ -56,20 +81,131 @@ def mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
                 "scalar; leave the mean to the learner"
             )
         return jnp.mean(values)
+    if mask.shape != values.shape[:1]:
+        raise ValueError(
+            f"mask: expected one entry an example, shape {values.shape[:1]}, got "
+            f"{mask.shape}"
+        )
     per_example = jnp.mean(jnp.reshape(values, (values.shape[0], -1)), axis=1)
     counts = mask > 0
-    total = jnp.sum(jnp.where(counts, per_example, 0))
-    return total / jnp.maximum(jnp.sum(counts), 1).astype(total.dtype)
+    some = jnp.where(jnp.any(counts), 1.0, jnp.nan).astype(per_example.dtype)
+    total = jnp.sum(jnp.where(counts, per_example * some, 0))
+    return total * some / jnp.maximum(jnp.sum(counts), 1).astype(total.dtype)
 
 
 def mean_loss(loss: Loss, outputs, batch: Batch) -> jax.Array:
-    """The mean loss of a batch, padding left out. Returns: []."""
-    return mean(loss(outputs, batch.y), batch.mask)
+    """The mean loss of a batch, padding left out.
+
+    Returns: []; NaN, and so is its derivative, for a class label out of range, whatever
+        the loss makes of it.
+    """
+    each = loss(outputs, batch.y)
+    if not hasattr(each, "shape"):
+        raise ValueError(
+            "loss: expected a function (outputs, targets) -> losses [examples, ...], got "
+            f"one that gives {checks.said(each)}"
+        )
+    value = mean(each, batch.mask)
+    if not are_labels(batch.y) or not hasattr(outputs, "shape"):
+        return value
+    within = (batch.y >= 0) & (batch.y < classes_of(outputs))
+    if batch.mask is not None:
+        within |= _over_rows(batch.mask <= 0, within)
+    return value * jnp.where(jnp.all(within), 1.0, jnp.nan).astype(value.dtype)
 
 
 def score(outputs: jax.Array, batch: Batch) -> Metrics:
-    """What a person reads: accuracy in 0..1 for integer targets, else nothing more."""
-    if not jnp.issubdtype(batch.y.dtype, jnp.integer):
+    """What a person reads: accuracy in 0..1 for integer targets, else nothing more.
+
+    One logit is that of class 1 of two. A prediction that is NaN is wrong; of a label out
+    of range nothing is right or wrong, and the accuracy is NaN.
+    """
+    if not are_labels(batch.y):
         return {}
-    correct = jnp.argmax(outputs, axis=-1) == batch.y
-    return {"accuracy": mean(correct.astype(outputs.dtype), batch.mask)}
+    one = outputs.ndim == 1 or outputs.shape[-1] == 1
+    logits = jnp.reshape(outputs, (len(outputs), -1))
+    found = logits[:, 0] > 0 if one else jnp.argmax(logits, axis=-1)
+    correct = (found == batch.y) & ~jnp.any(jnp.isnan(logits), axis=-1)
+    within = (batch.y >= 0) & (batch.y < classes_of(outputs))
+    each = jnp.where(within, correct, jnp.nan).astype(outputs.dtype)
+    return {"accuracy": mean(each, batch.mask)}
+
+
+def are_labels(targets: jax.Array) -> bool:
+    """Integer targets are classes; anything else is regression."""
+    return bool(jnp.issubdtype(targets.dtype, jnp.integer))
+
+
+def classes_of(outputs: jax.Array) -> int:
+    """How many classes outputs [examples, ways] are about; one logit is about two."""
+    return 2 if outputs.ndim == 1 else max(2, outputs.shape[-1])
+
+
+def classification(loss: Loss) -> Loss:
+    """Mark a loss of your own: its outputs are logits of classes, its targets labels.
+
+    `bmaml` and `bootstrapped` have to know; returns the loss itself.
+
+    >>> import optax
+    >>> @classification
+    ... def smoothed(outputs, targets):
+    ...     wanted = optax.smooth_labels(jax.nn.one_hot(targets, outputs.shape[-1]), 0.1)
+    ...     return optax.softmax_cross_entropy(outputs, wanted)
+    >>> outputs_of(smoothed)
+    'logits'
+    """
+    return _marked(loss, "logits")
+
+
+def regression(loss: Loss) -> Loss:
+    """Mark a loss of your own: its outputs are values like the targets."""
+    return _marked(loss, "values")
+
+
+def outputs_of(loss: Loss, learner: str | None = None) -> str | None:
+    """What a loss takes its outputs for: "logits", "values", or None if it does not say.
+
+    Partial applications and wrappers (functools) say what is inside; so do the losses of
+    optax for integer labels and for values.
+
+    Args: loss; learner: the name of one that has to know.
+    Raises: ValueError if it has to know and the loss does not say.
+    """
+    inside = loss
+    while inside is not None:
+        if hasattr(inside, _MARK):
+            return getattr(inside, _MARK)
+        if _is_optax(inside) and inside.__name__ in _OPTAX:
+            return _OPTAX[inside.__name__]
+        inside = getattr(inside, "func", None) or getattr(inside, "__wrapped__", None)
+    if learner is not None:
+        raise ValueError(
+            f"loss: {learner} has to know what {getattr(loss, '__name__', loss)!r} takes "
+            "outputs for; say it with jm.losses.classification(loss) for logits of "
+            "classes, or jm.losses.regression(loss)"
+        )
+    return None
+
+
+_MARK = "jaxmeta_outputs"
+_OPTAX = dict.fromkeys(("squared_error", "l2_loss", "huber_loss", "log_cosh"), "values")
+_OPTAX["softmax_cross_entropy_with_integer_labels"] = "logits"
+
+
+def _is_optax(loss) -> bool:
+    module = getattr(loss, "__module__", None) or ""
+    return module.split(".")[0] == "optax" and hasattr(loss, "__name__")
+
+
+def _marked(loss, said):
+    setattr(loss, _MARK, said)
+    return loss
+
+
+def _over_rows(rows, like):
+    """[examples] as [examples, 1, ...] of as many axes as `like`."""
+    return jnp.reshape(rows, (-1,) + (1,) * (like.ndim - 1))
+
+
+classification(cross_entropy)
+regression(mse)

@@ -20,14 +20,14 @@ UNLABELLED = -1  # in y: an example whose class is not told
 class Batch(NamedTuple):
     """Examples of one task.
 
-    x: [examples, ...] inputs.
+    x: [examples, ...] inputs, an array or a pytree of arrays.
     y: [examples, ...] targets; for classification integers in 0..ways-1, or in a
         support set `UNLABELLED` (-1): an example whose class is not told. Learners that
         make use of such examples are marked in the registry, all others refuse them.
     mask: [examples], 1 = counts, 0 = padding; None = every example counts.
     """
 
-    x: jax.Array
+    x: PyTree
     y: jax.Array
     mask: jax.Array | None = None
 
@@ -84,7 +84,7 @@ class Tagged:
     """
 
     x: PyTree
-    tag: PyTree = None
+    tag: PyTree
 
     def __jax_array__(self):
         raise ValueError(
@@ -102,7 +102,7 @@ def of_examples(f: Callable, x: PyTree, *others: PyTree) -> PyTree:
     if isinstance(x, Tagged):
         rest = (o.x if isinstance(o, Tagged) else o for o in others)
         return Tagged(of_examples(f, x.x, *rest), x.tag)
-    return jax.tree.map(f, x, *others)
+    return jax.tree.map(f, x, *map(untagged, others))
 
 
 def untagged(x: PyTree) -> PyTree:
@@ -143,11 +143,9 @@ class ScheduledLossFn(Protocol):
 
 
 class SettleFn(Protocol):
-    """(new, old, gradient, step) -> params; new, old: after and before the optimiser."""
+    """(params, sampler) -> params; sampler: that of the training tasks."""
 
-    def __call__(
-        self, new: PyTree, old: PyTree, gradient: PyTree, step: jax.Array
-    ) -> PyTree: ...
+    def __call__(self, params: PyTree, sampler: Any, /) -> PyTree: ...
 
 
 class MetaLearner(NamedTuple):
@@ -161,8 +159,9 @@ class MetaLearner(NamedTuple):
     scheduled_loss: what training descends in meta-step `step` where that is not `loss`:
         it changes with the step (`maml_plus_plus`), or also scores the support points
         (`cnp`); None = `loss`.
-    settle: (new, old, gradient, step) -> params, the meta-parameters after a meta-step
-        where some are not the optimiser's: a running mean (`simpleshot`); None = new.
+    settle: (params, sampler) -> params, sets what is not descended but known of the
+        training set (`simpleshot`'s mean); `fit` does so before it validates and at the
+        end, a loop of your own has to. None = nothing to set.
     """
 
     init: InitFn

@@ -238,3 +238,86 @@ def test_constructor_is_documented(name):
     parameters = inspect.signature(constructor).parameters
     assert parameters.keys() <= {p.arg_name for p in said}
     assert getattr(jm, name) is constructor
+
+
+def spoilt(batch: jm.Batch, classify: bool) -> dict[str, jm.Batch]:
+    """What no number may come of: all of one shape, so that one program serves all."""
+    n = len(batch.x)
+    whole = batch._replace(mask=jnp.ones(n))
+    made = {
+        "NaN input": whole._replace(x=batch.x.at[0].set(jnp.nan)),
+        "infinite input": whole._replace(x=batch.x.at[1].set(jnp.inf)),
+        "empty": whole._replace(mask=jnp.zeros(n)),
+        "NaN mask": whole._replace(mask=jnp.full(n, jnp.nan)),
+        "one NaN in the mask": whole._replace(mask=jnp.ones(n).at[0].set(jnp.nan)),
+    }
+    if classify:
+        labels = {-1: batch.y.at[0].set(-1), 3: batch.y.at[n - 1].set(3)}
+        made |= {f"label {k}": whole._replace(y=y) for k, y in labels.items()}
+        made["labels far out"] = whole._replace(y=jnp.full_like(batch.y, 2**30))
+    else:
+        made["NaN target"] = whole._replace(y=batch.y.at[0].set(jnp.nan))
+    return made
+
+
+@rows
+def test_what_cannot_be_learnt_from_is_nan_under_jit(built, name, problem):
+    learner, _, params, task, *_ = built(name, problem)
+    loss = jax.jit(lambda p, t: (learner.loss(p, t), jax.jit(learner.predict)(
+        learner.adapt(p, t.support), t.query.x, t.query.mask)))  # fmt: skip
+    unlabelled = learners.REGISTRY[name].unlabelled
+    sound = jm.Task(*(b._replace(mask=jnp.ones(len(b.x))) for b in task))
+    (value, metrics), outputs = loss(params, sound)
+    assert all(bool(jnp.isfinite(v)) for v in [value, *metrics.values()])
+    assert not any(bool(jnp.isnan(a).any()) for a in jax.tree.leaves(outputs))
+    for where in ("support", "query"):
+        for what, batch in spoilt(
+            getattr(task, where), problem == "classification"
+        ).items():
+            (value, metrics), outputs = loss(params, sound._replace(**{where: batch}))
+            if what == "label -1" and where == "support" and unlabelled:
+                assert bool(jnp.isfinite(value))  # an unlabelled example
+                continue
+            seen = {"value": value, **metrics}
+            if where == "support" and seen.get("accuracy") == 0:
+                del seen["accuracy"]  # a prediction of NaN is no right one
+            if where == "query" and name == "learned_optimizer":
+                del seen["value"], seen["objective"]  # of the support set alone
+            assert all(bool(jnp.isnan(v)) for v in seen.values()), (where, what)
+            if where == "support":  # the other door: adapt, then predict
+                leaves = jax.tree.leaves(outputs)
+                gone = [bool((jnp.isnan(a) | jnp.isneginf(a)).all()) for a in leaves]
+                assert all(gone), what
+
+
+@rows
+def test_bytes_are_images_through_every_door(built, name, problem):
+    learner, _, params, task, *_ = built(name, problem)
+    random = np.random.default_rng(0)
+    as_bytes = lambda b: b._replace(
+        x=random.integers(0, 256, b.x.shape).astype(np.uint8)
+    )
+    given = jm.Task(*map(as_bytes, task))
+    scaled = jm.Task(*(b._replace(x=b.x.astype(np.float32) / 255) for b in given))
+    value = learner.loss(params, given)[0]
+    assert value == learner.loss(params, scaled)[0]
+    batch = jax.tree.map(lambda a: np.asarray(a)[None], given)
+    report = jm.evaluate_episodes(learner, params, batch)
+    again = learner.loss(params, scaled)[1]["loss"]
+    np.testing.assert_allclose(report.mean["loss"], again, rtol=1e-4)
+
+
+@registered
+def test_half_precision_is_learnt_from(built, name):
+    """Traced only: what has no half precision says so while it is traced."""
+    problem = learners.REGISTRY[name].problems[0]
+    learner, _, params, task, *_ = built(name, problem)
+    half = lambda tree: jax.tree.map(
+        lambda a: (
+            a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a
+        ),
+        tree,
+    )
+    gradient = jax.grad(lambda p, t: learner.loss(p, t)[0].astype(jnp.float32))
+    found = jax.eval_shape(gradient, half(params), half(task))
+    assert jax.tree.structure(found) == jax.tree.structure(params)

@@ -13,7 +13,6 @@ from jaxmeta.learners.cavia import cavia as cavia
 from jaxmeta.learners.cnp import Gaussian as Gaussian
 from jaxmeta.learners.cnp import cnp as cnp
 from jaxmeta.learners.common import query_loss as query_loss
-from jaxmeta.learners.common import with_noise as with_noise
 from jaxmeta.learners.deepemd import deepemd as deepemd
 from jaxmeta.learners.feat import feat as feat
 from jaxmeta.learners.imaml import imaml as imaml
@@ -58,3 +57,4 @@ from jaxmeta.learners.transductive_finetuning import (
     transductive_finetuning as transductive_finetuning,
 )
 from jaxmeta.learners.versa import versa as versa
+from jaxmeta.noise import with_noise as with_noise

@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import losses
+from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.common import check_descent
+from jaxmeta.boundary import learner
 from jaxmeta.learners.learned_rule import learned_rule
 from jaxmeta.types import MetaLearner, Model, PyTree
 
@@ -63,6 +63,7 @@ def _rule(phi) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
 
+@learner
 def alfa(
     model: Model,
     *,
@@ -86,7 +87,8 @@ def alfa(
     Raises: ValueError for a negative `inner_lr` or `inner_steps`, or an adjoint that
         gives no gradient for the generator (`FirstOrder`, `Implicit`).
     """
-    check_descent(inner_lr, inner_steps)
+    checks.check_numbers(least=0, inner_lr=inner_lr)
+    checks.check_sizes(0, inner_steps=inner_steps)
 
     def init_rule(key, theta):
         dtype = jax.tree.leaves(theta)[0].dtype

@@ -17,17 +17,18 @@ from jax.extend.core import Literal
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     check_layer,
     fixed_rule,
     predictor,
     query_loss,
-    ready,
 )
 from jaxmeta.types import MetaLearner, Model, forward
 
 
+@learner
 def anil(
     model: Model,
     *,
@@ -60,7 +61,6 @@ def anil(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = ready(model, params, support)
         body = {name: layer for name, layer in params.items() if name != head}
 
         def outputs(fixed, theta_l):

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import jax
 
+from jaxmeta import checks
+from jaxmeta.boundary import learner
 from jaxmeta.learners.cnp import pairs
 from jaxmeta.learners.neural_process import latent_process
 from jaxmeta.types import MetaLearner, Model, PyTree, forward
@@ -37,6 +39,7 @@ class Path(NamedTuple):
     mask: jax.Array | None
 
 
+@learner(targets="values")
 def anp(
     encoder: Model,
     latent: Model,
@@ -63,6 +66,7 @@ def anp(
     Returns: a `MetaLearner`, as `neural_process`.
     Raises: ValueError if min_std is not in [0, 1), samples or train_samples below 1.
     """
+    checks.check_models(encoder=encoder, attention=attention)
 
     def init(key):
         models = (encoder, latent, attention, decoder)

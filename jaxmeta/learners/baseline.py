@@ -30,6 +30,7 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     check_ways,
@@ -39,6 +40,7 @@ from jaxmeta.learners.common import (
     fixed_rule,
     known,
     query_loss,
+    sized,
 )
 from jaxmeta.learners.pretraining import (
     classes_loss,
@@ -64,6 +66,7 @@ def _fine_tuned(
     check_ways(ways)
     check_descent(inner_lr, inner_steps)
     require(adjoint, name, "start", "context")  # the start may depend on the encoder
+    model = sized(model, features)
     init = init_pretrained(model, features, classes)
     make_rule, hyper = fixed_rule(rule, inner_lr)
 
@@ -98,6 +101,7 @@ def _fine_tuned(
     return MetaLearner(init, adapt, predict, loss, train)
 
 
+@learner
 def baseline(
     model: Model,
     *,
@@ -143,6 +147,7 @@ def baseline(
     )
 
 
+@learner
 def baseline_plus_plus(
     model: Model,
     *,

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     Seen,
     check_ways,
@@ -29,6 +30,7 @@ from jaxmeta.learners.common import (
     embed_support,
     known,
     query_loss,
+    sized,
     weights_of,
 )
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
@@ -56,6 +58,7 @@ def rectified(z, belongs, q, weights, epsilon):
     return w.T @ x, q, shots
 
 
+@learner
 def bd_cspn(
     model: Model,
     *,
@@ -81,6 +84,7 @@ def bd_cspn(
     """
     check_ways(ways)
     checks.check_positive(epsilon=epsilon, temperature=temperature)
+    model = sized(model, features)
     init = init_pretrained(model, features, classes)
 
     def adapt(params, support, key=None):

@@ -28,14 +28,14 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
-    check_descent,
     judged,
     query_loss,
-    ready,
     support_objective,
+    together,
 )
-from jaxmeta.types import Batch, MetaLearner, Model, Task, blank_padding, forward
+from jaxmeta.types import MetaLearner, Model, Task, examples, forward
 
 
 def _svgd(hyper) -> optax.GradientTransformation:
@@ -62,6 +62,7 @@ def _svgd(hyper) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+@learner
 def bmaml(
     model: Model,
     *,
@@ -90,21 +91,23 @@ def bmaml(
         probabilities, as log-probabilities, if loss is `cross_entropy`; else of outputs.
     Raises: ValueError for sizes below 1, a negative `leader_steps`, or as `maml`.
     """
-    check_descent(inner_lr, inner_steps, least=1)
-    if particles < 1 or leader_steps < 0:
-        raise ValueError(
-            "particles, leader_steps: expected at least 1 and 0, got "
-            f"{particles} and {leader_steps}"
-        )
+    checks.check_numbers(least=0, inner_lr=inner_lr)
+    checks.check_sizes(inner_steps=inner_steps)
+    checks.check_sizes(particles=particles)
+    checks.check_sizes(0, leader_steps=leader_steps)
     require(adjoint, "bmaml", "start")
     one = support_objective(model, loss)
-    classify = loss is losses.cross_entropy
+    classify = losses.outputs_of(loss, "bmaml") == "logits"
 
     def objective(theta, context, batch):  # each particle gets its own gradient
         return jnp.sum(jax.vmap(one, (0, None, None))(theta, context, batch))
 
     def chase(theta, batch, steps, adjoint):
-        n = len(batch.x) if batch.mask is None else jnp.maximum(jnp.sum(batch.mask), 1)
+        n = (
+            examples(batch)
+            if batch.mask is None
+            else jnp.maximum(jnp.sum(batch.mask), 1)
+        )
         return inner.descend(
             objective, _svgd, steps, adjoint, theta, (), batch, hyper=(inner_lr, n)
         )
@@ -114,7 +117,6 @@ def bmaml(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = ready(model, jax.tree.map(lambda a: a[0], params), support)
         return chase(params, support, inner_steps, adjoint)
 
     def predict(adapted, inputs, mask=None):
@@ -128,7 +130,7 @@ def bmaml(
 
     def chaser_loss(params, task: Task, key=None):
         chaser = adapt(params, task.support, key)
-        everything = _joined(task)
+        everything = together(task.support, task.query)
         leader = jax.lax.stop_gradient(
             chase(jax.lax.stop_gradient(chaser), everything, leader_steps, MixedMode())
         )
@@ -138,13 +140,3 @@ def bmaml(
 
     outer = chaser_loss if leader_steps else query_loss(adapt, predict, loss)
     return MetaLearner(init, adapt, predict, outer)
-
-
-def _joined(task: Task) -> Batch:
-    """Support and query set as one batch."""
-    checks.check_batch(task.query, "query")
-    support, query = blank_padding(task.support), blank_padding(task.query)
-    both = lambda a, b: jnp.concatenate([a, b])
-    masks = [jnp.ones(len(b.x)) if b.mask is None else b.mask for b in (support, query)]
-    mask = None if support.mask is query.mask is None else both(*masks)
-    return Batch(both(support.x, query.x), both(support.y, query.y), mask)

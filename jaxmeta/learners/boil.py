@@ -14,18 +14,19 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     check_layer,
     fixed_rule,
     predictor,
     query_loss,
-    ready,
     support_objective,
 )
 from jaxmeta.types import MetaLearner, Model
 
 
+@learner
 def boil(
     model: Model,
     *,
@@ -62,7 +63,6 @@ def boil(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = ready(model, params, support)
         body = {name: layer for name, layer in params.items() if name != head}
         body = inner.descend(
             objective,

@@ -19,17 +19,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import inner, losses
+from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     fixed_rule,
     judged,
     predictor,
-    ready,
     support_objective,
 )
-from jaxmeta.types import MetaLearner, Model, Task, blank_padding
+from jaxmeta.types import MetaLearner, Model, Task
 
 
 def _divergence(target, outputs, classify: bool):
@@ -41,6 +41,7 @@ def _divergence(target, outputs, classify: bool):
     return jnp.square(outputs - target)
 
 
+@learner
 def bootstrapped(
     model: Model,
     *,
@@ -68,13 +69,13 @@ def bootstrapped(
     Raises: ValueError for `target_steps` below 1, or as `maml`.
     """
     check_descent(inner_lr, inner_steps)
-    if target_steps < 1:
-        raise ValueError(f"target_steps: expected at least 1, got {target_steps}")
+    checks.check_sizes(target_steps=target_steps)
     require(adjoint, "bootstrapped", "start")
     make_rule, hyper = fixed_rule(rule, inner_lr)
     objective = support_objective(model, loss)
     predict = predictor(model)
     judge = judged(predict, loss)
+    classify = losses.outputs_of(loss, "bootstrapped") == "logits"
 
     def descend(theta, batch, steps, adjoint):
         return inner.descend(
@@ -83,17 +84,18 @@ def bootstrapped(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        return descend(params, ready(model, params, support), inner_steps, adjoint)
+        return descend(params, support, inner_steps, adjoint)
 
     def task_loss(params, task: Task, key=None):
         adapted = adapt(params, task.support, key)
         _, metrics = judge(adapted, task)
-        support, query = blank_padding(task.support), blank_padding(task.query)
+        support, query = task
         later = jax.lax.stop_gradient(adapted)
-        later = descend(later, support, target_steps - 1, MixedMode())
+        again = inner.at_step(support, inner_steps)  # noise of its own, if there is any
+        later = descend(later, again, target_steps - 1, MixedMode())
         target = jax.lax.stop_gradient(descend(later, query, 1, MixedMode()))
         wanted, outputs = (predict(p, query.x, query.mask) for p in (target, adapted))
-        apart = _divergence(wanted, outputs, loss is losses.cross_entropy)
+        apart = _divergence(wanted, outputs, classify)
         return losses.mean(apart, query.mask), metrics
 
     return MetaLearner(model.init, adapt, predict, task_loss)

@@ -19,19 +19,20 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode
+from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     check_layer,
     fixed_rule,
     predictor,
     query_loss,
-    ready,
     support_objective,
 )
 from jaxmeta.types import MetaLearner, Model
 
 
+@learner
 def cavia(
     model: Model,
     *,
@@ -62,6 +63,7 @@ def cavia(
     """
     check_descent(inner_lr, inner_steps)
     check_layer(model, context, "context")
+    require(adjoint, "cavia")
     make_rule, hyper = fixed_rule(rule, inner_lr)
     whole = support_objective(model, loss)
 
@@ -76,7 +78,6 @@ def cavia(
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))[context]
         dtype = jax.tree.leaves(params)[0].dtype
         phi = jax.tree.map(lambda s: jnp.zeros(s.shape, dtype), shapes)  # phi_0
-        support = ready(model, params | {context: phi}, support)
         phi = inner.descend(
             objective,
             make_rule,

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import mean_of, together
 from jaxmeta.types import (
     AdaptFn,
@@ -28,7 +29,6 @@ from jaxmeta.types import (
     PredictFn,
     PyTree,
     Task,
-    blank_padding,
     forward,
 )
 
@@ -72,14 +72,18 @@ def pairs(batch: Batch) -> jax.Array:
 
 def gaussian(outputs: jax.Array, min_std: float) -> Gaussian:
     """Network outputs [..., 2 * dims] as a mean and a deviation of at least min_std."""
+    if outputs.shape[-1] % 2:
+        raise ValueError(
+            "decoder: expected an even number of outputs, mean and deviation of each "
+            f"dimension of y, got {outputs.shape[-1]}"
+        )
     mu, omega = jnp.split(outputs, 2, axis=-1)
     return Gaussian(mu, min_std + (1 - min_std) * jax.nn.softplus(omega))
 
 
 def check_min_std(min_std: float) -> None:
     """Raise ValueError unless it is in [0, 1)."""
-    if not 0 <= min_std < 1:
-        raise ValueError(f"min_std: expected a number in [0, 1), got {min_std}")
+    checks.check_numbers(least=0, below=1, min_std=min_std)
 
 
 def likelihood_loss(adapt: AdaptFn, predict: PredictFn) -> LossFn:
@@ -90,8 +94,7 @@ def likelihood_loss(adapt: AdaptFn, predict: PredictFn) -> LossFn:
 
     def loss(params, task, key=None):
         adapted = adapt(params, task.support, key)
-        checks.check_batch(task.query, "query")
-        query = blank_padding(task.query)
+        query = task.query
         outputs = predict(adapted, query.x, query.mask)
         likelihood = losses.mean(log_likelihood(outputs, query.y), query.mask)
         error = losses.mean(losses.mse(outputs.mean, query.y), query.mask)
@@ -101,6 +104,7 @@ def likelihood_loss(adapt: AdaptFn, predict: PredictFn) -> LossFn:
     return loss
 
 
+@learner(targets="values")
 def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
     """Conditional neural process: a network reads the support set, another predicts.
 
@@ -116,6 +120,7 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
         Training scores the support points too (eq. 4).
     Raises: ValueError if min_std is not in [0, 1).
     """
+    checks.check_models(encoder=encoder, decoder=decoder)
     check_min_std(min_std)
 
     def init(key):
@@ -124,8 +129,6 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        checks.check_batch(support)
-        support = blank_padding(support)
         r_i = forward(encoder, params.encoder, pairs(support), support.mask)
         return Representation(params.decoder, mean_of(r_i, support.mask))
 
@@ -138,8 +141,6 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
 
     def of_all_points(params, task, key, step):
         del step
-        checks.check_batch(task.support)
-        checks.check_batch(task.query, "query")
         everything = together(task.support, task.query)
         return loss(params, Task(task.support, everything), key)
 

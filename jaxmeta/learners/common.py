@@ -1,6 +1,7 @@
 """What several learners share: objectives, inner rules, and checks of arguments."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +14,12 @@ from jaxmeta.types import (
     AdaptFn,
     Batch,
     LossFn,
-    MetaLearner,
     Model,
     PredictFn,
     Task,
-    blank_padding,
+    examples,
     forward,
+    of_examples,
 )
 
 PyTree = Any
@@ -43,51 +44,15 @@ def query_loss(adapt: AdaptFn, predict: PredictFn, loss: losses.Loss) -> LossFn:
 
 def judged(predict: PredictFn, loss: losses.Loss) -> Callable[[PyTree, Task], tuple]:
     """(adapted, task) -> (query loss [], metrics), of what has already been adapted."""
+    checks.check_functions(loss=loss)
 
     def judge(adapted, task):
-        checks.check_batch(task.query, "query")
-        query = blank_padding(task.query)
+        query = task.query
         outputs = predict(adapted, query.x, query.mask)
-        if is_classification(query):
-            checks.check_labels(query, outputs.shape[-1], "query")
         value = losses.mean_loss(loss, outputs, query)
         return value, {"loss": value, **losses.score(outputs, query)}
 
     return judge
-
-
-def with_noise(make: Callable[[Model], MetaLearner], model: Model) -> MetaLearner:
-    """A learner that is trained with its network's noise (DropBlock), and used without.
-
-    Args: make: model -> learner, e.g. `lambda m: jm.metaoptnet(m, ways=5)`; model: one
-        with a `noisy` forward pass, e.g. `resnet12()`.
-    Returns: `make(model)` whose `scheduled_loss`, which `fit` and `make_step` descend,
-        draws new noise from the key of each task.
-    Raises: ValueError for a model without noise.
-    """
-    if model.noisy is None:
-        raise ValueError(
-            "with_noise: the model has no noisy forward pass; expected one like resnet12()"
-        )
-    noisy, plain = model.noisy, make(model)
-
-    def loss(params, task, key, step):
-        if key is None and plain.scheduled_loss is not None:
-            return plain.scheduled_loss(params, task, None, step)
-        if key is None:
-            return plain.loss(params, task)
-        key_noise, key = jax.random.split(key)
-
-        def apply(params, x, mask=None):  # batches of another size: other noise
-            now = jax.random.fold_in(jax.random.clone(key_noise), len(x))
-            return noisy(params, x, mask, now, step)
-
-        learner = make(Model(model.init, apply, uses_mask=True))
-        if learner.scheduled_loss is not None:
-            return learner.scheduled_loss(params, task, key, step)
-        return learner.loss(params, task, key)
-
-    return plain._replace(scheduled_loss=loss)
 
 
 def displacement_loss(
@@ -118,6 +83,7 @@ def with_gradient(value: jax.Array, params: PyTree, gradient: PyTree) -> jax.Arr
 
 def predictor(model: Model) -> PredictFn:
     """predict of a learner whose `adapted` is a tree of the model's parameters."""
+    checks.check_models(model=model)
 
     def predict(adapted, inputs, mask=None):
         return forward(model, adapted, inputs, mask)
@@ -128,6 +94,8 @@ def predictor(model: Model) -> PredictFn:
 def support_objective(model: Model, loss: losses.Loss) -> Objective:
     """(theta, context, batch) -> the mean loss of a model, all of whose parameters are
     adapted."""
+    checks.check_models(model=model)
+    checks.check_functions(loss=loss)
 
     def objective(theta, context, batch):
         del context
@@ -172,17 +140,13 @@ def weights_of(mask: jax.Array | None, like: jax.Array) -> jax.Array:
 
 
 def embed_support(
-    model: Model, params: PyTree, support: Batch, ways: int, *, unlabelled: bool = False
+    model: Model, params: PyTree, support: Batch, ways: int
 ) -> tuple[jax.Array, jax.Array]:
-    """A classification support set, checked and seen by an encoder.
+    """A classification support set, seen by an encoder.
 
     Returns: z [examples, ...], features, 0 for padding; belongs [examples, ways], one-hot
         labels, rows of 0 for padding and for unlabelled examples.
-    Raises: ValueError for wrong shapes or labels; unlabelled as in `check_labels`.
     """
-    checks.check_batch(support)
-    checks.check_labels(support, ways, unlabelled=unlabelled)
-    support = blank_padding(support)
     z = forward(model, params, support.x, support.mask)
     if support.mask is not None:
         keep = jnp.reshape(support.mask > 0, (-1,) + (1,) * (z.ndim - 1))
@@ -238,61 +202,108 @@ def fixed_rule(
 
     A schedule is structure; a number is an argument, so that it can be vmapped over.
     """
+    checks.check_functions(rule=rule)
     if callable(inner_lr):
         return lambda _: rule(inner_lr), ()
     return rule, inner_lr
 
 
-def is_classification(batch: Batch) -> bool:
-    """Integer targets are classes; anything else is regression."""
-    return bool(jnp.issubdtype(batch.y.dtype, jnp.integer))
-
-
-def ready(model: Model, params, support: Batch) -> Batch:
-    """The support set with blank padding, once it is found to fit the model.
-
-    Labels are looked at only where they are concrete, that is outside jit.
-    Raises: ValueError for wrong shapes or labels out of range.
-    """
-    checks.check_batch(support)
-    if is_classification(support):
-        see = lambda params, x, mask: forward(model, params, x, mask)
-        outputs = jax.eval_shape(see, params, support.x, support.mask)
-        checks.check_labels(support, outputs.shape[-1])
-    return blank_padding(support)
+def precise(a: jax.Array) -> jax.Array:
+    """At least single precision, which is what linear algebra is there for."""
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
 def check_layer(model: Model, name: str, argument: str) -> None:
     """Raise ValueError unless the model's parameters are a dict with that layer."""
+    checks.check_models(model=model)
+    checks.check_names(**{argument: name})
     layers = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     names = sorted(layers) if isinstance(layers, dict) else []
     if name not in names:
         raise ValueError(
-            f"{argument}: the model has no layer {name!r} to adapt; it has "
-            f"{', '.join(map(str, names)) or 'no named layers (expected a dict)'}"
+            f"{argument}: the model has no layer {name!r} to adapt; expected one of "
+            f"{', '.join(map(str, names)) or 'a dict, it has no named layers'}"
         )
 
 
 def check_descent(inner_lr, inner_steps, least: int = 0) -> None:
-    """Raise ValueError unless the arguments of an inner loop make sense."""
-    if not callable(inner_lr) and isinstance(inner_lr, (int, float)) and inner_lr < 0:
-        raise ValueError(f"inner_lr: expected a step size >= 0, got {inner_lr}")
-    if not isinstance(inner_steps, int) or inner_steps < least:
+    """Raise ValueError unless the arguments of an inner loop make sense.
+
+    inner_lr: a number, or a schedule (a function of the inner step).
+    """
+    if callable(inner_lr):
+        _check_schedule(inner_lr)
+    else:
+        checks.check_numbers(least=0, inner_lr=inner_lr)
+    checks.check_sizes(least, inner_steps=inner_steps)
+
+
+def _check_schedule(inner_lr: Callable) -> None:
+    """Raise ValueError unless it makes a number of the inner step."""
+    try:
+        rate = jax.eval_shape(inner_lr, jax.ShapeDtypeStruct((), jnp.int32))
+    except TypeError as error:
         raise ValueError(
-            f"inner_steps: expected a whole number >= {least}, got {inner_steps!r}"
+            "inner_lr: expected a number, or a schedule, step -> number, got "
+            f"{checks.said(inner_lr)}, which gives none ({error})"
+        ) from error
+    if getattr(rate, "shape", None) != ():
+        raise ValueError(
+            "inner_lr: expected a schedule that gives one number, got one that gives "
+            f"{checks.said(rate)}"
         )
 
 
 def check_penalty(penalty) -> None:
     """Raise ValueError unless the strength of a regulariser is positive."""
-    if not penalty > 0:
-        raise ValueError(f"penalty: expected lambda > 0, got {penalty}")
+    checks.check_positive(penalty=penalty)
 
 
 def check_ways(ways) -> None:
     """Raise ValueError unless there are at least two classes to tell apart."""
-    if not isinstance(ways, int) or ways < 2:
-        raise ValueError(f"ways: expected a whole number >= 2, got {ways!r}")
+    checks.check_sizes(2, ways=ways)
+
+
+def sized(model: Model, features: int) -> Model:
+    """The model, which says so if it does not make `features` numbers of an example.
+
+    Raises: ValueError for no model, or features below 1.
+    """
+    checks.check_sizes(features=features)
+    return flat(model, features)
+
+
+def flat(model: Model, features: int | None = None) -> Model:
+    """The model, which says so if its outputs are not [examples, features].
+
+    features: None = as many as it makes. Raises: ValueError for no model.
+    """
+    checks.check_models(model=model)
+    noisy = model.noisy and _Sized(model.noisy, features)
+    return model._replace(apply=_Sized(model.apply, features), noisy=noisy)
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A forward pass, checked; equal for equal networks, so compiled once for them."""
+
+    forward: Callable[..., Any]
+    features: int | None
+
+    def __call__(self, params, x, *args, **kwargs):
+        z = self.forward(params, x, *args, **kwargs)
+        got = z.shape[1:]
+        if len(got) != 1:
+            raise ValueError(
+                f"model: expected outputs [examples, features], got shape {z.shape}; this "
+                "learner takes an encoder with flat outputs, e.g. conv4(None)"
+            )
+        if self.features not in (None, *got):
+            raise ValueError(
+                f"features: expected a model that makes {self.features} numbers of an "
+                f"example, got {got[0]}; give the learner features={got[0]}"
+            )
+        return z
 
 
 def one_hot(labels, ways: int, mask, dtype):
@@ -305,9 +316,9 @@ def together(a: Batch, b: Batch) -> Batch:
     """One batch of the examples of two."""
     join = lambda u, v: jnp.concatenate([u, v])
     whole = lambda batch: (
-        jnp.ones(len(batch.x), batch.x.dtype) if batch.mask is None else batch.mask
+        jnp.ones(examples(batch)) if batch.mask is None else batch.mask
     )
     mask = None
     if a.mask is not None or b.mask is not None:
         mask = join(whole(a), whole(b))
-    return Batch(join(a.x, b.x), join(a.y, b.y), mask)
+    return Batch(of_examples(join, a.x, b.x), join(a.y, b.y), mask)

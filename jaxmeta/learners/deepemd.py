@@ -4,13 +4,18 @@ Zhang, Cai, Lin, Shen. DeepEMD: Few-Shot Image Classification with Differentiabl
 Mover's Distance and Structured Classifiers. CVPR 2020, arXiv 2003.06777. With local
 features u_i of a query and v_j of a class, positions i and j:
 
-    cost_ij = 1 - cos(u_i, v_j)                                           (eq. 5)
+    cost_ij = 1 - cos(u_i - mean u_i, v_j - mean v_j), means over channels (eq. 5)
     s_i = max(u_i . mean_j v_j, 0),  and likewise of v_j, scaled to sum 1 (eq. 7)
     logit = t sum_ij (1 - cost_ij) P_ij,  P the transport of s to s'      (eq. 6)
 
-For several shots v is learned by gradient steps from the mean map (section 3.6). P is
-entropy-regularized (`jaxmeta.solvers.sinkhorn`) in place of the linear program, and
-differentiated through.
+The centring is in the authors' code, which also adds 0.001 to each s_i before scaling.
+For several shots v is learned by gradient steps from the mean map (section 3.6).
+
+Departures:
+- P is entropy-regularized (`jaxmeta.solvers.sinkhorn`) in place of the linear program,
+  and differentiated through; in the authors' code with one of their two solvers.
+- v takes plain steps on the whole support set, and the meta-gradient goes through them;
+  in the authors' code 100 rounds of batches of 4, with momentum, and no gradient.
 
 Meta-parameters: those of the encoder.
 """
@@ -23,8 +28,8 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import MixedMode
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
-    check_descent,
     check_ways,
     class_means,
     embed_support,
@@ -56,7 +61,8 @@ def similarity(u, v, regularization, iterations):
         s = jax.nn.relu(a @ jnp.mean(b, axis=0)) + 1e-3
         return s / jnp.sum(s)
 
-    cosine = unit(u) @ unit(v).T
+    centred = lambda a: a - jnp.mean(a, axis=1, keepdims=True)
+    cosine = unit(centred(u)) @ unit(centred(v)).T
     plan = sinkhorn(
         1 - cosine,
         masses(u, v),
@@ -67,6 +73,7 @@ def similarity(u, v, regularization, iterations):
     return jnp.sum(cosine * plan)
 
 
+@learner
 def deepemd(
     model: Model,
     *,
@@ -94,8 +101,10 @@ def deepemd(
     Raises: ValueError for fewer than 2 ways, a temperature or regularization that is not
         positive, iterations below 1.
     """
+    checks.check_models(model=model)
     check_ways(ways)
-    check_descent(inner_lr, inner_steps)
+    checks.check_numbers(least=0, inner_lr=inner_lr)
+    checks.check_sizes(0, inner_steps=inner_steps)
     checks.check_positive(temperature=temperature, regularization=regularization)
     checks.check_sizes(iterations=iterations)
 

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_ways,
     class_means,
@@ -35,9 +36,10 @@ from jaxmeta.learners.common import (
     judged,
     known,
     one_hot,
+    sized,
     squared_distances,
 )
-from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
 
 class FEATParams(NamedTuple):
@@ -55,6 +57,7 @@ class Adapted(NamedTuple):
     shots: jax.Array  # [ways]
 
 
+@learner
 def feat(
     model: Model,
     *,
@@ -81,12 +84,13 @@ def feat(
         positive, a negative balance, heads that do not divide features.
     """
     check_ways(ways)
-    checks.check_sizes(features=features, heads=heads)
+    model = sized(model, features)
+    checks.check_sizes(heads=heads)
     checks.check_positive(temperature=temperature)
-    if balance < 0 or features % heads:
+    checks.check_numbers(least=0, balance=balance)
+    if features % heads:
         raise ValueError(
-            "balance, heads: expected a weight >= 0 and a divisor of features, got "
-            f"{balance} and {heads} for {features} features"
+            f"heads: expected a divisor of the {features} features, got {heads}"
         )
     from jaxmeta.models.attention import SetToSet  # flax only when it is needed
 
@@ -114,7 +118,7 @@ def feat(
     def contrast(params, task):
         """L_reg: every instance against the centres of all."""
         support = embed_support(model, params.encoder, task.support, ways)
-        query = blank_padding(task.query)
+        query = task.query
         z = forward(model, params.encoder, query.x, query.mask)
         belongs = one_hot(query.y, ways, query.mask, z.dtype)
         if query.mask is not None:

@@ -21,6 +21,7 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, Implicit, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     check_penalty,
@@ -28,11 +29,11 @@ from jaxmeta.learners.common import (
     predictor,
     proximal_objective,
     query_loss,
-    ready,
 )
 from jaxmeta.types import MetaLearner, Model
 
 
+@learner
 def imaml(
     model: Model,
     *,
@@ -67,7 +68,6 @@ def imaml(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = ready(model, params, support)
         return inner.descend(
             objective,
             make_rule,

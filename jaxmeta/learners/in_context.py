@@ -29,9 +29,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
+from jaxmeta.boundary import learner
 from jaxmeta.learners.cnp import check_min_std, gaussian, likelihood_loss
 from jaxmeta.learners.common import check_ways, one_hot, query_loss
-from jaxmeta.types import MetaLearner, PyTree, blank_padding
+from jaxmeta.types import MetaLearner, PyTree
 
 
 class PFNParams(NamedTuple):
@@ -62,6 +63,7 @@ def _scaling(support) -> tuple[jax.Array, Any]:
     return mean, jnp.where(square > 1e-6, jnp.sqrt(jnp.maximum(square, 1e-6)), 1.0)
 
 
+@learner
 def in_context(
     *,
     ways: int | None = 5,
@@ -93,6 +95,8 @@ def in_context(
         check_ways(ways)
     check_min_std(min_std)
     checks.check_sizes(x_dims=x_dims, layers=layers, hidden=hidden)
+    models.check_heads(width, heads)
+    checks.check_flags(normalize=normalize)
     embed_x = models.mlp(x_dims, width, ())
     embed_y = models.mlp(ways or 1, width, ())
     reader = models.reader(
@@ -115,11 +119,9 @@ def in_context(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        checks.check_batch(support)
-        support = blank_padding(support._replace(x=columns(support.x)))
+        support = support._replace(x=columns(support.x))
         y = support.y
         if ways is not None:
-            checks.check_labels(support, ways)
             y = one_hot(y, ways, support.mask, support.x.dtype)
         mean, std = _scaling(support)
         if not normalize:

@@ -9,6 +9,13 @@ and all queries together, with d features f and a length sigma_i = exp g(f_i) of
     p(y | x_i) = softmax(F*_i)                                            (eq. 5)
 
 Y has the labels of the support; rows of unlabelled examples and of queries are zero.
+Training descends the mean of -log p(y_i | x_i) over support and queries together (eq. 6:
+every labelled example of the graph); what is reported is that of the queries.
+
+Departures:
+- g is a perceptron of f, and sigma = exp g; in the paper two blocks of convolutions see
+  the maps of f before two dense layers, and sigma is what comes out.
+- An example is no neighbour of itself; in the authors' code it is one of its k, W_ii = 1.
 
 Meta-parameters: those of the encoder f and of the graph network g.
 """
@@ -19,16 +26,19 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_ways,
     embed_support,
+    judged,
     known,
     query_loss,
+    sized,
     squared_distances,
     weights_of,
 )
 from jaxmeta.learners.laplacian_shot import neighbours
-from jaxmeta.types import MetaLearner, Model, PyTree, forward
+from jaxmeta.types import MetaLearner, Model, PyTree, Task, forward
 
 
 class TPNParams(NamedTuple):
@@ -58,6 +68,7 @@ def propagate(w: jax.Array, y: jax.Array, alpha: float) -> jax.Array:
     return jnp.linalg.solve(jnp.eye(len(w), dtype=w.dtype) - alpha * s, y)
 
 
+@learner(unlabelled=True)
 def label_propagation(
     model: Model,
     *,
@@ -81,9 +92,9 @@ def label_propagation(
     Raises: ValueError for fewer than 2 ways, alpha not in (0, 1), sizes below 1.
     """
     check_ways(ways)
-    checks.check_sizes(features=features, neighbours_of=neighbours_of)
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha: expected a number in (0, 1), got {alpha}")
+    model = sized(model, features)
+    checks.check_sizes(neighbours_of=neighbours_of)
+    checks.check_numbers(above=0, below=1, alpha=alpha)
     graph = models.mlp(features, 1, (8,))
 
     def init(key):
@@ -92,12 +103,11 @@ def label_propagation(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        f, belongs = embed_support(
-            model, params.encoder, support, ways, unlabelled=True
-        )
+        f, belongs = embed_support(model, params.encoder, support, ways)
         return Labelled(params, f, belongs, weights_of(support.mask, f))
 
-    def predict(adapted, inputs, mask=None):
+    def spread(adapted, inputs, mask):
+        """Logits [support + inputs, ways]."""
         params, f, belongs, counts = adapted
         q = forward(model, params.encoder, inputs, mask)
         weights = jnp.concatenate([counts, weights_of(mask, q)])
@@ -108,8 +118,22 @@ def label_propagation(
         near = neighbours(d, weights, neighbours_of)
         w = jnp.exp(-d / 2) * jnp.maximum(near, near.T)
         y = jnp.concatenate([belongs, jnp.zeros((len(q), ways), q.dtype)])
-        spread = propagate(w, y, alpha)[len(f) :]
-        return known(spread, jnp.sum(belongs, axis=0))
+        return known(propagate(w, y, alpha), jnp.sum(belongs, axis=0))
+
+    def predict(adapted, inputs, mask=None):
+        return spread(adapted, inputs, mask)[len(adapted.f) :]
+
+    def trained(params, task: Task, key, step):
+        del key, step
+        (support, query), adapted = task, adapt(params, task.support)
+        logits = spread(adapted, query.x, query.mask)
+        queries = logits[len(support.y) :]
+        _, metrics = judged(lambda *_: queries, losses.cross_entropy)(adapted, task)
+        labelled = jnp.sum(adapted.belongs, axis=1)
+        counts = jnp.concatenate([labelled, weights_of(query.mask, queries)])
+        y = jnp.concatenate([jnp.where(labelled > 0, support.y, 0), query.y])
+        value = losses.mean(losses.cross_entropy(logits, y), counts)
+        return value, metrics | {"objective": value}
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(init, adapt, predict, loss)
+    return MetaLearner(init, adapt, predict, loss, trained)

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.bd_cspn import rectified
 from jaxmeta.learners.common import (
     Seen,
@@ -36,6 +37,7 @@ from jaxmeta.learners.common import (
     embed_support,
     known,
     query_loss,
+    sized,
     squared_distances,
     unit,
     weights_of,
@@ -54,6 +56,7 @@ def neighbours(distances: jax.Array, weights: jax.Array, number: int) -> jax.Arr
     return (w & (weights[:, None] > 0)).astype(distances.dtype)
 
 
+@learner
 def laplacian_shot(
     model: Model,
     *,
@@ -85,8 +88,8 @@ def laplacian_shot(
     check_ways(ways)
     checks.check_sizes(neighbours_of=neighbours_of, iterations=iterations)
     checks.check_positive(epsilon=epsilon)
-    if smoothness < 0:
-        raise ValueError(f"smoothness: expected lambda >= 0, got {smoothness}")
+    checks.check_numbers(least=0, smoothness=smoothness)
+    model = sized(model, features)
     init = init_pretrained(model, features, classes)
 
     def adapt(params, support, key=None):

@@ -26,11 +26,11 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, Truncated, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     judged,
     predictor,
-    ready,
     support_objective,
 )
 from jaxmeta.models import lstm
@@ -50,6 +50,7 @@ def lstm_optimizer(phi: PyTree, scale: float = 0.1) -> optax.GradientTransformat
     >>> optax.apply_updates(w, updates)["a"].shape
     (3,)
     """
+    checks.check_positive(scale=scale)
     hidden = phi["lstm1"]["b"].size // 4
 
     def init(params):
@@ -68,6 +69,7 @@ def lstm_optimizer(phi: PyTree, scale: float = 0.1) -> optax.GradientTransformat
     return optax.GradientTransformation(init, update)
 
 
+@learner
 def learned_optimizer(
     model: Model,
     *,
@@ -99,10 +101,8 @@ def learned_optimizer(
         gives no gradient for the rule (`FirstOrder`, `Implicit`).
     """
     check_descent(0.0, inner_steps, least=1)
-    if hidden < 1:
-        raise ValueError(f"hidden: expected at least 1, got {hidden}")
-    if not last_weight > 0:
-        raise ValueError(f"last_weight: expected > 0, got {last_weight}")
+    checks.check_sizes(hidden=hidden)
+    checks.check_positive(scale=scale, last_weight=last_weight)
     require(adjoint, "learned_optimizer", "rule")
     objective = support_objective(model, loss)
 
@@ -116,11 +116,9 @@ def learned_optimizer(
         }
 
     def run(params, support, key, trajectory):
-        checks.check_batch(support)
         theta = model.init(jax.random.key(0) if key is None else key)
         dtype = params["out"]["w"].dtype
         theta = jax.tree.map(lambda w: w.astype(dtype), theta)
-        support = ready(model, theta, support)
         end = inner.descend(
             objective,
             lambda hyper: lstm_optimizer(*hyper),

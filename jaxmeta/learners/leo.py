@@ -5,10 +5,23 @@ Embedding Optimization. ICLR 2019, arXiv 1807.05960. Algorithm 1, for each class
 
     mu_n, sigma_n = mean over pairs of g_r(g_e(x_n), g_e(x_m)),  z_n ~ N(mu_n, sigma_n^2)
     w_n ~ N(mu_w, sigma_w^2) with (mu_w, sigma_w) = g_d(z_n)                 (eqs. 1-4)
-    z' = z - alpha grad_z L_support  (a few steps), then w' = w - gamma grad_w L_support
+    z' = z - alpha * grad_z L_support  (a few steps), then w' = w - gamma * grad_w L_support
+
+with L_support the loss of a class set, one example of each class: the mean over the
+shots of a class, summed over the classes. alpha and gamma have an entry for each dimension.
 
     outer: L_query(w') + beta KL(q(z_n) || N(0, I)) + gamma_e |stop(z') - z|^2
            + lambda R(decoder), R the correlations of its weights             (eq. 6)
+
+Departures:
+- With a key a class has one sample; in the authors' code one for each of its shots, whose
+  classifiers are averaged.
+- Deviations are exp(s), of w times r = sqrt(2 / (ways + f)), s kept within -3..3; in the
+  authors' code exp(s) - 1, of w exp(s) - 1 + r, and at least 1e-10.
+- The KL is exact; in the authors' code it is that of the samples.
+- Rates are learned as logarithms, so they stay positive.
+- The authors' dropout (0.5, of features) and L2 (1e-8) are no part of the learner; for
+  the second give the outer optimiser weight decay.
 
 Meta-parameters: encoder g_e, relation network g_r, decoder g_d, the rates alpha and
 gamma, and the network that makes the features (in the paper a fixed, pre-trained one).
@@ -23,8 +36,15 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.learners.common import check_descent, check_ways, judged, one_hot
-from jaxmeta.types import MetaLearner, Model, PyTree, Task, blank_padding, forward
+from jaxmeta.boundary import learner
+from jaxmeta.learners.common import (
+    check_ways,
+    embed_support,
+    judged,
+    known,
+    sized,
+)
+from jaxmeta.types import MetaLearner, Model, PyTree, Task, forward
 
 
 class LEOParams(NamedTuple):
@@ -34,8 +54,8 @@ class LEOParams(NamedTuple):
     encoder: jax.Array  # [f, h]
     relation: list[jax.Array]  # [2h, 2h] three times
     decoder: jax.Array  # [h, 2f]
-    log_alpha: jax.Array  # [] logarithms of the two learned rates
-    log_gamma: jax.Array  # []
+    log_alpha: jax.Array  # [h] logarithms of the two learned rates
+    log_gamma: jax.Array  # [f]
 
 
 class LEOAdapted(NamedTuple):
@@ -43,6 +63,7 @@ class LEOAdapted(NamedTuple):
 
     features: PyTree
     w: jax.Array  # [ways, f]
+    shots: jax.Array  # [ways]
 
 
 class _Noise(NamedTuple):
@@ -77,6 +98,20 @@ def _bounded(log_std):
     return 3 * jnp.tanh(log_std / 3)  # deviations within e^-3..e^3
 
 
+def _class_set_loss(w, x, belongs):
+    """Summed over the classes: the mean over a class's examples of -log p(y | x)."""
+    shots = jnp.sum(belongs, axis=0)
+    log_p = jax.nn.log_softmax(known(x @ w.T, shots))
+    log_p = jnp.where(belongs > 0, log_p, 0)
+    return -jnp.sum(jnp.sum(log_p, axis=0) / jnp.maximum(shots, 1))
+
+
+def _mean(values, shots):
+    """Mean of [ways, n] over the classes that have examples."""
+    there = (shots > 0).astype(values.dtype)
+    return jnp.sum(jnp.mean(values, axis=1) * there) / jnp.maximum(jnp.sum(there), 1)
+
+
 def _correlations(decoder):
     """How far the decoder's rows are from orthogonal: mean squared correlation."""
     unit = decoder / jnp.linalg.norm(decoder, axis=1, keepdims=True)
@@ -84,6 +119,7 @@ def _correlations(decoder):
     return jnp.mean(jnp.square(apart))
 
 
+@learner
 def leo(
     model: Model,
     *,
@@ -96,7 +132,7 @@ def leo(
     tuning_steps: int = 5,
     kl_weight: float = 0.001,
     encoder_penalty: float = 1e-9,
-    orthogonality: float = 0.1,
+    orthogonality: float = 0.001,
     adjoint: Adjoint = MixedMode(),
 ) -> MetaLearner:
     """LEO: gradient descent in a low-dimensional space of classifiers.
@@ -107,9 +143,9 @@ def leo(
         ways: classes of a task; the parameters do not depend on it.
         features: f, size of what the model makes of an example.
         latent: h, size of a class's code.
-        inner_lr: where alpha, the learned step size in code space, starts.
+        inner_lr: where alpha, the learned step sizes in code space, start.
         inner_steps: steps in code space.
-        tuning_lr: where gamma, the learned step size of the classifier, starts.
+        tuning_lr: where gamma, the learned step sizes of the classifier, start.
         tuning_steps: steps of the classifier itself.
         kl_weight: beta.
         encoder_penalty: gamma_e.
@@ -117,33 +153,25 @@ def leo(
         adjoint: how to differentiate through the inner loops.
 
     Returns: a `MetaLearner`. With a key, codes and classifiers are sampled; without one
-        their means are used. The metrics are always those of the means.
+        their means are used. The metrics are always those of the means. `predict` gives
+        logits [examples, ways], -inf for a class without support examples.
     Raises: ValueError for fewer than 2 ways, a latent size below 1, rates that are not
         positive, or an adjoint that gives no gradient for start, rates and decoder.
     """
     check_ways(ways)
-    check_descent(inner_lr, inner_steps)
-    check_descent(tuning_lr, tuning_steps)
-    if latent < 1 or not inner_lr > 0 or not tuning_lr > 0:
-        raise ValueError(
-            "latent, inner_lr, tuning_lr: expected positive numbers, got "
-            f"{latent}, {inner_lr} and {tuning_lr}"
-        )
+    model = sized(model, features)
+    checks.check_sizes(latent=latent)
+    checks.check_positive(inner_lr=inner_lr, tuning_lr=tuning_lr)
+    checks.check_sizes(0, inner_steps=inner_steps, tuning_steps=tuning_steps)
+    weights = {"kl_weight": kl_weight, "encoder_penalty": encoder_penalty}
+    checks.check_numbers(least=0, orthogonality=orthogonality, **weights)
     require(adjoint, "leo", "start", "rule", "context")
 
-    def logits(w, x):
-        return x @ w.T
-
-    def code_objective(z, fixed, batch):
+    def code_objective(z, fixed, belongs):
         decoder, x, noise = fixed
-        return losses.mean_loss(
-            losses.cross_entropy, logits(_decode(decoder, z, noise), x), batch
-        )
+        return _class_set_loss(_decode(decoder, z, noise), x, belongs)
 
-    def classifier_objective(w, x, batch):
-        return losses.mean_loss(losses.cross_entropy, logits(w, x), batch)
-
-    rule = lambda log_rate: optax.sgd(jnp.exp(log_rate))
+    rule = lambda log_rates: optax.sgd(jnp.exp(log_rates)[None, :])
 
     def init(key):
         keys = jax.random.split(key, 6)
@@ -154,25 +182,14 @@ def leo(
             glorot(keys[1], (features, latent)),
             [glorot(k, square) for k in keys[2:5]],
             glorot(keys[5], (latent, 2 * features)),
-            jnp.asarray(math.log(inner_lr), jnp.float32),
-            jnp.asarray(math.log(tuning_lr), jnp.float32),
+            jnp.full(latent, math.log(inner_lr)),
+            jnp.full(features, math.log(tuning_lr)),
         )
-
-    def embed(params, support):
-        checks.check_batch(support)
-        checks.check_labels(support, ways)
-        support = blank_padding(support)
-        x = forward(model, params.features, support.x, support.mask)
-        if x.shape[1:] != (features,):
-            raise ValueError(
-                f"features: the model gives {x.shape[1:]} for an example; expected "
-                f"({features},), so build LEO with features={x.shape[-1]}"
-            )
-        return support, x, one_hot(support.y, ways, support.mask, x.dtype)
 
     def run(params, support, key):
         """w', and what the regularisers need."""
-        support, x, belongs = embed(params, support)
+        x, belongs = embed_support(model, params.features, support, ways)
+        shots = jnp.sum(belongs, axis=0)
         mean, log_std = _encode(params, x, belongs)
         noise = _noise(key, mean.shape, (ways, features), x.dtype)
         log_std = _bounded(log_std)
@@ -185,28 +202,30 @@ def leo(
             adjoint,
             z,
             fixed,
-            support,
+            belongs,
             hyper=params.log_alpha,
         )
         w = inner.descend(
-            classifier_objective,
+            _class_set_loss,
             rule,
             tuning_steps,
             adjoint,
             _decode(params.decoder, z_end, noise.w),
             x,
-            support,
+            belongs,
             hyper=params.log_gamma,
         )
-        kl = jnp.mean(0.5 * (jnp.exp(2 * log_std) + jnp.square(mean) - 1) - log_std)
-        moved = jnp.mean(jnp.square(jax.lax.stop_gradient(z_end) - z))
-        return LEOAdapted(params.features, w), kl, moved
+        kl = 0.5 * (jnp.exp(2 * log_std) + jnp.square(mean) - 1) - log_std
+        moved = jnp.square(jax.lax.stop_gradient(z_end) - z)
+        adapted = LEOAdapted(params.features, w, shots)
+        return adapted, _mean(kl, shots), _mean(moved, shots)
 
     def adapt(params, support, key=None):
         return run(params, support, key)[0]
 
     def predict(adapted, inputs, mask=None):
-        return logits(adapted.w, forward(model, adapted.features, inputs, mask))
+        x = forward(model, adapted.features, inputs, mask)
+        return known(x @ adapted.w.T, adapted.shots)
 
     def task_loss(params, task: Task, key=None):
         adapted, kl, moved = run(params, task.support, key)

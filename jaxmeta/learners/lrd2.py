@@ -29,7 +29,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.learners.common import check_penalty, check_ways, embed_support, query_loss
+from jaxmeta.boundary import learner
+from jaxmeta.learners.common import (
+    check_penalty,
+    check_ways,
+    embed_support,
+    flat,
+    known,
+    precise,
+    query_loss,
+)
 from jaxmeta.learners.r2d2 import R2D2Params
 from jaxmeta.types import MetaLearner, Model, forward
 
@@ -39,6 +48,7 @@ class Logistic(NamedTuple):
 
     params: R2D2Params
     w: jax.Array  # [features, ways]
+    shots: jax.Array  # [ways]
 
 
 def logistic(
@@ -62,7 +72,8 @@ def logistic(
     >>> round(float(w[0]), 4)
     0.4011
     """
-    counts = jnp.ones_like(y) if counts is None else counts
+    x, y = precise(x), precise(y)
+    counts = jnp.ones_like(y) if counts is None else precise(counts)
     eye = jnp.eye(len(y), dtype=x.dtype)
 
     def step(w, _):
@@ -78,6 +89,7 @@ def logistic(
     return jax.lax.scan(step, jnp.zeros_like(x[0]), None, iterations)[0]
 
 
+@learner
 def lrd2(
     model: Model, *, ways: int = 5, penalty: float = 1.0, iterations: int = 10
 ) -> MetaLearner:
@@ -89,10 +101,12 @@ def lrd2(
         penalty: initial lambda; it is meta-learned through its logarithm.
         iterations: Newton steps, differentiated through.
 
-    Returns: a `MetaLearner`; `predict` gives logits [examples, ways].
+    Returns: a `MetaLearner`; `predict` gives logits [examples, ways], -inf for a class
+        without support examples.
     Raises: ValueError for fewer than 2 ways, a penalty that is not positive, iterations
         below 1.
     """
+    model = flat(model)
     check_ways(ways)
     check_penalty(penalty)
     checks.check_sizes(iterations=iterations)
@@ -108,12 +122,13 @@ def lrd2(
         x, belongs = embed_support(model, params.encoder, support, ways)
         counts = jnp.sum(belongs, axis=1)
         fit = lambda y: logistic(x, y, jnp.exp(params.log_lambda), iterations, counts)
-        return Logistic(params, jax.vmap(fit, in_axes=1, out_axes=1)(belongs))
+        w = jax.vmap(fit, in_axes=1, out_axes=1)(belongs)
+        return Logistic(params, w, jnp.sum(belongs, axis=0))
 
     def predict(adapted, inputs, mask=None):
-        params, w = adapted
+        params, w, shots = adapted
         x = forward(model, params.encoder, inputs, mask)
-        return params.alpha * (x @ w) + params.beta
+        return known(params.alpha * (x @ w) + params.beta, shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
     return MetaLearner(init, adapt, predict, loss)

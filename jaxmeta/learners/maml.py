@@ -22,17 +22,18 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     fixed_rule,
     predictor,
     query_loss,
-    ready,
     support_objective,
 )
 from jaxmeta.types import MetaLearner, Model
 
 
+@learner
 def maml(
     model: Model,
     *,
@@ -74,7 +75,6 @@ def maml(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = ready(model, params, support)
         return inner.descend(
             objective, make_rule, inner_steps, adjoint, params, (), support, hyper=hyper
         )
@@ -83,6 +83,7 @@ def maml(
     return MetaLearner(model.init, adapt, predict, query_loss(adapt, predict, loss))
 
 
+@learner
 def fomaml(
     model: Model,
     *,

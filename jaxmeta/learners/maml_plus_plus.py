@@ -26,16 +26,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import inner, losses
+from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode, require
-from jaxmeta.learners.common import (
-    check_descent,
-    judged,
-    predictor,
-    query_loss,
-    ready,
-    support_objective,
-)
+from jaxmeta.boundary import learner
+from jaxmeta.learners.common import judged, predictor, query_loss, support_objective
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
 
@@ -55,6 +49,16 @@ def _rule(alpha) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
 
+def _check_steps(params, inner_steps) -> None:
+    """Raise ValueError unless each step has a rate and norms of its own."""
+    for leaf in jax.tree.leaves((params.alpha, params.norms)):
+        if leaf.shape[0] != inner_steps:
+            raise ValueError(
+                f"inner_steps: these parameters have rates and norms of {leaf.shape[0]} "
+                f"inner steps, this learner takes {inner_steps}; expected as many"
+            )
+
+
 def _weights(progress, steps: int):
     """v [steps] at progress 0..1 of the annealing: from equal to 1 on the last."""
     equal = 1 / steps
@@ -63,6 +67,7 @@ def _weights(progress, steps: int):
     return jnp.full(steps, others).at[-1].set(1 - (steps - 1) * others)
 
 
+@learner
 def maml_plus_plus(
     model: Model,
     *,
@@ -94,7 +99,12 @@ def maml_plus_plus(
     Raises: ValueError if the parameters are no dict, for `inner_steps` below 1, or an
         adjoint that gives no gradient for rates or norms (`FirstOrder`, `Implicit`).
     """
-    check_descent(inner_lr, inner_steps, least=1)
+    checks.check_models(model=model)
+    checks.check_numbers(least=0, inner_lr=inner_lr)
+    checks.check_sizes(inner_steps=inner_steps)
+    until = {"multi_step_until": multi_step_until}
+    checks.check_sizes(0, first_order_until=first_order_until, **until)
+    checks.check_names(norm=norm)
     require(adjoint, "maml_plus_plus", "start", "rule", "context")
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     if not isinstance(shapes, dict):
@@ -121,8 +131,7 @@ def maml_plus_plus(
 
     def path(params, support, adjoint):
         """The model's parameters after each step, on a leading axis."""
-        first = jax.tree.map(lambda a: a[0], params.norms)
-        support = ready(model, params.theta | first, support)
+        _check_steps(params, inner_steps)
         theta = inner.descend(
             objective,
             _rule,
@@ -146,7 +155,8 @@ def maml_plus_plus(
 
     def multi_step_loss(params, task: Task, step, adjoint):
         steps = path(params, task.support, adjoint)
-        values, metrics = jax.vmap(lambda w: judge(w, task))(steps)
+        each = lambda w, k: judge(w, inner.at_step(task, k))  # other noise at each step
+        values, metrics = jax.vmap(each)(steps, jnp.arange(inner_steps))
         v = _weights(step / max(1, multi_step_until), inner_steps)
         last = jax.tree.map(lambda a: a[-1], metrics)
         return jnp.sum(v.astype(values.dtype) * values), last

@@ -23,12 +23,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_ways,
     cosines,
     embed_support,
     known,
     query_loss,
+    sized,
 )
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model, PyTree, forward
@@ -80,6 +82,7 @@ def _attend(cell_params, z, g, counts, steps):
     return jax.lax.fori_loop(0, steps, step, (z, cell, look(z)))[0]
 
 
+@learner
 def matching(
     model: Model,
     *,
@@ -107,7 +110,9 @@ def matching(
     Raises: ValueError for fewer than 2 ways, or sizes or a scale that are not positive.
     """
     check_ways(ways)
-    checks.check_sizes(features=features, processing_steps=processing_steps)
+    model = sized(model, features)
+    checks.check_flags(full_context=full_context)
+    checks.check_sizes(processing_steps=processing_steps)
     checks.check_positive(scale=scale)
 
     def init(key):

@@ -18,11 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_ways,
     class_means,
     cosines,
     embed_support,
+    flat,
     known,
     query_loss,
 )
@@ -44,6 +46,7 @@ class Means(NamedTuple):
     shots: jax.Array  # [ways]
 
 
+@learner
 def meta_baseline(
     model: Model, *, ways: int = 5, temperature: float = 10.0
 ) -> MetaLearner:
@@ -61,6 +64,7 @@ def meta_baseline(
         without support examples.
     Raises: ValueError for fewer than 2 ways or a temperature that is not positive.
     """
+    model = flat(model)
     check_ways(ways)
     checks.check_positive(temperature=temperature)
 

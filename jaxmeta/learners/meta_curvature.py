@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import losses
+from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.common import check_descent
+from jaxmeta.boundary import learner
 from jaxmeta.learners.learned_rule import learned_rule
 from jaxmeta.types import MetaLearner, Model
 
@@ -43,6 +43,7 @@ def _transform(g, matrices):
     return jnp.reshape(out, g.shape)
 
 
+@learner
 def meta_curvature(
     model: Model,
     *,
@@ -65,7 +66,8 @@ def meta_curvature(
     Raises: ValueError for a negative `inner_lr` or `inner_steps`, or an adjoint that
         gives no gradient for the matrices (`FirstOrder`, `Implicit`).
     """
-    check_descent(inner_lr, inner_steps)
+    checks.check_numbers(least=0, inner_lr=inner_lr)
+    checks.check_sizes(0, inner_steps=inner_steps)
 
     def init_rule(key, theta):
         del key  # the identity

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import losses
+from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.common import check_descent
+from jaxmeta.boundary import learner
 from jaxmeta.learners.learned_rule import learned_rule
 from jaxmeta.types import MetaLearner, Model
 
@@ -27,6 +27,7 @@ def _scale_by_negative(alpha) -> optax.GradientTransformation:
     return optax.stateless(step)
 
 
+@learner
 def meta_sgd(
     model: Model,
     *,
@@ -49,10 +50,12 @@ def meta_sgd(
     Raises: ValueError for a negative `inner_lr` or `inner_steps`, or an adjoint that
         gives no gradient for step sizes (`FirstOrder`, `Implicit`).
     """
-    low, high = inner_lr if isinstance(inner_lr, tuple) else (inner_lr, inner_lr)
-    check_descent(low, inner_steps)
-    if not low <= high:
-        raise ValueError(f"inner_lr: expected (low, high), got ({low}, {high})")
+    if not isinstance(inner_lr, tuple):
+        checks.check_numbers(least=0, inner_lr=inner_lr)
+        inner_lr = (inner_lr, inner_lr)
+    checks.check_ranges(least=0, inner_lr=inner_lr)
+    checks.check_sizes(0, inner_steps=inner_steps)
+    low, high = inner_lr
 
     def init_rule(key, theta):
         leaves, tree = jax.tree.flatten(theta)

@@ -15,15 +15,16 @@ here.
 Meta-parameters: Phi_S1, Phi_S2 and the head.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import losses
+from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
+from jaxmeta.boundary import learner
 from jaxmeta.learners.anil import anil
 from jaxmeta.learners.common import query_loss
 from jaxmeta.types import MetaLearner, Model, PyTree
@@ -50,6 +51,7 @@ def _scaled_and_shifted(body, params):
     )
 
 
+@learner
 def mtl(
     model: Model,
     *,
@@ -81,6 +83,7 @@ def mtl(
     Raises: ValueError if the model has no layer of that name, `frozen` is not a tree like
         the model's, or as `maml`.
     """
+    checks.check_seeds(frozen_seed=frozen_seed)
     learner = anil(
         model,
         head=head,
@@ -93,6 +96,11 @@ def mtl(
     without_head = lambda tree: {n: a for n, a in tree.items() if n != head}
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     shapes = lambda tree: jax.tree.map(jnp.shape, without_head(tree))
+    if frozen is not None and not isinstance(frozen, Mapping):
+        raise ValueError(
+            "frozen: expected parameters as a dict of layers, got "
+            f"{type(frozen).__name__}"
+        )
     if frozen is not None and shapes(frozen) != shapes(expected):
         raise ValueError(
             f"frozen: expected parameters of shapes {shapes(expected)}, got "

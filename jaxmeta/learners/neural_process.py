@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.cnp import (
     Gaussian,
     check_min_std,
@@ -36,7 +37,7 @@ from jaxmeta.learners.cnp import (
     pairs,
 )
 from jaxmeta.learners.common import mean_of, together
-from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
 
 class NPParams(NamedTuple):
@@ -89,11 +90,17 @@ def latent_process(
 
     Raises: ValueError if min_std is not in [0, 1), a number of samples is below 1.
     """
+    checks.check_models(latent=latent, decoder=decoder)
     check_min_std(min_std)
     checks.check_sizes(samples=samples, train_samples=train_samples)
 
     def posterior(params, batch) -> Gaussian:
         out = forward(latent, params.latent, pairs(batch), batch.mask)
+        if out.ndim != 1 or out.size % 2:
+            raise ValueError(
+                "latent: expected one vector for a set, of means and as many deviations "
+                f"(`models.set_encoder`), got an array of shape {out.shape}"
+            )
         mean, omega = jnp.split(out, 2)
         return Gaussian(mean, 0.1 + 0.9 * jax.nn.sigmoid(omega))
 
@@ -104,8 +111,6 @@ def latent_process(
         return q.mean[None] + q.std[None] * noise
 
     def adapt(params, support, key=None):
-        checks.check_batch(support)
-        support = blank_padding(support)
         z = draw(key, posterior(params, support), samples)
         return Latent(params.decoder, z, deterministic(params, support))
 
@@ -125,8 +130,7 @@ def latent_process(
 
     def loss(params, task, key=None):
         adapted = adapt(params, task.support, key)
-        checks.check_batch(task.query, "query")
-        query = blank_padding(task.query)
+        query = task.query
         outputs = each(adapted, query.x, query.mask)
         density = jax.vmap(log_likelihood, (0, None))(outputs, query.y)
         value = losses.mean(_log_mean_exp(density), query.mask)
@@ -136,9 +140,7 @@ def latent_process(
     def bound(params, task, key, step):
         """Minus the bound for each point: eq. 9, with several z that of Burda et al."""
         del step
-        checks.check_batch(task.support)
-        checks.check_batch(task.query, "query")
-        support, query = blank_padding(task.support), blank_padding(task.query)
+        support, query = task
         everything = together(support, query)
         prior, q = posterior(params, support), posterior(params, everything)
         z = draw(key, q, train_samples)
@@ -169,6 +171,7 @@ def _moments(outputs: Gaussian) -> Gaussian:
     return Gaussian(mean, jnp.sqrt(jnp.mean(spread, axis=0)))
 
 
+@learner(targets="values")
 def neural_process(
     encoder: Model,
     latent: Model,
@@ -193,6 +196,7 @@ def neural_process(
         mixture's density, point by point; training descends minus the bound.
     Raises: ValueError if min_std is not in [0, 1), samples or train_samples below 1.
     """
+    checks.check_models(encoder=encoder)
 
     def init(key):
         keys = jax.random.split(key, 3)

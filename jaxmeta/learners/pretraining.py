@@ -31,12 +31,8 @@ def linear(params: Pretrained, z: jax.Array) -> jax.Array:
 
 
 def init_pretrained(model: Model, features: int, classes: int) -> Callable:
-    """key -> `Pretrained`. Raises: ValueError for features below 1, classes below 2."""
-    checks.check_sizes(features=features, classes=classes)
-    if classes < 2:
-        raise ValueError(
-            f"classes: expected at least 2 in the training set, got {classes}"
-        )
+    """key -> `Pretrained`. Raises: ValueError for classes below 2."""
+    checks.check_sizes(2, classes=classes)
 
     def init(key):
         key_encoder, key_w = jax.random.split(key)
@@ -47,13 +43,13 @@ def init_pretrained(model: Model, features: int, classes: int) -> Callable:
 
 
 def classes_loss(
-    model: Model, classes: int, logits: Logits = linear, also: Callable | None = None
+    model: Model, classes: int, logits: Logits = linear
 ) -> ScheduledLossFn:
     """Cross-entropy of all classes on a minibatch, the query of a task.
 
     Args:
         model, classes: the encoder, and how many classes the training set has.
-        logits: (params, z) -> [n, classes]. also: (params, z, mask) -> [], added.
+        logits: (params, z) -> [n, classes].
     """
 
     def loss(params, task, key, step):
@@ -64,8 +60,6 @@ def classes_loss(
         z = forward(model, params.encoder, batch.x, batch.mask)
         outputs = logits(params, z)
         value = losses.mean_loss(losses.cross_entropy, outputs, batch)
-        if also is not None:
-            value = value + also(params, z, batch.mask)
         return value, {"loss": value, **losses.score(outputs, batch)}
 
     return loss

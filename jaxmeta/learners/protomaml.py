@@ -26,15 +26,17 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     check_ways,
     class_means,
     embed_support,
     fixed_rule,
+    flat,
     query_loss,
 )
-from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
 
 class Classifier(NamedTuple):
@@ -52,6 +54,7 @@ class Adapted(NamedTuple):
     present: jax.Array  # [ways] whether a class has support examples
 
 
+@learner
 def protomaml(
     model: Model,
     *,
@@ -75,6 +78,7 @@ def protomaml(
         without support examples.
     Raises: ValueError for fewer than 2 ways, or as `maml`.
     """
+    model = flat(model)
     check_ways(ways)
     check_descent(inner_lr, inner_steps)
     require(adjoint, "protomaml", "start")
@@ -92,7 +96,6 @@ def protomaml(
     def adapt(params, support, key=None):
         del key  # deterministic
         z, belongs = embed_support(model, params, support, ways)
-        support = blank_padding(support)
         c, shots = class_means(z, belongs)
         start = Classifier(params, 2 * c.T, -jnp.sum(jnp.square(c), axis=1))
         present = shots > 0

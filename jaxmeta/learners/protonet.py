@@ -21,11 +21,13 @@ from typing import Literal, NamedTuple
 import jax
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_ways,
     class_means,
     cosines,
     embed_support,
+    flat,
     known,
     query_loss,
     squared_distances,
@@ -44,6 +46,7 @@ class Prototypes(NamedTuple):
 DISTANCES = ("euclidean", "cosine")
 
 
+@learner
 def protonet(
     model: Model,
     *,
@@ -64,6 +67,7 @@ def protonet(
         without support examples.
     Raises: ValueError for fewer than 2 ways, another distance or a scale <= 0.
     """
+    model = flat(model)
     check_ways(ways)
     checks.check_choice("distance", distance, DISTANCES)
     checks.check_positive(scale=scale)

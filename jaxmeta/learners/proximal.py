@@ -16,6 +16,7 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import FirstOrder
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     check_penalty,
@@ -23,11 +24,11 @@ from jaxmeta.learners.common import (
     fixed_rule,
     predictor,
     proximal_objective,
-    ready,
 )
 from jaxmeta.types import MetaLearner, Model
 
 
+@learner
 def proximal(
     model: Model,
     *,
@@ -60,7 +61,6 @@ def proximal(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = ready(model, params, support)
         return inner.descend(
             objective,
             make_rule,

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     Seen,
     check_ways,
@@ -32,6 +33,7 @@ from jaxmeta.learners.common import (
     embed_support,
     known,
     query_loss,
+    sized,
     squared_distances,
     unit,
     weights_of,
@@ -46,6 +48,7 @@ def power_transform(f: jax.Array, beta: float, eps: float = 1e-6) -> jax.Array:
     return unit(jnp.sign(f) * (jnp.abs(f) + eps) ** beta)
 
 
+@learner
 def pt_map(
     model: Model,
     *,
@@ -76,10 +79,10 @@ def pt_map(
         or alpha above 1.
     """
     check_ways(ways)
-    checks.check_positive(beta=beta, sharpness=sharpness, alpha=alpha)
+    checks.check_positive(beta=beta, sharpness=sharpness)
+    checks.check_numbers(above=0, most=1, alpha=alpha)
     checks.check_sizes(iterations=iterations)
-    if alpha > 1:
-        raise ValueError(f"alpha: expected a number in (0, 1], got {alpha}")
+    model = sized(model, features)
     init = init_pretrained(model, features, classes)
 
     def adapt(params, support, key=None):

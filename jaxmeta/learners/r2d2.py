@@ -26,9 +26,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta import checks, losses
-from jaxmeta.learners.common import check_penalty, check_ways, one_hot, query_loss
-from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta import losses
+from jaxmeta.boundary import learner
+from jaxmeta.learners.common import (
+    check_penalty,
+    check_ways,
+    embed_support,
+    flat,
+    known,
+    precise,
+    query_loss,
+)
+from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
 
 class R2D2Params(NamedTuple):
@@ -45,6 +54,7 @@ class Ridge(NamedTuple):
 
     params: R2D2Params
     w: jax.Array  # [features, ways or dims]
+    shots: jax.Array | None  # [ways]; None in regression
 
 
 def ridge(x: jax.Array, y: jax.Array, penalty: jax.Array | float) -> jax.Array:
@@ -61,6 +71,7 @@ def ridge(x: jax.Array, y: jax.Array, penalty: jax.Array | float) -> jax.Array:
     >>> round(float(w[0, 0]), 5)
     1.0
     """
+    x, y = precise(x), precise(y)
     n, features = x.shape
     solve = lambda a, b: jax.scipy.linalg.solve(a, b, assume_a="pos")
     if n <= features:
@@ -68,6 +79,7 @@ def ridge(x: jax.Array, y: jax.Array, penalty: jax.Array | float) -> jax.Array:
     return solve(x.T @ x + penalty * jnp.eye(features, dtype=x.dtype), x.T @ y)
 
 
+@learner
 def r2d2(
     model: Model,
     *,
@@ -84,9 +96,11 @@ def r2d2(
         penalty: initial lambda; it is meta-learned through its logarithm.
         loss: loss of one example; by default cross-entropy, or `mse` if ways is None.
 
-    Returns: a `MetaLearner`; `predict` gives [examples, ways] or [examples, dims].
+    Returns: a `MetaLearner`; `predict` gives logits [examples, ways], -inf for a class
+        without support examples, or [examples, dims].
     Raises: ValueError for fewer than 2 ways or a penalty that is not positive.
     """
+    model = flat(model)
     if ways is not None:
         check_ways(ways)
     check_penalty(penalty)
@@ -102,23 +116,23 @@ def r2d2(
             model.init(key), *(jnp.asarray(s, jnp.float32) for s in scalars)
         )
 
+    def features(params, x, mask):
+        z = forward(model, params.encoder, x, mask)
+        return z if mask is None else jnp.where(mask[:, None] > 0, z, 0)
+
     def adapt(params, support, key=None):
         del key  # deterministic
-        checks.check_batch(support)
         if ways is not None:
-            checks.check_labels(support, ways)
-        support = blank_padding(support)
-        x = forward(model, params.encoder, support.x, support.mask)
-        if support.mask is not None:
-            x = jnp.where(support.mask[:, None] > 0, x, 0)
-        y = support.y
-        if ways is not None:
-            y = one_hot(y, ways, support.mask, x.dtype)
-        return Ridge(params, ridge(x, y, jnp.exp(params.log_lambda)))
+            x, y = embed_support(model, params.encoder, support, ways)
+            shots = jnp.sum(y, axis=0)
+        else:
+            x, y, shots = features(params, support.x, support.mask), support.y, None
+        return Ridge(params, ridge(x, y, jnp.exp(params.log_lambda)), shots)
 
     def predict(adapted, inputs, mask=None):
-        params, w = adapted
+        params, w, shots = adapted
         x = forward(model, params.encoder, inputs, mask)
-        return params.alpha * (x @ w) + params.beta
+        outputs = params.alpha * (x @ w) + params.beta
+        return outputs if shots is None else known(outputs, shots)
 
     return MetaLearner(init, adapt, predict, query_loss(adapt, predict, loss))

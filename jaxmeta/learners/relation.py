@@ -17,7 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta import losses
+from jaxmeta import checks, losses
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_ways,
     embed_support,
@@ -44,6 +45,7 @@ class Classes(NamedTuple):
     shots: jax.Array  # [ways]
 
 
+@learner
 def relation(embedding: Model, module: Model, *, ways: int = 5) -> MetaLearner:
     """Relation network: a learned comparison of a query with each class.
 
@@ -59,6 +61,7 @@ def relation(embedding: Model, module: Model, *, ways: int = 5) -> MetaLearner:
         error, averaged over pairs.
     Raises: ValueError for fewer than 2 ways.
     """
+    checks.check_models(embedding=embedding, module=module)
     check_ways(ways)
 
     def init(key):

@@ -23,17 +23,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import inner, losses
+from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import FirstOrder
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     displacement_loss,
     fixed_rule,
     predictor,
-    ready,
     support_objective,
 )
-from jaxmeta.types import Batch, MetaLearner, Model
+from jaxmeta.types import Batch, MetaLearner, Model, examples, of_examples
 
 
 def _minibatches(key, n: int, steps: int, size: int):
@@ -44,6 +44,7 @@ def _minibatches(key, n: int, steps: int, size: int):
     return jnp.reshape(indices, -1)[: steps * size].reshape(steps, size)
 
 
+@learner
 def reptile(
     model: Model,
     *,
@@ -74,8 +75,8 @@ def reptile(
         `inner_batch` below 1 or larger than a support set.
     """
     check_descent(inner_lr, inner_steps, least=1)
-    if inner_batch is not None and inner_batch < 1:
-        raise ValueError(f"inner_batch: expected at least 1, got {inner_batch}")
+    if inner_batch is not None:
+        checks.check_sizes(inner_batch=inner_batch)
     make_rule, hyper = fixed_rule(rule, inner_lr)
     full = support_objective(model, loss)
 
@@ -83,19 +84,19 @@ def reptile(
         if inner_batch is None:
             return full(theta, context, batch)
         support, chosen = batch
-        return full(
-            theta, context, jax.tree.map(lambda a: jnp.take(a, chosen, 0), support)
-        )
+        take = lambda a: jnp.take(a, chosen, 0)
+        drawn = Batch(of_examples(take, support.x), take(support.y))
+        return full(theta, context, drawn)
 
     def adapt(params, support: Batch, key=None):
-        support, chosen = ready(model, params, support), None
+        chosen = None
         if inner_batch is not None:
             if support.mask is not None:
                 raise ValueError(
                     "inner_batch: a padded support set (with a mask) can't be drawn "
                     "from; expected inner_batch=None, the full support set"
                 )
-            n = len(support.x)
+            n = examples(support)
             if inner_batch > n:
                 raise ValueError(
                     f"inner_batch: {inner_batch} examples can't be drawn from a support "

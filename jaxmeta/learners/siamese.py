@@ -24,9 +24,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, losses
-from jaxmeta.learners.common import check_ways, embed_support
-from jaxmeta.types import MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta import losses
+from jaxmeta.boundary import learner
+from jaxmeta.learners.common import check_ways, embed_support, sized
+from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
 
 class SiameseParams(NamedTuple):
@@ -45,6 +46,7 @@ class Memory(NamedTuple):
     belongs: jax.Array  # [examples, ways]
 
 
+@learner
 def siamese(model: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
     """Siamese network: learned verification of pairs, then the most similar example.
 
@@ -60,7 +62,7 @@ def siamese(model: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
     Raises: ValueError for fewer than 2 ways, features below 1.
     """
     check_ways(ways)
-    checks.check_sizes(features=features)
+    model = sized(model, features)
 
     def init(key):
         alpha = jnp.full((features,), -1.0 / features, jnp.float32)  # nearer = likelier
@@ -85,9 +87,7 @@ def siamese(model: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
 
     def loss(params, task, key=None):
         adapted = adapt(params, task.support, key)
-        checks.check_batch(task.query, "query")
-        checks.check_labels(task.query, ways, "query")
-        query = blank_padding(task.query)
+        query = task.query
         pairs = pair_logits(adapted, query.x, query.mask)
         same = jnp.take(
             adapted.belongs, query.y, axis=1, mode="fill", fill_value=jnp.nan

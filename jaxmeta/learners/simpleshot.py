@@ -9,8 +9,8 @@ with a classifier of all training classes; with its features z:
     CL2N  (z - m) / |z - m|,  m the mean feature of the training set
     y(x) = argmin_c |z - mean of class c|                                 (eq. 2)
 
-A mean is what squared errors are least for, so m is learned along with the encoder, by
-the gradient of |m - z|^2 / 2 (the encoder gets none of it).
+m is no matter of descent: `settle` computes it in one pass over the training set, which
+`fit` does before it validates and at its end.
 
 Meta-parameters: the encoder's, the classifier's of the training classes, m.
 """
@@ -21,15 +21,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.boundary import entered, learner
 from jaxmeta.learners.common import (
     check_ways,
     class_means,
     embed_support,
     known,
-    mean_of,
     query_loss,
+    sized,
     squared_distances,
     unit,
+    weights_of,
 )
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
 from jaxmeta.types import MetaLearner, Model, PyTree, forward
@@ -55,6 +57,7 @@ class Centroids(NamedTuple):
 TRANSFORMS = ("UN", "L2N", "CL2N")
 
 
+@learner
 def simpleshot(
     model: Model,
     *,
@@ -78,6 +81,7 @@ def simpleshot(
     """
     check_ways(ways)
     checks.check_choice("transform", transform, TRANSFORMS)
+    model = sized(model, features)
     init_classifier = init_pretrained(model, features, classes)
 
     def init(key):
@@ -99,11 +103,21 @@ def simpleshot(
         z = transformed(params, forward(model, params.encoder, inputs, mask))
         return known(-squared_distances(z, c), shots)
 
-    def pull(params, z, mask):  # 0, with the gradient that moves m to the mean
-        away = params.m - jax.lax.stop_gradient(mean_of(z, mask))
-        value = jnp.sum(jnp.square(away)) / 2
-        return value - jax.lax.stop_gradient(value)
+    @jax.jit
+    def total(encoder, batch):
+        z = forward(model, encoder, entered(batch.x), batch.mask)
+        counts = weights_of(batch.mask, z)
+        return counts @ z, jnp.sum(counts)
+
+    def settle(params, sampler):
+        """m, the mean feature of all training examples (else of a hundred minibatches)."""
+        keys = jax.random.split(jax.random.key(0), 100)
+        drawn = (jax.jit(sampler.sample)(key).query for key in keys)
+        batches = sampler.everything() if hasattr(sampler, "everything") else drawn
+        sums = [total(params.encoder, batch) for batch in batches]
+        m = sum(t for t, _ in sums) / sum(n for _, n in sums)
+        return params._replace(m=m.astype(params.m.dtype))
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    train = classes_loss(model, classes, also=pull)
-    return MetaLearner(init, adapt, predict, loss, train)
+    train = classes_loss(model, classes)
+    return MetaLearner(init, adapt, predict, loss, train, settle)

@@ -24,8 +24,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.learners.common import check_ways, embed_support, query_loss, shuffled
-from jaxmeta.types import MetaLearner, Model, PyTree, forward
+from jaxmeta.boundary import learner
+from jaxmeta.learners.common import (
+    check_ways,
+    embed_support,
+    query_loss,
+    shuffled,
+    sized,
+)
+from jaxmeta.types import MetaLearner, Model, PyTree, examples, forward
 
 LAYERS = ((64, 32), 128, (256, 128), 128, (512, 256))  # the paper's, at scale 1
 
@@ -84,6 +91,7 @@ def _attention(layer, s, q, counts):
     return both[:n] * counts[:, None], both[n:]
 
 
+@learner
 def snail(
     model: Model,
     *,
@@ -109,7 +117,8 @@ def snail(
         set longer than `length`.
     """
     check_ways(ways)
-    checks.check_sizes(features=features, length=length)
+    model = sized(model, features)
+    checks.check_sizes(length=length)
     checks.check_positive(scale=scale)
     dilations = [2**i for i in range(1, math.ceil(math.log2(length + 1)) + 1)]
     scaled = lambda size: max(1, round(size * scale))
@@ -135,10 +144,10 @@ def snail(
         return SNAILParams(encoder, layers, _dense(key_head, size, ways))
 
     def adapt(params, support, key=None):
-        if len(support.x) > length:
+        if examples(support) > length:
             raise ValueError(
-                f"length: the support set has {len(support.x)} rows, this SNAIL reads at "
-                f"most {length}; make it with length={len(support.x)} or more"
+                f"length: the support set has {examples(support)} rows, this SNAIL reads at "
+                f"most {length}; make it with length={examples(support)} or more"
             )
         z, belongs = embed_support(model, params.encoder, support, ways)
         z, belongs = shuffled(key, (z, belongs))

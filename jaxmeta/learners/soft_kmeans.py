@@ -34,10 +34,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checks, losses, models
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_ways,
     class_means,
     embed_support,
+    flat,
     known,
     query_loss,
     squared_distances,
@@ -89,6 +91,7 @@ def _check_unlabelled(support):
         )
 
 
+@learner(unlabelled=True)
 def soft_kmeans(
     model: Model,
     *,
@@ -113,6 +116,7 @@ def soft_kmeans(
     Raises: ValueError for fewer than 2 ways, another variant, iterations below 1, or a
         support set without labelled or without unlabelled examples.
     """
+    model = flat(model)
     check_ways(ways)
     checks.check_choice("variant", variant, VARIANTS)
     checks.check_sizes(iterations=iterations)
@@ -143,9 +147,7 @@ def soft_kmeans(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        h, belongs = embed_support(
-            model, params.encoder, support, ways, unlabelled=True
-        )
+        h, belongs = embed_support(model, params.encoder, support, ways)
         _check_unlabelled(support)
         told = jnp.sum(belongs, axis=1)
         weights = weights_of(support.mask, h) * (1 - told)

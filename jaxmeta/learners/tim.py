@@ -26,6 +26,7 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     Seen,
     check_descent,
@@ -35,6 +36,7 @@ from jaxmeta.learners.common import (
     fixed_rule,
     known,
     query_loss,
+    sized,
     squared_distances,
     unit,
     weights_of,
@@ -43,6 +45,7 @@ from jaxmeta.learners.pretraining import classes_loss, init_pretrained
 from jaxmeta.types import MetaLearner, Model, forward
 
 
+@learner
 def tim(
     model: Model,
     *,
@@ -83,12 +86,10 @@ def tim(
     check_ways(ways)
     check_descent(inner_lr, inner_steps)
     checks.check_positive(tau=tau)
-    if min(support_weight, entropy_weight) < 0:
-        raise ValueError(
-            "support_weight, entropy_weight: expected weights >= 0, got "
-            f"{support_weight} and {entropy_weight}"
-        )
+    weights = {"support_weight": support_weight, "entropy_weight": entropy_weight}
+    checks.check_numbers(least=0, **weights)
     require(adjoint, "tim", "start", "context")
+    model = sized(model, features)
     init = init_pretrained(model, features, classes)
     make_rule, hyper = fixed_rule(rule, inner_lr)
 

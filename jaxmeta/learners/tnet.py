@@ -28,12 +28,12 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     fixed_rule,
     predictor,
     query_loss,
-    ready,
     support_objective,
 )
 from jaxmeta.types import MetaLearner, Model, PyTree
@@ -59,6 +59,7 @@ def _transformed(theta, t):
     )
 
 
+@learner
 def tnet(
     model: Model,
     *,
@@ -99,7 +100,6 @@ def tnet(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = ready(model, params.theta, support)
         theta = inner.descend(
             objective,
             make_rule,

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, models
+from jaxmeta.boundary import learner
 from jaxmeta.learners.cnp import check_min_std, gaussian, likelihood_loss, pairs
-from jaxmeta.types import MetaLearner, PyTree, blank_padding
+from jaxmeta.types import MetaLearner, PyTree
 
 
 class TNPParams(NamedTuple):
@@ -37,6 +38,7 @@ class States(NamedTuple):
     mask: jax.Array | None
 
 
+@learner(targets="values")
 def tnpd(
     *,
     x_dims: int = 1,
@@ -63,6 +65,7 @@ def tnpd(
         does not divide.
     """
     checks.check_sizes(x_dims=x_dims, y_dims=y_dims, layers=layers, hidden=hidden)
+    models.check_heads(width, heads)
     check_min_std(min_std)
     embed = models.mlp(x_dims + y_dims, width, (width,) * 3)
     reader = models.reader(
@@ -75,8 +78,6 @@ def tnpd(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        checks.check_batch(support)
-        support = blank_padding(support)
         tokens = embed.apply(params.embed, pairs(support))
         states = reader.encode(params.reader, tokens, support.mask)
         return States(params, states, support.mask)

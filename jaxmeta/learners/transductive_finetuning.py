@@ -29,6 +29,7 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_descent,
     check_ways,
@@ -37,11 +38,19 @@ from jaxmeta.learners.common import (
     known,
     one_hot,
     query_loss,
+    sized,
     unit,
     weights_of,
 )
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
-from jaxmeta.types import Batch, MetaLearner, Model, PyTree, blank_padding, forward
+from jaxmeta.types import (
+    Batch,
+    MetaLearner,
+    Model,
+    PyTree,
+    blank_padding,
+    forward,
+)
 
 
 class Unsolved(NamedTuple):
@@ -51,6 +60,7 @@ class Unsolved(NamedTuple):
     support: Batch
 
 
+@learner
 def transductive_finetuning(
     model: Model,
     *,
@@ -87,6 +97,7 @@ def transductive_finetuning(
     check_descent(inner_lr, inner_steps)
     checks.check_positive(temperature=temperature)
     require(adjoint, "transductive_finetuning", "start", "context")
+    model = sized(model, features)
     init = init_pretrained(model, features, classes)
     make_rule, hyper = fixed_rule(rule, inner_lr)
 
@@ -107,13 +118,12 @@ def transductive_finetuning(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        checks.check_batch(support)
-        checks.check_labels(support, ways)
-        return Unsolved(params.encoder, blank_padding(support))
+        return Unsolved(params.encoder, support)
 
     def predict(adapted, inputs, mask=None):
         encoder, support = adapted
-        inputs = blank_padding(Batch(inputs, jnp.zeros(len(inputs)), mask)).x
+        n = len(jax.tree.leaves(inputs)[0])
+        inputs = blank_padding(Batch(inputs, jnp.zeros(n), mask)).x
         z = forward(model, encoder, support.x, support.mask)
         belongs = one_hot(support.y, ways, support.mask, z.dtype)
         c, shots = class_means(z, belongs)
@@ -124,7 +134,7 @@ def transductive_finetuning(
             adjoint,
             (encoder, unit(c), jnp.zeros(ways, c.dtype)),
             shots,
-            (support, (inputs, weights_of(mask, inputs))),
+            (support, (inputs, weights_of(mask, jnp.zeros(n, z.dtype)))),
             hyper=hyper,
         )
         return known(logits(theta, inputs, mask), shots)

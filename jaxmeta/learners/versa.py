@@ -23,12 +23,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
+from jaxmeta.boundary import learner
 from jaxmeta.learners.common import (
     check_ways,
     class_means,
     embed_support,
     known,
     query_loss,
+    sized,
 )
 from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
@@ -48,6 +50,7 @@ class Weights(NamedTuple):
     shots: jax.Array  # [ways]
 
 
+@learner
 def versa(
     model: Model, *, ways: int = 5, features: int = 64, samples: int = 10
 ) -> MetaLearner:
@@ -64,7 +67,8 @@ def versa(
     Raises: ValueError for fewer than 2 ways, features or samples below 1.
     """
     check_ways(ways)
-    checks.check_sizes(features=features, samples=samples)
+    model = sized(model, features)
+    checks.check_sizes(samples=samples)
     size = features + 1
     network = models.mlp(
         features, 2 * size, (features, features), activation=jax.nn.elu

@@ -1,0 +1,279 @@
+"""Where a user's data meet a learner: the same rules through every door.
+
+`@learner` stands above the constructor of each meta-learner. Whatever the learner is,
+then, `adapt`, `predict`, `loss` and what training descends
+
+- take uint8 inputs as images in 0..255, to 0..1; other integers stay what they are;
+- refuse batches whose shapes do not fit, and labels out of range where they can be seen;
+- under jit, where they can't be seen, make NaN of what depends on them: a label out of
+  range, an empty or NaN mask, an input that is not finite never give a plausible number;
+- run as one compiled program a shape when called outside jit;
+
+and the same arguments give the same learner, whose programs are compiled once.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import get_opaque_trace_state
+
+from jaxmeta import checks, losses
+from jaxmeta.types import (
+    UNLABELLED,
+    Batch,
+    MetaLearner,
+    PyTree,
+    Task,
+    blank_padding,
+    examples,
+)
+
+KEPT = 64  # learners and networks that are remembered, with their compiled programs
+
+
+def remembered(make: Callable) -> Callable:
+    """`make`, which gives the same object for the same arguments.
+
+    What is made are functions, and a program is compiled for a function: made anew, they
+    would be compiled anew. Arguments that can't be compared (arrays) are not remembered,
+    nor is what is made while a program is traced, since it may hold on to it.
+    """
+    typed = functools.lru_cache(KEPT, typed=True)(make)
+
+    @functools.wraps(make)
+    def made(*args, **kwargs):
+        if _tracing():
+            return make(*args, **kwargs)
+        try:
+            hash((args, tuple(kwargs.items())))
+        except TypeError:
+            return make(*args, **kwargs)
+        return typed(*args, **kwargs)
+
+    return made
+
+
+def _tracing() -> bool:
+    now = get_opaque_trace_state(convention="flax")
+    with jax.core.eval_context():
+        return now != get_opaque_trace_state(convention="flax")
+
+
+def learner(
+    make: Callable[..., MetaLearner] | None = None,
+    *,
+    targets: Literal["classes", "values"] | None = None,
+    unlabelled: bool = False,
+) -> Any:
+    """Decorator of a constructor: its learner behind the boundary, see the module.
+
+    Args:
+        make: the constructor. What it is called with tells of the tasks: `ways` (None =
+            regression), `classes` (training is on classes), `loss`.
+        targets: what they are where the arguments do not tell; None = told by their type.
+        unlabelled: whether the support set may have examples labelled `UNLABELLED`.
+    """
+    if make is None:
+        return functools.partial(learner, targets=targets, unlabelled=unlabelled)
+    signature = inspect.signature(make)
+
+    @remembered
+    @functools.wraps(make)
+    def constructor(*args, **kwargs):
+        made = make(*args, **kwargs)
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        given = given.arguments
+        kind = targets
+        if given.get("ways", 0) is None or _says(given.get("loss")) == "values":
+            kind = "values"
+        return _Boundary(
+            made, kind, given.get("ways"), "classes" in given, unlabelled
+        ).learner()
+
+    return constructor
+
+
+class _Boundary:
+    """A learner, and what is known of its tasks."""
+
+    def __init__(self, plain, targets, ways, on_classes, unlabelled):
+        self.plain, self.targets, self.ways = plain, targets, ways
+        self.on_classes, self.unlabelled = on_classes, unlabelled
+        self.adapt_once = jax.jit(self._adapt)
+        self.predict_once = jax.jit(plain.predict)
+        self.loss_once = jax.jit(self._loss)
+        self.outputs = jax.jit(
+            lambda params, support: plain.predict(
+                plain.adapt(params, support), support.x, support.mask
+            )
+        )
+
+    def learner(self) -> MetaLearner:
+        scheduled = self.plain.scheduled_loss and self.scheduled_loss
+        return MetaLearner(
+            self.plain.init,
+            self.adapt,
+            self.predict,
+            self.loss,
+            scheduled,
+            self.plain.settle,
+        )
+
+    def adapt(self, params, support, key=None):
+        _check_key(key)
+        support = self._enter(support, "support")
+        self._look(params, Task(support, support), only_support=True)
+        run = self.adapt_once if _concrete(params, support, key) else self._adapt
+        return run(params, support, key)
+
+    def predict(self, adapted, inputs, mask=None):
+        inputs, mask = entered(inputs, "inputs"), _mask(mask)
+        checks.check_mask(inputs, mask)
+        concrete = _concrete(adapted, inputs, mask)
+        run = self.predict_once if concrete else self.plain.predict
+        return run(adapted, inputs, mask)
+
+    def loss(self, params, task, key=None):
+        _check_key(key)
+        task = self._task(task)
+        self._look(params, task)
+        run = self.loss_once if _concrete(params, task, key) else self._loss
+        return run(params, task, key)
+
+    def scheduled_loss(self, params, task, key, step):
+        task = self._task(task)
+        ways = None if self.on_classes else self.ways
+        if not self.on_classes:
+            self._look(params, task)
+        found = self.plain.scheduled_loss(params, task, key, step)
+        return _spoiled(found, self._sound(task, ways))
+
+    def _adapt(self, params, support, key):
+        adapted = self.plain.adapt(params, support, key)
+        sound = _sound(support, self._labels(support, self.ways), self.unlabelled)
+        shared = {id(leaf) for leaf in jax.tree.leaves(params)}
+        # what is a meta-parameter stays one array for all tasks
+        spoil = lambda leaf: leaf if id(leaf) in shared else _times(leaf, sound)
+        return jax.tree.map(spoil, adapted)
+
+    def _loss(self, params, task, key):
+        found = self.plain.loss(params, task, key)
+        return _spoiled(found, self._sound(task, self.ways))
+
+    def _sound(self, task, ways):
+        support, query = (self._labels(batch, ways) for batch in task)
+        return _sound(task.support, support, self.unlabelled) * _sound(
+            task.query, query
+        )
+
+    def _labels(self, batch, ways) -> int | None:
+        """The number of classes, 0 if unknown; None if the targets are no labels."""
+        return (ways or 0) if losses.are_labels(batch.y) else None
+
+    def _task(self, task):
+        checks.check_kind(task, Task, "task")
+        return Task(
+            self._enter(task.support, "support"), self._enter(task.query, "query")
+        )
+
+    def _enter(self, batch, what) -> Batch:
+        checks.check_kind(batch, Batch, what)
+        batch = Batch(
+            entered(batch.x, f"{what} inputs"),
+            _array(batch.y, f"{what} targets"),
+            _mask(batch.mask),
+        )
+        checks.check_batch(batch, what)
+        if self.targets == "values" and losses.are_labels(batch.y):
+            batch = batch._replace(y=batch.y.astype(jnp.result_type(float)))
+        return blank_padding(batch)
+
+    def _look(self, params, task, only_support=False):
+        """Raise ValueError for labels out of range, where they can be seen, and for
+        targets that are none where there are `ways`."""
+        if not losses.are_labels(task.support.y) and not self.ways:
+            return
+        ways = self.ways
+        if ways is None:
+            outputs = self.outputs.eval_shape(params, task.support)
+            ways = losses.classes_of(outputs)
+        checks.check_labels(task.support, ways, unlabelled=self.unlabelled)
+        if not only_support:
+            checks.check_labels(task.query, ways, "query")
+
+
+def _check_key(key) -> None:
+    if key is not None:
+        checks.check_key(key)
+
+
+def entered(x: PyTree, what: str = "inputs") -> PyTree:
+    """Inputs as every door takes them: uint8 as 0..255 to 0..1, all else as it is."""
+
+    def one(a):
+        a = _array(a, what)
+        return a.astype(jnp.result_type(float)) / 255 if a.dtype == jnp.uint8 else a
+
+    return jax.tree.map(one, x)
+
+
+def _array(a, what):
+    """An array of numbers in the machine's own byte order."""
+    if isinstance(a, jax.Array):
+        return a
+    try:
+        a = np.asarray(a)
+        return jnp.asarray(a.astype(a.dtype.newbyteorder("=")))
+    except TypeError as error:
+        raise ValueError(f"{what}: expected numbers, got {checks.said(a)}") from error
+
+
+def _mask(mask):
+    return None if mask is None else _array(mask, "mask")
+
+
+def _concrete(*trees) -> bool:
+    return not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(trees))
+
+
+def _sound(batch: Batch, ways: int | None, unlabelled: bool = False) -> jax.Array:
+    """[] 1.0; NaN if the batch can't be learnt from or judged on.
+
+    Args: batch, its padding blank; ways: as `_Boundary._labels`.
+    """
+    counts = jnp.ones(examples(batch), bool) if batch.mask is None else batch.mask > 0
+    fine = jnp.any(counts)
+    if batch.mask is not None and jnp.issubdtype(batch.mask.dtype, jnp.floating):
+        fine &= ~jnp.any(jnp.isnan(batch.mask))
+    for leaf in jax.tree.leaves((batch.x, batch.y)):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            fine &= jnp.all(jnp.isfinite(leaf))
+    if ways is not None:
+        within = (batch.y >= 0) & (batch.y < (ways or np.iinfo(np.int32).max))
+        if unlabelled:
+            fine &= jnp.any(within & counts)
+            within |= batch.y == UNLABELLED
+        fine &= jnp.all(within | ~counts)
+    return jnp.where(fine, 1.0, jnp.nan)
+
+
+def _spoiled(found, sound):
+    """(loss, metrics), all NaN unless the task is sound; so is their derivative."""
+    return jax.tree.map(lambda a: _times(a, sound), found)
+
+
+def _times(a, sound):
+    if not jnp.issubdtype(a.dtype, jnp.floating):
+        return a
+    return a * sound.astype(a.dtype)
+
+
+def _says(loss) -> str | None:
+    return None if loss is None else losses.outputs_of(loss)
