@@ -23,10 +23,12 @@ def conv_method(positions: int, channels: int, stride: int) -> ConvMethod:
     """How a 3x3 convolution is computed.
 
     Args:
-        positions: output values of a channel: examples x height x width.
+        positions: output values of a channel: examples x height x width; a number that
+            is not known (`jax.export` with a symbolic number of examples) counts as few.
         channels: of the input. stride: 1 or 2.
     """
-    big = positions >= CPU_WINOGRAD_POSITIONS and channels >= 16
+    known = isinstance(positions, int)
+    big = known and positions >= CPU_WINOGRAD_POSITIONS and channels >= 16
     if jax.default_backend() == "cpu" and big and stride == 1:
         return "winograd"
     return "patches"

@@ -1,14 +1,16 @@
 """The outer loop: meta-loss over a batch of tasks, its gradient, the meta-step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, defaults
-from jaxmeta.types import MetaLearner, Metrics, Task
+from jaxmeta import checks, defaults, keys
+from jaxmeta.types import MetaLearner, Metrics, Task, examples
 
 PyTree = Any
 
@@ -31,6 +33,7 @@ def meta_loss(learner: MetaLearner) -> Callable:
     """
 
     def mean_loss(params, tasks: Task, key=None, step=None):
+        params, tasks = as_auto((params, tasks))
         return _mean_loss(learner, params, tasks, _keys(key, number_of(tasks)), step)
 
     return mean_loss
@@ -49,10 +52,11 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
         params). With a step, that of `scheduled_loss` if the learner has one.
     Raises: ValueError if tasks_at_once does not divide the number of tasks.
     """
-    if tasks_at_once is not None and tasks_at_once < 1:
-        raise ValueError(f"tasks_at_once: expected at least 1, got {tasks_at_once}")
+    if tasks_at_once is not None:
+        checks.check_sizes(tasks_at_once=tasks_at_once)
 
     def gradient(params, tasks: Task, key=None, step=None):
+        params, tasks = as_auto((params, tasks))
         n = number_of(tasks)
         keys = _keys(key, n)
         size = min(tasks_at_once or defaults.tasks_at_once(n, inputs_of(tasks)), n)
@@ -87,6 +91,8 @@ def init_state(
 ) -> MetaState:
     """The state before the first meta-step. Raises: ValueError for a key of the old type."""
     checks.check_key(key)
+    checks.check_learner(learner)
+    checks.check_optimizer(optimizer)
     params = learner.init(key)
     return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
@@ -107,7 +113,11 @@ def make_step(
             form, e.g. `jm.es_gradient(learner)`; then without tasks_at_once.
 
     Returns: (state, tasks, key) -> (state, metrics), jitted. The state that goes in is
-        donated: use the one that comes out. The metrics are means over the tasks.
+        donated: use the one that comes out. The metrics are means over the tasks; the
+        metric `skipped` is 1 where the gradient or what the optimiser made of it was not
+        finite: then nothing is applied, and only the count of steps goes on. An optimiser
+        that wants the loss (`optax.contrib.reduce_on_plateau`, `optax.polyak_sgd`, line
+        searches) gets `value`, `grad` and `value_fn`.
 
     >>> import jax, optax, jaxmeta as jm
     >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
@@ -117,56 +127,126 @@ def make_step(
     >>> tasks = jm.sample_tasks(jm.tasks.sinusoid(), jax.random.key(1), 4)
     >>> state, metrics = step(state, tasks, jax.random.key(2))
     >>> sorted(metrics), int(state.step)
-    (['diverged', 'loss'], 1)
+    (['diverged', 'loss', 'skipped'], 1)
     """
+    checks.check_learner(learner)
+    checks.check_optimizer(optimizer)
+    if gradient is not None:
+        checks.check_functions(gradient=gradient)
     if gradient is not None and tasks_at_once is not None:
         raise ValueError(
             "tasks_at_once: an estimator given as `gradient` runs the tasks as it likes; "
             "leave one of the two out"
         )
     gradient = gradient or meta_gradient(learner, tasks_at_once)
+    update = optax.with_extra_args_support(optimizer).update
 
     def step(state: MetaState, tasks: Task, key=None) -> tuple[MetaState, Metrics]:
-        (_, metrics), grads = gradient(state.params, tasks, key, state.step)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        checks.check_kind(state, MetaState, "state")
+        value_and_grad = lambda params: gradient(params, tasks, key, state.step)
+        (value, metrics), grads = value_and_grad(state.params)
+        updates, opt_state = update(
+            grads,
+            state.opt_state,
+            state.params,
+            value=value,
+            grad=grads,
+            value_fn=lambda params: value_and_grad(params)[0][0],
+        )
         params = optax.apply_updates(state.params, updates)
-        return MetaState(params, opt_state, state.step + 1), metrics
+        fine = _finite((grads, params)) & _sane(opt_state, state.opt_state)
+        new = MetaState(params, opt_state, state.step + 1)
+        kept = state._replace(step=new.step)
+        now = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, kept)
+        return now, metrics | {"skipped": 1 - fine.astype(value.dtype)}
 
-    return jax.jit(step, donate_argnums=0)
+    compiled = jax.jit(step, donate_argnums=0)
+
+    @functools.wraps(compiled)
+    def on_mesh(state: MetaState, tasks: Task, key: jax.Array | None = None):
+        return compiled(*as_auto((state, tasks)), key)
+
+    on_mesh._cache_size = compiled._cache_size  # pyright: ignore
+    return on_mesh
 
 
 def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
     """A batch of tasks; task i is `sampler.sample(fold_in(key, i))`.
 
     Returns: a `Task` whose arrays have a leading [num_tasks] axis.
+    Raises: ValueError for num_tasks below 1, or a key of the old type.
     """
     checks.check_key(key)
-    return jax.vmap(sampler.sample)(task_keys(key, num_tasks))
+    checks.check_sampler(sampler)
+    checks.check_sizes(num_tasks=num_tasks)
+    return jax.vmap(sampler.sample)(keys.tasks(key, num_tasks))
 
 
-def task_keys(key: jax.Array, num_tasks: int) -> jax.Array:
-    """[num_tasks] keys, fold_in(key, i)."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_tasks))
+def as_auto(tree: PyTree) -> PyTree:
+    """Arrays on a mesh with explicit axes (the default of `jax.make_mesh`) on one with
+    automatic axes: the tasks of a batch meet in one vmap, which refuses mixed shardings.
+
+    Raises: ValueError for traced arrays on a mesh with explicit axes, which can't be moved.
+    """
+
+    def move(a):
+        sharding = getattr(jax.typeof(a), "sharding", None)
+        mesh = getattr(sharding, "mesh", None)
+        if mesh is None or jax.sharding.AxisType.Explicit not in mesh.axis_types:
+            return a
+        if isinstance(a, jax.core.Tracer):
+            raise ValueError(
+                f"tasks: traced arrays on a mesh with explicit axes {mesh.axis_names}; "
+                "make it with axis_types=(jax.sharding.AxisType.Auto,) * "
+                f"{len(mesh.axis_names)}"
+            )
+        mesh = a.sharding.mesh
+        kinds = (jax.sharding.AxisType.Auto,) * len(mesh.axis_names)
+        auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
+        return jax.device_put(a, jax.sharding.NamedSharding(auto, a.sharding.spec))
+
+    return jax.tree.map(move, tree)
 
 
 def number_of(tasks: Task) -> int:
-    """Tasks in a batch of tasks."""
-    return tasks.support.x.shape[0]
+    """Tasks in a batch of tasks. Raises: ValueError for what is none."""
+    checks.check_tasks(tasks)
+    return examples(tasks.support)
 
 
 def inputs_of(tasks: Task) -> int:
     """Numbers in the support and query inputs of one task of a batch."""
-    return (tasks.support.x.size + tasks.query.x.size) // number_of(tasks)
+    inputs = jax.tree.leaves((tasks.support.x, tasks.query.x))
+    return sum(a.size for a in inputs) // number_of(tasks)
+
+
+def _sane(new: PyTree, old: PyTree) -> jax.Array:
+    """[] whether no finite number of the optimiser's state became infinite or NaN."""
+    broke = lambda a, b: jnp.any(jnp.isfinite(b) & ~jnp.isfinite(a))
+    floats = lambda tree: [a for a in jax.tree.leaves(tree) if _is_float(a)]
+    pairs = zip(floats(new), floats(old), strict=True)
+    return ~jnp.any(jnp.stack([broke(a, b) for a, b in pairs] or [jnp.array(False)]))
+
+
+def _is_float(leaf) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def _finite(tree) -> jax.Array:
+    """[] whether all numbers of a tree are."""
+    floats = [a for a in jax.tree.leaves(tree) if _is_float(a)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(a)) for a in floats]))
 
 
 def _keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
     if key is None:
         return None
     checks.check_key(key)
-    return task_keys(key, num_tasks)
+    return keys.tasks(key, num_tasks)
 
 
 def _mean_loss(learner, params, tasks, keys, step=None):
+    checks.check_learner(learner)
     one, scheduled = learner.loss, learner.scheduled_loss
     if step is not None and scheduled is not None:
         one = lambda params, task, key: scheduled(params, task, key, step)

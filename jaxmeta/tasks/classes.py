@@ -1,10 +1,12 @@
 """Minibatches of all classes of a data set, for learners that train as classifiers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.checks import check_sizes
 from jaxmeta.data.dataset import Dataset
@@ -32,16 +34,43 @@ class Classes:
         """How many classes there are, turned ones included."""
         return len(self.counts) * (4 if self.rotations else 1)
 
+    def everything(self) -> Iterator[Batch]:
+        """All examples once (each turn of them, without jitter), in minibatches of mixed
+        classes; the last is padded."""
+        turns = 4 if self.rotations else 1
+        places = [
+            (row, place, turn)
+            for row, count in enumerate(np.asarray(self.counts))
+            for place in range(count)
+            for turn in range(turns)
+        ]
+        order = np.random.default_rng(0).permutation(len(places))
+        extra = -len(places) % self.batch
+        chosen = np.asarray(places)[np.concatenate([order, order[:1].repeat(extra)])]
+        mask = np.arange(len(chosen)) < len(places)
+        for part in range(0, len(chosen), self.batch):
+            now = slice(part, part + self.batch)
+            row, place, turn = chosen[now].T
+            yield Batch(
+                self._examples(row, place, turn),
+                jnp.asarray(row * turns + turn),
+                jnp.asarray(mask[now], jnp.float32),
+            )
+
+    def _examples(self, row, place, turn):
+        x = to_float(self.images[row, place])
+        if not self.rotations:
+            return x
+        return jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(x, turn)
+
     def sample(self, key: jax.Array) -> Task:
         """One minibatch, x [batch, ...], y [batch]; support and query are the same."""
         key_class, key_example, key_jitter = jax.random.split(key, 3)
         y = jax.random.randint(key_class, (self.batch,), 0, self.classes)
-        row, turn = (y // 4, y % 4) if self.rotations else (y, None)
+        row, turn = (y // 4, y % 4) if self.rotations else (y, y)
         place = jax.random.uniform(key_example, (self.batch,)) * self.counts[row]
         place = jnp.minimum(place.astype(jnp.int32), self.counts[row] - 1)
-        x = to_float(self.images[row, place])
-        if turn is not None:
-            x = jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(x, turn)
+        x = self._examples(row, place, turn)
         if self.jitter:
             keys = jax.random.split(key_jitter, self.batch)
             x = jax.vmap(partial(jittered, strength=self.jitter))(keys, x)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.checks import check_sizes
+from jaxmeta import checks
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.types import UNLABELLED, Batch, Task
 
@@ -133,8 +133,12 @@ def episodes(
     >>> task.support.x.shape, task.query.y.shape
     ((5, 8, 8, 1), (15,))
     """
-    check_sizes(ways=ways, shots=shots, queries=queries)
-    if min(unlabelled, distractors) < 0 or (distractors and not unlabelled):
+    check_images(dataset, rotations, jitter)
+    checks.check_sizes(2, ways=ways)
+    checks.check_sizes(shots=shots, queries=queries)
+    checks.check_sizes(0, unlabelled=unlabelled, distractors=distractors)
+    checks.check_flags(within_groups=within_groups)
+    if distractors and not unlabelled:
         raise ValueError(
             "unlabelled, distractors: expected numbers >= 0, and unlabelled >= 1 with "
             f"distractors, got {unlabelled} and {distractors}"
@@ -158,7 +162,6 @@ def episodes(
             f"class {dataset.classes[smallest]!r} of {dataset.title} has "
             f"{dataset.counts[smallest]}; lower shots or queries"
         )
-    check_images(dataset, rotations, jitter)
     return Episodes(
         jnp.asarray(dataset.images),
         jnp.asarray(dataset.counts),
@@ -174,7 +177,14 @@ def episodes(
 
 
 def check_images(dataset: Dataset, rotations: bool, jitter: float) -> None:
-    """Raise ValueError if the examples are not images that can be turned."""
+    """Raise ValueError if it is no data set, or not of images that can be turned."""
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            "dataset: expected a data set, e.g. jm.data.from_arrays(images, labels), got "
+            f"{type(dataset).__name__}"
+        )
+    checks.check_flags(rotations=rotations)
+    checks.check_numbers(least=0, jitter=jitter)
     if (rotations or jitter) and dataset.images.ndim != 5:
         raise ValueError(
             "rotations and jitter: expected images [height, width, channels], got "
@@ -214,16 +224,9 @@ def without_replacement(key, size, total, count=None):
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """uint8 0..255 as 0..1; floating images as they are.
-
-    Raises: ValueError for other types, whose range is not known.
-    """
+    """uint8 0..255 as 0..1; other integers (tokens) and floating numbers as they are."""
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
-            f"images: expected uint8 (0..255) or floating numbers, got {images.dtype}"
-        )
     return images
 
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import jax
 
+from jaxmeta import checks
 from jaxmeta.outer import MetaState
 
 
@@ -14,12 +15,13 @@ class Checkpoints:
     Args: folder: made if absent.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: str | Path):
+        checks.check_paths(folder=folder)
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
-            folder.resolve(),
+            Path(folder).resolve(),
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=2, enable_async_checkpointing=False
             ),
@@ -27,6 +29,7 @@ class Checkpoints:
 
     def save(self, state: MetaState) -> None:
         """Write the state under its step; a crash meanwhile leaves the older ones."""
+        checks.check_kind(state, MetaState, "state")
         step = int(state.step)
         if step not in self._manager.all_steps():
             self._manager.save(step, args=self._ocp.args.StandardSave(state))

@@ -9,16 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checks, defaults
-from jaxmeta.outer import inputs_of, number_of, task_keys
-from jaxmeta.tasks.episodes import to_float
-from jaxmeta.types import MetaLearner, Sampler, Task
+from jaxmeta import keys as streams
+from jaxmeta.boundary import entered
+from jaxmeta.outer import as_auto, inputs_of, number_of
+from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.types import Batch, MetaLearner, Sampler, Task
 
 
 class Report(NamedTuple):
     """Metrics over many tasks; keys as in the metrics of the learner's `loss`."""
 
     mean: dict[str, float]
-    ci95: dict[str, float]  # 1.96 standard deviations of the mean over tasks
+    ci95: dict[
+        str, float
+    ]  # half a 95 % interval of the mean over tasks, see `interval`
     per_task: dict[str, np.ndarray]  # [num_tasks] each
     num_tasks: int
     diverged: int  # tasks whose loss is not finite
@@ -57,12 +61,16 @@ def evaluate(
     (600, (600,))
     """
     checks.check_key(key)
-    if num_tasks < 2:
-        raise ValueError(f"num_tasks: expected at least 2, got {num_tasks}")
+    checks.check_sampler(sampler)
+    sampler = as_pytree(sampler)
+    checks.check_sizes(2, num_tasks=num_tasks)
+    _check_learned(learner, params, tasks_at_once)
     if tasks_at_once is None:
-        shapes = jax.eval_shape(lambda: jax.vmap(sampler.sample)(task_keys(key, 64)))
+        shapes = jax.eval_shape(
+            lambda: jax.vmap(sampler.sample)(streams.tasks(key, 64))
+        )
         tasks_at_once = defaults.tasks_at_once(64, inputs_of(shapes))
-    keys = task_keys(key, num_tasks)
+    keys = streams.tasks(key, num_tasks)
     metrics = _metrics(learner, params, sampler, keys, min(tasks_at_once, num_tasks))
     return summarize(metrics)
 
@@ -97,6 +105,8 @@ def evaluate_episodes(
     """
     if key is not None:
         checks.check_key(key)
+    _check_learned(learner, params, tasks_at_once)
+    tasks = _given_tasks(tasks)
     one_by_one = not isinstance(tasks, Task)
     groups = (
         [jax.tree.map(lambda a: a[None], t) for t in tasks] if one_by_one else [tasks]
@@ -105,14 +115,47 @@ def evaluate_episodes(
         raise ValueError("tasks: expected at least one episode, got none")
     found = []
     for i, group in enumerate(groups):
-        group = Task(*(b._replace(x=to_float(jnp.asarray(b.x))) for b in group))
-        group = jax.tree.map(jnp.asarray, group)
+        group = as_auto(jax.tree.map(jnp.asarray, group))
+        group = Task(*(b._replace(x=entered(b.x)) for b in group))
         _check_episodes(learner, params, group)
         n = number_of(group)
         size = tasks_at_once or defaults.tasks_at_once(n, inputs_of(group))
-        keys = None if key is None else task_keys(key, i + n)[i:]
+        keys = None if key is None else streams.tasks(key, i + n)[i:]
         found.append(_given_metrics(learner, params, group, keys, min(size, n)))
     return summarize({k: np.concatenate([f[k] for f in found]) for k in found[0]})
+
+
+def _check_learned(learner, params, tasks_at_once) -> None:
+    """Raise ValueError unless it is a learner, with parameters as many as its own."""
+    checks.check_learner(learner)
+    if tasks_at_once is not None:
+        checks.check_sizes(tasks_at_once=tasks_at_once)
+    own = jax.tree.leaves(jax.eval_shape(learner.init, jax.random.key(0)))
+    given = jax.tree.leaves(params)
+    if len(given) < len(own):
+        raise ValueError(
+            "params: expected a tree like that of learner.init(key), with "
+            f"{len(own)} arrays, got {type(params).__name__} with {len(given)}; those "
+            "that were trained are `state.params`"
+        )
+
+
+def _given_tasks(tasks) -> Task | list[Task]:
+    """A batch of tasks, or a list of them. Raises: ValueError for anything else."""
+    if not isinstance(tasks, Task):
+        tasks = list(tasks) if isinstance(tasks, Iterable) else [tasks]
+    for task in [tasks] if isinstance(tasks, Task) else tasks:
+        if not isinstance(task, Task) or not all(isinstance(b, Batch) for b in task):
+            raise ValueError(
+                "tasks: expected jm.Task(jm.Batch(x, y), jm.Batch(x, y)) of arrays, or "
+                f"several of them, got {type(task).__name__}"
+            )
+        if not all(hasattr(a, "shape") for a in jax.tree.leaves(task)):
+            raise ValueError(
+                "tasks: expected arrays in each batch, got lists or numbers"
+            )
+    array = lambda a: a if isinstance(a, jax.Array) else checks.to_array("tasks", a)
+    return jax.tree.map(array, tasks)
 
 
 def _check_episodes(learner, params, tasks: Task) -> None:
@@ -125,11 +168,14 @@ def _check_episodes(learner, params, tasks: Task) -> None:
         raise ValueError(
             f"tasks: expected arrays [tasks, examples, ...] of as many tasks, got {shapes}"
         )
+    for what, batch in zip(("support", "query"), tasks, strict=True):
+        checks.check_batch(jax.tree.map(lambda a: a[0], batch), what)
     suspects = {0}
     for batch in tasks:
         keep = np.ones(batch.y.shape[:2]) if batch.mask is None else batch.mask
         keep = np.asarray(keep) > 0
-        checks.check_finite(np.asarray(batch.x)[keep], "tasks, inputs")
+        for leaf in jax.tree.leaves(batch.x):
+            checks.check_finite(np.asarray(leaf)[keep], "tasks, inputs")
         checks.check_finite(np.asarray(batch.y)[keep], "tasks, targets")
         each = np.where(keep, np.asarray(batch.y).reshape(*keep.shape, -1)[..., 0], 0)
         suspects |= {int(each.min(axis=1).argmin()), int(each.max(axis=1).argmax())}
@@ -150,25 +196,45 @@ def summarize(per_task: dict[str, Any]) -> Report:
     (or else its first metric) is not finite.
 
     >>> print(summarize({"accuracy": [0.5, 0.7, 0.6]}))
-    accuracy 0.6000 ± 0.1132 (3 tasks)
+    accuracy 0.6000 ± 0.2484 (3 tasks)
     """
     values = {name: np.asarray(v, np.float64) for name, v in per_task.items()}
     num_tasks = len(next(iter(values.values())))
     with np.errstate(invalid="ignore", over="ignore"):
         mean = {name: float(v.mean()) for name, v in values.items()}
-        # one task has no spread
-        std = lambda v: float(v.std(ddof=1)) if num_tasks > 1 else float("nan")
-        spread = {name: std(v) for name, v in values.items()}
-    ci95 = {name: 1.96 * s / num_tasks**0.5 for name, s in spread.items()}
+        ci95 = {name: interval(v, name == "accuracy") for name, v in values.items()}
     judged = values.get("loss", next(iter(values.values())))
     diverged = int((~np.isfinite(judged)).sum())
     return Report(mean, ci95, values, num_tasks, diverged)
 
 
+def interval(values: np.ndarray, share: bool = False) -> float:
+    """Half of the 95 % confidence interval of a mean, by Student's t.
+
+    Args: values: [tasks], one value a task. share: whether they lie in 0..1. Then a
+        spread of 0 (all tasks perfect) is no certainty: with n tasks, what happens in
+        less than a share p of all tasks, (1 - p)^n = 0.05, may not have been seen, and p
+        is the half interval (the "rule of three", about 3 / n).
+    Returns: NaN for one task, which has no spread.
+
+    >>> round(interval(np.ones(100), share=True), 4)
+    0.0295
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    if n == 1:
+        return float("nan")
+    spread = float(values.std(ddof=1))
+    if share and spread == 0:
+        return 1 - 0.05 ** (1 / n)
+    return float(t.ppf(0.975, n - 1)) * spread / n**0.5
+
+
 @partial(jax.jit, static_argnames=("learner", "tasks_at_once"))
 def _metrics(learner, params, sampler, keys, tasks_at_once):
     def one(key):
-        key_task, key_adapt = jax.random.clone(key), jax.random.fold_in(key, 0)
-        return learner.loss(params, sampler.sample(key_task), key_adapt)[1]
+        task = sampler.sample(jax.random.clone(key))
+        return learner.loss(params, task, streams.adapt(key))[1]
 
     return jax.lax.map(one, keys, batch_size=tasks_at_once)

@@ -1,6 +1,7 @@
 """Meta-training: thousands of meta-steps that never leave the device."""
 
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmeta import checks
+from jaxmeta import checks, keys
 from jaxmeta.outer import MetaState, init_state, make_step, sample_tasks
+from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.training.evaluate import evaluate
 from jaxmeta.training.log import Log
 from jaxmeta.types import MetaLearner, Sampler
-
-DATA_KEY, INIT_KEY, VALIDATION_KEY = 0, 1, 2  # what is folded into the run's key
 
 
 def fit(
@@ -59,7 +59,8 @@ def fit(
         save: called with the state every `save_every` steps (rounded up to chunks), and
             at the end.
 
-    Returns: the state after `steps` meta-steps.
+    Returns: the state after `steps` meta-steps. A meta-step whose gradient is not finite
+        is not applied; a RuntimeWarning counts them (metric `skipped`).
     Raises: ValueError for a key of the old type, sizes below 1, or a first task with
         wrong shapes, labels out of range, or NaN.
 
@@ -71,19 +72,21 @@ def fit(
     20
     """
     checks.check_key(key)
-    sizes = {"steps": steps, "tasks_per_step": tasks_per_step, "chunk": chunk}
-    sizes |= {"validate_every": validate_every, "save_every": save_every}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
-    key_data = jax.random.fold_in(key, DATA_KEY)
-    key_validation = jax.random.fold_in(key, VALIDATION_KEY)
-    first = sample_one(sampler, key_data)
-    checks.check_task(first)
-
-    key_init = jax.random.fold_in(key, INIT_KEY)
-    start = state or init_state(learner, optimizer, key_init)
+    checks.check_learner(learner)
+    checks.check_sampler(sampler)
+    checks.check_optimizer(optimizer)
+    checks.check_sizes(steps=steps, tasks_per_step=tasks_per_step, chunk=chunk)
+    checks.check_sizes(validate_every=validate_every, save_every=save_every)
+    checks.check_sizes(2, validation_tasks=validation_tasks)
+    _check_parts(tasks_at_once, gradient, state, validation, validation_learner, save)
+    if log is not None:
+        checks.check_methods("log", log, ("chunk", "validation"), "a jm.Log")
+    sampler = as_pytree(sampler)
+    key_data = keys.data(key)
+    start = state or init_state(learner, optimizer, keys.init(key))
     now: MetaState = jax.tree.map(jnp.copy, start)
+    first = first_task(sampler, key_data, now.step)
+    checks.check_task(first)
     # traced with a concrete task, the learner looks at its labels
     one = learner.loss
     if learner.scheduled_loss is not None:
@@ -109,13 +112,16 @@ def fit(
         done += size
         if log is not None:
             log.chunk(done, history, time.perf_counter() - clock)
+        warn_of_skipped(history["skipped"], done)
+        if learner.settle is not None and (done == steps or validation is not None):
+            now = now._replace(params=learner.settle(now.params, sampler))
         if validation is not None and _due(done, size, validate_every, steps):
             report = evaluate(
                 validation_learner or learner,
                 now.params,
                 validation,
                 num_tasks=validation_tasks,
-                key=key_validation,
+                key=keys.validation(key),
             )
             if log is not None:
                 log.validation(done, report)
@@ -124,10 +130,41 @@ def fit(
     return now
 
 
+def _check_parts(
+    tasks_at_once, gradient, state, validation, validation_learner, save
+) -> None:
+    """Raise ValueError unless what may be None is of its kind."""
+    if tasks_at_once is not None:
+        checks.check_sizes(tasks_at_once=tasks_at_once)
+    if validation is not None:
+        checks.check_sampler(validation, "validation")
+    if validation_learner is not None:
+        checks.check_learner(validation_learner, "validation_learner")
+    for name, function in {"gradient": gradient, "save": save}.items():
+        if function is not None:
+            checks.check_functions(**{name: function})
+    if state is not None:
+        checks.check_kind(state, MetaState, "state")
+
+
 @jax.jit
-def sample_one(sampler: Any, key: jax.Array):
-    """One task, compiled once for a sampler of these shapes."""
-    return sampler.sample(key)
+def first_task(sampler: Any, key_data: jax.Array, step: jax.Array):
+    """The first task of a meta-step, compiled once for a sampler of these shapes."""
+    key_tasks, _ = keys.step(key_data, step)
+    return sampler.sample(keys.tasks(key_tasks, 1)[0])
+
+
+def warn_of_skipped(skipped, done: int) -> None:
+    """Say how many of the meta-steps up to step `done` were not applied, if any."""
+    number = int(np.sum(skipped))
+    if number:
+        warnings.warn(
+            f"{number} of the {np.size(skipped)} meta-steps up to step {done} had a "
+            "gradient that is not finite and were not applied; lower the outer or inner "
+            "step size, or look for bad values in the data (metrics: diverged, skipped)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _due(done: int, size: int, every: int, steps: int) -> bool:
@@ -190,7 +227,7 @@ def sampled_step(
     )
 
     def one(state):
-        key_tasks, key_loss = jax.random.split(jax.random.fold_in(key_data, state.step))
+        key_tasks, key_loss = keys.step(key_data, state.step)
         tasks = sample_tasks(sampler, key_tasks, tasks_per_step)
         return meta_step(state, tasks, key_loss)
 

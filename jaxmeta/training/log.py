@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmeta import checks
 from jaxmeta.training.evaluate import Report
 
 
@@ -22,8 +23,15 @@ class Log:
         start: step to go on from: later lines of an interrupted run are removed.
     """
 
-    def __init__(self, path: Path | None, steps: int | None = None, start: int = 0):
-        self._path = path
+    def __init__(
+        self, path: str | Path | None, steps: int | None = None, start: int = 0
+    ):
+        if path is not None:
+            checks.check_paths(path=path)
+        if steps is not None:
+            checks.check_sizes(steps=steps)
+        checks.check_sizes(0, start=start)
+        self._path = path = None if path is None else Path(path)
         self._file: Any = None
         self._bar: Any = _bar(steps, start) if steps else None
         if path is not None and path.exists():
@@ -73,10 +81,10 @@ class Log:
             self._file.flush()
 
 
-def read(path: Path) -> list[dict[str, float]]:
+def read(path: str | Path) -> list[dict[str, float]]:
     """The lines of a metrics file; a last line cut off by a crash is left out."""
     lines = []
-    for text in path.read_text().splitlines():
+    for text in Path(path).read_text().splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

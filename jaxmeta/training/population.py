@@ -6,10 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta import checks
+from jaxmeta import keys as streams
 from jaxmeta.outer import MetaState, init_state
-from jaxmeta.training.fit import DATA_KEY, INIT_KEY, sample_one, sampled_step
+from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.training.fit import first_task, sampled_step, warn_of_skipped
 from jaxmeta.types import Metrics, Sampler
 
 
@@ -52,35 +55,58 @@ def fit_population(
     >>> states.params["head"]["bias"].shape, metrics["loss"].shape
     ((3, 1), (3, 5))
     """
-    if jnp.ndim(keys) != 1:
+    checks.check_functions(make=make)
+    checks.check_sampler(sampler)
+    shape = getattr(keys, "shape", ())
+    if len(shape) != 1 or not len(keys):
         raise ValueError(
-            f"keys: expected [members], got shape {jnp.shape(keys)}; make them with "
-            "jax.random.split(key, members)"
+            f"keys: expected an array of keys [members], got {checks.said(keys)}; make "
+            "them with jax.random.split(key, members)"
         )
-    checks.check_key(jax.eval_shape(lambda keys: keys[0], keys))
-    for name, size in {"steps": steps, "tasks_per_step": tasks_per_step}.items():
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
-    arrays = {name: jnp.asarray(values) for name, values in swept.items()}
+    checks.check_key(jax.eval_shape(lambda keys: keys[0], keys), "keys")
+    checks.check_sizes(steps=steps, tasks_per_step=tasks_per_step)
+    if tasks_at_once is not None:
+        checks.check_sizes(tasks_at_once=tasks_at_once)
+    arrays = {n: jnp.asarray(checks.to_array(n, values)) for n, values in swept.items()}
     for name, values in arrays.items():
         if values.shape[:1] != keys.shape:
             raise ValueError(
                 f"{name}: expected one value for each of the {len(keys)} keys, got "
                 f"shape {values.shape}"
             )
-    checks.check_task(sample_one(sampler, jax.random.key(0)))
-    return _run(sampler, keys, arrays, make, steps, tasks_per_step, tasks_at_once)
+        checks.check_finite(values, name)
+    _check_members(make, arrays)
+    sampler = as_pytree(sampler)
+    checks.check_task(first_task(sampler, streams.data(jax.random.clone(keys)[0]), 0))
+    found = _run(sampler, keys, arrays, make, steps, tasks_per_step, tasks_at_once)
+    warn_of_skipped(found[1]["skipped"], steps)
+    return found
+
+
+def _check_members(make, arrays: dict[str, jax.Array]) -> None:
+    """Raise ValueError for numbers that a learner refuses: swept ones are traced later.
+
+    Limits are intervals, so the members with the least and the greatest will do.
+    """
+    first = {n: np.asarray(a).reshape(len(a), -1)[:, 0] for n, a in arrays.items()}
+    ends = {int(f(a)) for a in first.values() for f in (np.argmin, np.argmax)}
+    for i in sorted({0, *ends}):
+        made = make(**{name: a[i] for name, a in arrays.items()})
+        if not isinstance(made, tuple) or len(made) != 2:
+            raise ValueError(
+                f"make: expected to get (learner, optimizer), got {checks.said(made)}"
+            )
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _run(sampler, keys, swept, make, steps, tasks_per_step, tasks_at_once):
     def member(key, values):
         learner, optimizer = make(**values)
-        key_data = jax.random.fold_in(key, DATA_KEY)
+        key_data = streams.data(key)
         step = sampled_step(
             learner, optimizer, sampler, key_data, tasks_per_step, tasks_at_once
         )
-        state = init_state(learner, optimizer, jax.random.fold_in(key, INIT_KEY))
+        state = init_state(learner, optimizer, streams.init(key))
         return jax.lax.scan(lambda s, _: step(s), state, length=steps)
 
     return jax.vmap(member)(keys, swept)

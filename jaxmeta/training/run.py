@@ -8,7 +8,8 @@ from typing import Any
 class Run:
     """The paths of one run folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: str | Path):
+        folder = Path(folder)
         self.folder = folder
         self.config = folder / "config.json"
         self.metrics = folder / "metrics.jsonl"
@@ -18,12 +19,13 @@ class Run:
         self.checkpoints = folder / "checkpoints"
 
 
-def create(folder: Path, config: dict[str, Any]) -> Run:
+def create(folder: str | Path, config: dict[str, Any]) -> Run:
     """Make a new run folder and write its config.
 
     Raises: FileExistsError if something is there already, PermissionError or another
         OSError if it can't be written; nothing is overwritten.
     """
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True)
         run = Run(folder)
@@ -41,7 +43,7 @@ def create(folder: Path, config: dict[str, Any]) -> Run:
     return run
 
 
-def open_run(folder: Path) -> tuple[Run, dict[str, Any]]:
+def open_run(folder: str | Path) -> tuple[Run, dict[str, Any]]:
     """An existing run and its config.
 
     Raises: FileNotFoundError if there is no run, ValueError if its config is broken.
@@ -54,13 +56,14 @@ def open_run(folder: Path) -> tuple[Run, dict[str, Any]]:
         )
     try:
         return run, json.loads(run.config.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text
         raise ValueError(f"{run.config} can't be read ({error})") from error
 
 
-def free_name(folder: Path) -> Path:
+def free_name(folder: str | Path) -> Path:
     """`folder`, or the first of folder-2, folder-3, ... that is not there."""
-    name, number = folder, 2
+    name = folder = Path(folder)
+    number = 2
     while name.exists():
         name, number = folder.with_name(f"{folder.name}-{number}"), number + 1
     return name
