@@ -70,13 +70,14 @@ from jaxmeta.learners import tnet as tnet
 from jaxmeta.learners import tnpd as tnpd
 from jaxmeta.learners import transductive_finetuning as transductive_finetuning
 from jaxmeta.learners import versa as versa
-from jaxmeta.learners import with_noise as with_noise
+from jaxmeta.noise import with_noise as with_noise
 from jaxmeta.outer import MetaState as MetaState
 from jaxmeta.outer import init_state as init_state
 from jaxmeta.outer import make_step as make_step
 from jaxmeta.outer import meta_gradient as meta_gradient
 from jaxmeta.outer import meta_loss as meta_loss
 from jaxmeta.outer import sample_tasks as sample_tasks
+from jaxmeta.statistics import with_support_statistics as with_support_statistics
 from jaxmeta.training import Checkpoints as Checkpoints
 from jaxmeta.training import Log as Log
 from jaxmeta.training import Report as Report

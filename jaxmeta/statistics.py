@@ -97,29 +97,30 @@ def with_support_statistics(
     checks.check_functions(make=make)
     _check_masks("with_support_statistics", model)
 
+    def seen(run, x, mask):
+        if isinstance(x, Tagged) and isinstance(x.tag, Reference):
+            return _beside(run, x.tag, x.x)
+        return run(x, mask)
+
     def apply(params, x, mask=None):
-        run = lambda x, mask: model.apply(params, x, mask)
-        return run(x.x, mask) if x.tag is None else _beside(run, x.tag, x.x)
+        return seen(lambda x, mask: model.apply(params, x, mask), x, mask)
 
     def noisy(params, x, mask, key, step):
         assert model.noisy is not None
         given = model.noisy
-        run = lambda x, mask: given(params, x, mask, key, step)
-        return run(x.x, mask) if x.tag is None else _beside(run, x.tag, x.x)
+        return seen(lambda x, mask: given(params, x, mask, key, step), x, mask)
 
     learner = make(Model(model.init, apply, True, noisy if model.noisy else None))
 
     def adapt(params, support, key=None):
-        plain = support._replace(x=Tagged(support.x))
-        return Referred(learner.adapt(params, plain, key), _reference(support))
+        return Referred(learner.adapt(params, support, key), _reference(support))
 
     def predict(adapted, inputs, mask=None):
         return learner.predict(adapted.adapted, Tagged(inputs, adapted.support), mask)
 
     def referred(task):
-        support = task.support._replace(x=Tagged(task.support.x))
         tagged = Tagged(task.query.x, _reference(task.support))
-        return Task(support, task.query._replace(x=tagged))
+        return Task(task.support, task.query._replace(x=tagged))
 
     def loss(params, task, key=None):
         return learner.loss(params, referred(task), key)
@@ -129,7 +130,9 @@ def with_support_statistics(
         return learner.scheduled_loss(params, referred(task), key, step)
 
     scheduled = learner.scheduled_loss and scheduled_loss
-    return MetaLearner(learner.init, adapt, predict, loss, scheduled)
+    return learner._replace(
+        adapt=adapt, predict=predict, loss=loss, scheduled_loss=scheduled
+    )
 
 
 def _beside(run: Callable[..., Any], reference: Reference, x: PyTree) -> Any:

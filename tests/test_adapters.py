@@ -449,9 +449,9 @@ def test_one_query_at_a_time_is_a_batch_of_queries(name):
     close(alone, together)
     assert jnp.abs(plain.predict(adapted.adapted, x) - together).max() > 1e-2
 
-    fixed = jm.models.normalised_by(model, support.x)
-    close(fixed.apply(params, x[2:3]), fixed.apply(params, x)[2:3])
-    close(fixed.apply(params, support.x), model.apply(params, support.x))
+    fixed = jax.jit(jm.models.normalised_by(model, support.x).apply)
+    close(fixed(params, x[2:3]), fixed(params, x)[2:3])
+    close(fixed(params, support.x), jax.jit(model.apply)(params, support.x))
 
 
 def maml_by_hand(params, task, reference=None):
@@ -593,3 +593,15 @@ def test_noise_has_no_implicit_gradient_and_no_place_in_processes():
         params = learner.init(key(0))
         with pytest.raises(ValueError, match=sentence):
             learner.scheduled_loss(params, given_task, key(1), 0)
+
+
+def test_what_a_learner_settles_passes_the_wrappers():
+    """SimpleShot's mean of the training set, with noise and support statistics."""
+    make = partial(jm.simpleshot, classes=6, ways=WAYS, features=WAYS)
+    support = partial(jm.with_support_statistics, make)
+    learner = jm.with_noise(support, made("linen"))
+    random = np.random.default_rng(0)
+    data = jm.data.from_arrays(random.normal(size=(12, FEATURES)), np.arange(12) % 6)
+    classes = jm.tasks.classes(data, batch=6)
+    state = jm.fit(learner, classes, optax.sgd(0.1), steps=1, key=key(0), chunk=1)
+    assert jnp.abs(state.params.m).min() > 0

@@ -184,5 +184,5 @@ def test_nnx_adapter_is_the_modules_own_call():
 
 
 def test_functions_must_be_functions():
-    with pytest.raises(ValueError, match="apply: expected a function, got int"):
+    with pytest.raises(ValueError, match="apply: expected a function, got 3"):
         jm.models.from_functions(lambda key: 0, 3)

@@ -4,18 +4,25 @@ Flax is imported when a model is made, not when jaxmeta is.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.checks import check_sizes
+from jaxmeta import checks
+from jaxmeta.boundary import remembered
 from jaxmeta.defaults import ConvMethod
+from jaxmeta.models.adapters import from_functions as from_functions
+from jaxmeta.models.adapters import from_linen as from_linen
+from jaxmeta.models.adapters import from_nnx as from_nnx
+from jaxmeta.models.adapters import pretrained as pretrained
+from jaxmeta.statistics import normalised_by as normalised_by
 from jaxmeta.types import Model
 
 PyTree = Any
 
 
+@remembered
 def mlp(
     inputs: int | tuple[int, ...] = 1,
     outputs: int = 1,
@@ -42,10 +49,16 @@ def mlp(
     """
     from jaxmeta.models.networks import MLP
 
-    shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-    return from_linen(MLP(tuple(hidden), outputs, context, activation), shape)
+    shape = _example(inputs)
+    checks.check_sizes(outputs=outputs)
+    checks.check_shapes(hidden=hidden)
+    checks.check_sizes(0, context=context)
+    checks.check_functions(activation=activation)
+    module = MLP(tuple(hidden), outputs, context, activation)
+    return _network(module, shape, "inputs", flat=True)
 
 
+@remembered
 def conv4(
     outputs: int | None = 5,
     *,
@@ -82,28 +95,42 @@ def conv4(
     Returns: a `Model`, [n, h, w, c] -> [n, outputs]. Parameters: `conv1` (`kernel`
         [3, 3, in, out], `bias`), `norm1` (`scale`, `offset`), ..., `head` (`kernel`,
         `bias`); `context` [context] and `film` if there is one.
-    Raises: ValueError if max-pooling leaves nothing of so small an image.
+    Raises: ValueError if max-pooling leaves nothing of so small an image, or arguments
+        do not fit; when it is applied, for images that are not of `input_shape`.
 
     Source: Finn et al. 2017, section 5.2; Snell et al. 2017, section 3.1; both after
     Vinyals et al. 2016, arXiv 1606.04080.
     """
+    if outputs is not None:
+        checks.check_sizes(outputs=outputs)
+    checks.check_shapes(3, input_shape=input_shape)
+    if isinstance(widths, (tuple, list)):
+        checks.check_shapes(4, widths=widths)
+    else:
+        checks.check_sizes(widths=widths)
+    checks.check_flags(strided=strided, grid=grid)
+    checks.check_sizes(0, context=context)
+    checks.check_sizes(0, 4, pools=pools)
+    if conv is not None:
+        checks.check_choice("conv", conv, get_args(ConvMethod))
     if not strided and min(input_shape[:2]) < 2**pools:
         raise ValueError(
-            f"conv4: {pools} 2x2 max-pools leave nothing of {input_shape[0]} x "
-            f"{input_shape[1]} images; expected at least {2**pools} x {2**pools}, or "
-            "strided=True"
+            f"input_shape: {pools} 2x2 max-pools of conv4 leave nothing of "
+            f"{input_shape[0]} x {input_shape[1]} images; expected at least {2**pools} x "
+            f"{2**pools}, or strided=True"
         )
     if grid and outputs is not None:
         raise ValueError(
-            f"conv4: a grid has no head; expected outputs=None, got {outputs}"
+            f"outputs: a grid has no head; expected outputs=None, got {outputs}"
         )
     from jaxmeta.models.networks import Conv4
 
-    each = (widths,) * 4 if isinstance(widths, int) else widths
+    each = tuple(widths) if isinstance(widths, (tuple, list)) else (widths,) * 4
     module = Conv4(outputs, each, strided, conv, context, pools, grid)
-    return _masked(module, input_shape)
+    return _network(module, tuple(input_shape), masks=True)
 
 
+@remembered
 def resnet12(
     outputs: int | None = None,
     *,
@@ -135,20 +162,30 @@ def resnet12(
 
     Source: Lee et al. 2019, section 4.1.
     """
+    if outputs is not None:
+        checks.check_sizes(outputs=outputs)
+    checks.check_shapes(3, input_shape=input_shape)
+    checks.check_shapes(4, widths=widths)
+    checks.check_numbers(least=0, below=1, drop_rate=drop_rate)
+    checks.check_sizes(block_size=block_size)
+    checks.check_flags(pooled=pooled)
     if min(input_shape[:2]) < 16:
-        raise ValueError(f"resnet12: expected at least 16 x 16, got {input_shape[:2]}")
-    if not 0 <= drop_rate < 1:
-        raise ValueError(f"drop_rate: expected a number in [0, 1), got {drop_rate}")
+        raise ValueError(
+            "input_shape: resnet12 expected images of at least 16 x 16, got "
+            f"{tuple(input_shape[:2])}"
+        )
     from jaxmeta.models.resnet import ResNet12
 
     module = ResNet12(tuple(widths), drop_rate, block_size, pooled, outputs)
 
     def noisy(params, x, mask, key, step):
+        checks.check_inputs(x, tuple(input_shape))
         return module.apply({"params": params}, x, mask, key, step)
 
-    return _masked(module, input_shape)._replace(noisy=noisy)
+    return _network(module, tuple(input_shape), masks=True)._replace(noisy=noisy)
 
 
+@remembered
 def relation_module(
     input_shape: tuple[int, int, int] = (7, 7, 128),
     *,
@@ -165,9 +202,12 @@ def relation_module(
     """
     from jaxmeta.models.networks import RelationModule
 
-    return _masked(RelationModule(widths, hidden), input_shape)
+    checks.check_shapes(3, input_shape=input_shape)
+    checks.check_sizes(widths=widths, hidden=hidden)
+    return _network(RelationModule(widths, hidden), tuple(input_shape), masks=True)
 
 
+@remembered
 def transformer(
     inputs: int | tuple[int, ...],
     outputs: int,
@@ -188,12 +228,14 @@ def transformer(
     """
     from jaxmeta.models.attention import Transformer
 
+    shape = _example(inputs)
     check_heads(width, heads)
-    check_sizes(outputs=outputs, layers=layers)
-    shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-    return _masked(Transformer(outputs, width, heads, layers), shape)
+    checks.check_sizes(outputs=outputs, layers=layers)
+    module = Transformer(outputs, width, heads, layers)
+    return _network(module, shape, "inputs", flat=True, masks=True)
 
 
+@remembered
 def set_encoder(
     inputs: int,
     outputs: int,
@@ -215,11 +257,16 @@ def set_encoder(
     """
     from jaxmeta.models.attention import SetEncoder
 
+    checks.check_sizes(inputs=inputs, outputs=outputs)
+    checks.check_shapes(hidden=hidden, after=after)
+    checks.check_sizes(0, heads=heads)
     if heads:
         check_heads((inputs, *hidden)[-1], heads)
-    return _masked(SetEncoder(outputs, tuple(hidden), tuple(after), heads), (inputs,))
+    module = SetEncoder(outputs, tuple(hidden), tuple(after), heads)
+    return _network(module, (inputs,), "inputs", flat=True, masks=True)
 
 
+@remembered
 def cross_attention(
     inputs: int,
     values: int,
@@ -241,7 +288,10 @@ def cross_attention(
     """
     from jaxmeta.models.attention import CrossAttention
 
+    checks.check_sizes(inputs=inputs, values=values)
+    checks.check_shapes(hidden=hidden)
     check_heads(width, heads)
+    size_of_value = (values,)
     module = CrossAttention(width, heads, tuple(hidden))
 
     @jax.jit
@@ -250,6 +300,9 @@ def cross_attention(
         return module.init(key, one, one, jnp.zeros((1, values)))["params"]
 
     def apply(params, queries, keys, values, mask=None):
+        for x in (queries, keys):
+            checks.check_inputs(x, (inputs,), "inputs")
+        checks.check_inputs(values, size_of_value, "values")
         return module.apply({"params": params}, queries, keys, values, mask)
 
     return Model(init, apply)
@@ -268,6 +321,7 @@ class ReaderModel(NamedTuple):
     read: Callable[..., Any]
 
 
+@remembered
 def reader(
     outputs: int, *, width: int = 64, heads: int = 4, hidden: int = 128, layers: int = 6
 ) -> ReaderModel:
@@ -280,6 +334,7 @@ def reader(
     from jaxmeta.models.attention import Reader
 
     check_heads(width, heads)
+    checks.check_sizes(outputs=outputs, hidden=hidden, layers=layers)
     module = Reader(width, heads, hidden, layers, outputs)
 
     @jax.jit
@@ -298,107 +353,54 @@ def reader(
 
 def check_heads(width: int, heads: int) -> None:
     """Raise ValueError unless each head gets an equal part of the width."""
-    if heads < 1 or width < 1 or width % heads:
+    checks.check_sizes(width=width, heads=heads)
+    if width % heads:
         raise ValueError(
             f"width, heads: expected a width that heads divides, got {width} and {heads}"
         )
 
 
-def _masked(module: Any, input_shape: tuple[int, ...]) -> Model:
-    """A Linen module whose `__call__` takes (x, mask) and has only `params`."""
+def _example(inputs: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an example, given as a size or a shape."""
+    if isinstance(inputs, (tuple, list)):
+        checks.check_shapes(inputs=inputs)
+        return tuple(inputs)
+    checks.check_sizes(inputs=inputs)
+    return (inputs,)
+
+
+def _network(
+    module: Any,
+    shape: tuple[int, ...],
+    argument: str = "input_shape",
+    *,
+    flat: bool = False,
+    masks: bool = False,
+) -> Model:
+    """A Linen module that has only `params`, for examples of one shape.
+
+    Args: argument, flat: as in `checks.check_inputs`; masks: whether its `__call__` takes
+        (x, mask) or x.
+    """
+    from flax.errors import FlaxError
+
     from jaxmeta.models.networks import init_params
 
     @jax.jit  # no forward pass is run, and one program is compiled in place of many
     def init(key):
-        return init_params(module, key, input_shape)
+        return init_params(module, key, shape)
 
     def apply(params, x, mask=None):
-        return module.apply({"params": params}, x, mask)
-
-    return Model(init, apply, uses_mask=True)
-
-
-def from_linen(module: Any, input_shape: tuple[int, ...], **kwargs: Any) -> Model:
-    """A Flax Linen module as a `Model`.
-
-    Collections other than `params` (running statistics) may be written by the module in
-    each call, and are thrown away: every call is a function of `params` alone.
-
-    Args:
-        module: a `flax.linen.Module` whose `__call__` takes x [n, *input_shape].
-        input_shape: shape of one example.
-        kwargs: passed to each call, e.g. train=True.
-
-    Returns: a `Model`; its params are the module's `params` collection.
-    """
-
-    def variables(key):
-        return module.init(key, jnp.zeros((1, *input_shape)), **kwargs)
-
-    @jax.jit
-    def init(key):
-        return variables(key)["params"]
-
-    shapes = jax.eval_shape(lambda: variables(jax.random.key(0)))
-    others = {name: tree for name, tree in shapes.items() if name != "params"}
-
-    def apply(params, x):
-        if not others:
-            return module.apply({"params": params}, x, **kwargs)
-        fresh = variables(jax.random.key(0))  # constants of initialisation, e.g. zeros
-        state = {name: fresh[name] for name in others}
-        return module.apply(
-            {"params": params, **state}, x, mutable=list(others), **kwargs
-        )[0]
-
-    return Model(init, apply)
-
-
-def from_nnx(make: Callable[..., Any]) -> Model:
-    """A Flax NNX module as a `Model`.
-
-    Variables other than `nnx.Param` (running statistics) keep their initial values:
-    every call is a function of `params` alone.
-
-    Args: make: rngs -> module, e.g. `lambda rngs: MyNet(5, rngs=rngs)`.
-    Returns: a `Model`; its params are the module's `nnx.Param`s as a plain dict.
-
-    >>> import jax
-    >>> from flax import nnx
-    >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
-    >>> params = model.init(jax.random.key(0))
-    >>> model.apply(params, jax.numpy.ones((4, 2))).shape
-    (4, 3)
-    """
-    from flax import nnx
-
-    def split(key):
-        return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)
-
-    def init(key):
-        return nnx.to_pure_dict(split(key)[1])
-
-    def apply(params, x):
-        graphdef, state, rest = split(jax.random.key(0))
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state, rest)(x)
-
-    return Model(init, apply)
-
-
-def from_functions(init: Callable, apply: Callable, *, uses_mask=False) -> Model:
-    """A plain pair of functions as a `Model`: the same as `Model(init, apply)`.
-
-    Args: init: key -> params; apply: (params, x [n, ...]) -> outputs [n, ...];
-        uses_mask as in `Model`.
-    Raises: ValueError if one of them can't be called.
-    """
-    for name, function in (("init", init), ("apply", apply)):
-        if not callable(function):
+        checks.check_inputs(x, shape, argument, flat)
+        try:
+            return module.apply({"params": params}, x, *((mask,) if masks else ()))
+        except FlaxError as error:
             raise ValueError(
-                f"{name}: expected a function, got {type(function).__name__}"
-            )
-    return Model(init, apply, uses_mask)
+                "params: expected those of this network, as init(key) makes them, got "
+                f"others: {error}"
+            ) from error
+
+    return Model(init, apply, uses_mask=masks)
 
 
 MODELS: dict[str, Callable[..., Model]] = {
