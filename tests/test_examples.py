@@ -124,6 +124,24 @@ def test_omniglot_families_benchmark(benchmark):
             jax.eval_shape(learner.init, jax.random.key(0))
 
 
+def test_mann_benchmark(benchmark, tmp_path, capsys):
+    module, data = benchmark("mann"), drawings()
+    config = module.Config(
+        folder=tmp_path / "run", steps=2, every=1, tasks_per_step=2, curve_tasks=2,
+        test_tasks=2, sequences=1,
+    )  # fmt: skip
+    module.run(config, data, data)
+    kept = json.loads((tmp_path / "mann_5way.json").read_text())
+    assert [point["step"] for point in kept["curve"]] == [1, 2]
+    assert len(kept["presentations"]) == 9 and "| 2 |" in capsys.readouterr().out
+    # whoever knows a class again foretells each example of it but the first
+    images = np.broadcast_to(np.asarray(data.images)[:, :1], data.images.shape)
+    same = dataclasses.replace(data, images=images)
+    nearest = jm.baselines.nearest_neighbour(ways=5)
+    found = module.presentations(nearest, (), same, config, jax.random.key(0))
+    assert found == [100.0] * 9
+
+
 def test_omniglot_challenge_benchmark(benchmark):
     module = benchmark("omniglot_challenge")
     config = module.Config(
@@ -226,14 +244,13 @@ def test_readme_lists_every_learner():
         assert row in text
 
 
-def test_readme_programs_run():
-    blocks = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
+@pytest.mark.parametrize("page", ["README.md", "docs/networks.md"])
+def test_programs_of_a_page_run(page):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert len(blocks) >= 2
     scope: dict = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), scope)
+        exec(compile(block, page, "exec"), scope)
     assert scope["report"].mean["accuracy"] > 0.5
 
 
