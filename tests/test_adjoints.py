@@ -304,12 +304,12 @@ def test_what_gives_no_gradient_is_refused(blobs, name, adjoint):
             "remat: expected 'none', 'step', 'sqrt'.*got 'all'",
         ),
         (lambda: jm.Reverse(-1), "remat: expected .* got -1"),
-        (lambda: jm.Reverse(unroll=0), "unroll: expected at least 1, got 0"),
-        (lambda: jm.Truncated(0), "k: expected at least 1 step, got 0"),
+        (lambda: jm.Reverse(unroll=0), "unroll: expected a whole number >= 1, got 0"),
+        (lambda: jm.Truncated(0), "k: expected a whole number >= 1, got 0"),
         (lambda: jm.Implicit("lu"), "solver: expected one of cg, .* got 'lu'"),
-        (lambda: jm.Implicit(iterations=0), "iterations: expected at least 1, got 0"),
-        (lambda: jm.Implicit(damping=-1.0), "damping: expected >= 0, got -1.0"),
-        (lambda: jm.Implicit(scale=0.0), "scale: expected > 0, got 0.0"),
+        (lambda: jm.Implicit(iterations=0), "iterations: expected a whole number >= 1"),
+        (lambda: jm.Implicit(damping=-1.0), "damping: expected a number >= 0, got -1.0"),
+        (lambda: jm.Implicit(scale=0.0), "scale: expected a number > 0, got 0.0"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(wrong, sentence):
