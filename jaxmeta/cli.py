@@ -240,7 +240,7 @@ def _parts(config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError("config.json is no object; is it a jaxmeta run?")
     try:
-        for name in ("arguments", "options"):
+        for name in ("options", "arguments"):
             if not isinstance(config[name], dict):
                 raise ValueError(
                     f"config.json: {name}: expected an object, got {config[name]!r}"
