@@ -235,6 +235,12 @@ def test_padding_changes_no_loss(flavour):
     close(learner.loss(params, padded)[0], learner.loss(params, task)[0])
 
 
+def test_equal_linen_modules_make_one_model():
+    """So a learner that is built again has its compiled programs."""
+    assert LINEN() is jm.models.from_linen(Linen(), (FEATURES,))
+    assert LINEN() is not LINEN(statistics="batch")
+
+
 def test_batch_norm_must_see_the_examples():
     class Folded(nn.Module):
         @nn.compact
@@ -414,8 +420,27 @@ def test_variables_must_fit_the_module():
             LINEN(variables=variables)
     with pytest.raises(ValueError, match="statistics: expected one of batch, running"):
         LINEN(statistics="group")
-    with pytest.raises(ValueError, match="module: expected a flax.linen.Module"):
-        jm.models.from_linen(NNX(nnx.Rngs(0)), (FEATURES,))
+
+
+OTHER_THINGS = [
+    (
+        lambda: jm.models.from_linen(NNX(nnx.Rngs(0)), (4,)),
+        "module: expected a flax.linen",
+    ),
+    (lambda: LINEN(variables=[1]), "variables: expected the dict that module.init"),
+    (lambda: jm.models.from_nnx(lambda rngs: Linen()), "a function rngs -> nnx.Module"),
+    (lambda: jm.models.from_nnx(3), "make: expected a function, got 3"),
+    (lambda: jm.models.pretrained(Linen(), {}), "model: expected a Model"),
+    (lambda: jm.models.normalised_by(Linen(), jnp.ones(3)), "model: expected a Model"),
+    (lambda: jm.with_support_statistics(jm.maml, Linen()), "model: expected a Model"),
+    (lambda: jm.with_noise(jm.maml, Linen()), "model: expected a Model"),
+]
+
+
+@pytest.mark.parametrize(("make", "sentence"), OTHER_THINGS)
+def test_other_things_are_refused(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
 
 
 # Whose statistics normalise

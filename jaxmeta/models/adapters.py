@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checks
+from jaxmeta.boundary import remembered
 from jaxmeta.types import Model
 
 PyTree = Any
@@ -42,6 +43,7 @@ class _Pass(NamedTuple):
     mask: jax.Array | None  # [examples]
 
 
+@remembered
 def from_linen(
     module: Any,
     input_shape: tuple[int, ...],
@@ -88,6 +90,11 @@ def from_linen(
             f"{checks.said(module)}"
         )
     checks.check_shapes(input_shape=input_shape)
+    if not isinstance(variables, (Mapping, type(None))):
+        raise ValueError(
+            "variables: expected the dict that module.init returns, got "
+            f"{checks.said(variables)}"
+        )
     given = dict(unfreeze(dict(variables or {})))
     params = given.pop("params", None)
     running = _chosen(statistics, given.get("batch_stats"))
@@ -134,9 +141,7 @@ def from_linen(
     def trial(rngs, params):
         return forward(params, jnp.zeros((2, *input_shape), dtype), None, True, rngs)
 
-    program = jax.make_jaxpr(trial)({"dropout": key, "params": key}, wanted).jaxpr
-    read = {id(v) for equation in program.eqns for v in equation.invars}
-    random = any(id(v) in read for v in program.invars[:2])
+    random = _reads_first(trial, {"dropout": key, "params": key}, wanted)
     model = Model(init, apply, uses_mask=True, noisy=noisy if random else None)
     return model if params is None else pretrained(model, params)
 
@@ -174,7 +179,17 @@ def from_nnx(
         build = lambda rngs: nnx.clone(kept)
         trained = nnx.to_pure_dict(nnx.state(kept, nnx.BatchStat))
     running = _chosen(statistics, trained)
-    sketch = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+
+    def once():
+        module = build(nnx.Rngs(0))
+        if not isinstance(module, nnx.Module):
+            raise ValueError(
+                "make: expected an nnx.Module or a function rngs -> nnx.Module (a Linen "
+                f"module: jm.models.from_linen), got one that makes {checks.said(module)}"
+            )
+        return module
+
+    sketch = nnx.eval_shape(once)
     call = _Call(type(sketch).__call__, kwargs)
     for norm in _nodes(sketch, nnx.BatchNorm):
         if statistics is None and not running and norm.use_running_average:
@@ -247,6 +262,7 @@ def pretrained(
     >>> list(frozen_body.init(jax.random.key(1)))
     ['head']
     """
+    checks.check_models(model=model)
     wanted = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)))
     layers = isinstance(wanted, dict) and isinstance(params, Mapping)
     params = jax.tree.map(jnp.asarray, dict(params) if layers else params)
@@ -306,6 +322,13 @@ def _chosen(statistics, trained) -> bool:
     if statistics == "running" and not given:
         raise ValueError(_NO_STATISTICS)
     return given if statistics is None else statistics == "running"
+
+
+def _reads_first(f, first, *rest) -> bool:
+    """Whether the program of f computes with its first argument."""
+    program = jax.make_jaxpr(f)(first, *rest).jaxpr
+    read = {id(v) for equation in program.eqns for v in equation.invars}
+    return any(id(v) in read for v in program.invars[: len(jax.tree.leaves(first))])
 
 
 class _Call:
