@@ -260,7 +260,7 @@ def spoilt(batch: jm.Batch, classify: bool) -> dict[str, jm.Batch]:
     return made
 
 
-@rows
+@costly
 def test_what_cannot_be_learnt_from_is_nan_under_jit(built, name, problem):
     learner, _, params, task, *_ = built(name, problem)
     loss = jax.jit(lambda p, t: (learner.loss(p, t), jax.jit(learner.predict)(
@@ -290,7 +290,7 @@ def test_what_cannot_be_learnt_from_is_nan_under_jit(built, name, problem):
                 assert all(gone), what
 
 
-@rows
+@costly
 def test_bytes_are_images_through_every_door(built, name, problem):
     learner, _, params, task, *_ = built(name, problem)
     random = np.random.default_rng(0)
