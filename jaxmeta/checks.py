@@ -60,7 +60,7 @@ def check_tasks(tasks: Task) -> None:
     targets = [jnp.shape(batch.y) for batch in tasks]
     if min(map(len, targets)) < 2 or targets[0][0] != targets[1][0]:
         raise ValueError(
-            "tasks: expected arrays [tasks, examples, ...], of as many tasks in the query "
+            "tasks: expected arrays [tasks, examples, ...] of as many tasks in the query "
             f"as in the support set, got y of shapes {targets[0]} and {targets[1]}; of one "
             "task jax.tree.map(lambda a: a[None], task) makes a batch"
         )
@@ -326,7 +326,7 @@ def _is_real(value) -> bool:
     """Whether it is one finite real number: Python's, numpy's, or an array of shape []."""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
-        known = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
     else:
         kinds = (jnp.floating, jnp.integer)
         known = np.shape(value) == () and any(jnp.issubdtype(dtype, k) for k in kinds)

@@ -10,6 +10,7 @@ import math
 import re
 import types
 import typing
+from fractions import Fraction
 from functools import partial
 
 import flax.linen as nn
@@ -26,7 +27,7 @@ from jaxmeta.types import Model, Sampler
 
 NAN, INF = math.nan, math.inf
 TWO = np.array([0.1, 0.2])
-STRANGE = [True, "x", None, TWO, (0.1, 0.2), object()]
+STRANGE = [Fraction(1, 3), True, "x", None, TWO, (0.1, 0.2), object()]
 WRONG = {
     "size": [NAN, INF, -1, 1.5, 2.0, 1 + 1j, np.float64(2), jnp.array(2), *STRANGE],
     "number": [
