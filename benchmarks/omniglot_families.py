@@ -7,10 +7,10 @@ tasks of the 423 of the test list; rotations by 90 degrees are classes of their 
     python benchmarks/omniglot_families.py --steps 60000 --seeds 0 1 2     # no short cut
 
 Learners whose parameters do not depend on the ways are trained once for each number of
-shots, in the ways given at `EXPERIMENTS`, SNAIL once for each column, MANN on 5 shots for
-each number of ways. Adam, 1e-3, falling to zero along a cosine. Conv4-64 with max-pooling,
-as most of the papers have it, SNAIL's with a dense layer; MANN reads pixels. SNAIL and MANN
-learn from more tasks a step, MANN in 3 times as many steps: they have to learn to compare.
+shots, in the ways given at `EXPERIMENTS`, SNAIL once for each column. Adam, 1e-3, falling
+to zero along a cosine. Conv4-64 with max-pooling, as most of the papers have it, SNAIL's
+with a dense layer and more tasks a step: it has to learn to compare. MANN, which reads
+pixels, is trained by `mann.py`.
 """
 
 import time
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 import tyro
 from omniglot import load, trainval
@@ -38,10 +37,9 @@ class Experiment:
     make: Any  # ways -> learner
     published: tuple[str, str, str, str]
     train_ways: int | None = 20  # None: those of the column, trained for each
-    train_shots: int | None = None  # None: those of the column, trained for each
     queries: int = 5
     tasks: int = 1  # of 5 ways a step, where it is trained for each; fewer of 20
-    longer: int = 1  # times as many steps as the others; 0: nothing to learn
+    learns: bool = True
 
 
 def encoder() -> jm.Model:
@@ -52,16 +50,6 @@ def encoder() -> jm.Model:
 def dense() -> jm.Model:
     """Conv4-64 and a dense layer of 64: with it SNAIL leaves chance sooner."""
     return jm.models.conv4(64)
-
-
-def pixels() -> jm.Model:
-    """Images of 14 x 14, flat: as in the paper, MANN has no convolutions."""
-
-    def apply(params, x):
-        halves = jnp.reshape(x, (len(x), 14, 2, 14, 2))
-        return jnp.reshape(jnp.mean(halves, axis=(2, 4)), (len(x), -1))
-
-    return jm.Model(lambda key: (), apply)
 
 
 def relation(ways: int) -> jm.MetaLearner:
@@ -77,7 +65,7 @@ def single(make, model=encoder, **arguments):
 
 EXPERIMENTS: dict[str, Experiment] = {
     "pixels": Experiment(
-        jm.baselines.nearest_neighbour, ("-", "-", "-", "-"), longer=0
+        jm.baselines.nearest_neighbour, ("-", "-", "-", "-"), learns=False
     ),
     "protonet": Experiment(
         single(jm.protonet), ("98.8", "99.7", "96.0", "98.9"), train_ways=60
@@ -106,15 +94,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         queries=1,
         tasks=16,
     ),
-    "mann": Experiment(
-        single(jm.mann, pixels, features=14 * 14),
-        ("82.8 (no conv)", "94.9 (no conv)", "-", "-"),
-        train_ways=None,
-        train_shots=5,  # the paper, too, trains on sequences longer than one example
-        queries=3,
-        tasks=16,
-        longer=3,
-    ),
 }
 
 
@@ -141,17 +120,16 @@ def build(name: str, ways: int, shots: int) -> jm.MetaLearner:
 def train(key: jax.Array, name: str, ways: int, shots: int, config: Config, data):
     """Parameters, and the seconds that they took."""
     e, start = EXPERIMENTS[name], time.perf_counter()
-    if not e.longer:
+    if not e.learns:
         return (), 0.0
     tasks = e.tasks if e.train_ways else e.tasks * 5 // ways
-    ways, shots = e.train_ways or ways, e.train_shots or shots
-    steps = e.longer * config.steps
-    with jm.Log(None, steps) as log:
+    ways = e.train_ways or ways
+    with jm.Log(None, config.steps) as log:
         state = jm.fit(
             build(name, ways, shots),
             jm.tasks.episodes(data, ways, shots, e.queries, rotations=True),
-            optax.adam(optax.cosine_decay_schedule(1e-3, steps)),
-            steps=steps,
+            optax.adam(optax.cosine_decay_schedule(1e-3, config.steps)),
+            steps=config.steps,
             key=jax.random.fold_in(key, 0),
             tasks_per_step=tasks,
             log=log,
@@ -164,7 +142,7 @@ def run(key: jax.Array, name: str, config: Config, data) -> list[dict]:
     train_set, test_set = data
     e, trained, results = EXPERIMENTS[name], {}, []
     for ways, shots in config.columns:
-        which = (e.train_ways or ways, e.train_shots or shots)
+        which = (e.train_ways or ways, shots)
         if which not in trained:
             trained[which] = train(key, name, ways, shots, config, train_set)
         params, seconds = trained[which]
@@ -183,7 +161,7 @@ def run(key: jax.Array, name: str, config: Config, data) -> list[dict]:
                 "accuracy": 100 * report.mean["accuracy"],
                 "ci95": 100 * report.ci95["accuracy"],
                 "minutes": seconds / 60,
-                "steps": e.longer * config.steps,
+                "steps": config.steps if e.learns else 0,
             }
         )
         print(name, results[-1], flush=True)
