@@ -307,8 +307,11 @@ def test_sinkhorn_is_the_linear_program():
 
 def test_deepemd_matches_parts_at_least_cost():
     random = np.random.default_rng(1)
-    u, v = random.normal(size=(2, 4, 3))
-    cosine = unit(u) @ unit(v).T
+    u, v = 1 + random.normal(size=(2, 4, 3))
+    cosine = np.zeros((4, 4))  # of features without the mean over their channels
+    for i, j in np.ndindex(4, 4):
+        a, b = u[i] - u[i].mean(), v[j] - v[j].mean()
+        cosine[i, j] = a @ b / np.sqrt(a @ a * (b @ b))
     masses = lambda a, b: (s := np.maximum(a @ b.mean(axis=0), 0) + 1e-3) / s.sum()
     plan = transport(1 - cosine, masses(u, v), masses(v, u))
     ours = similarity(jnp.asarray(u), jnp.asarray(v), 2e-3, 3000)
@@ -373,6 +376,40 @@ def test_label_propagation_is_scikit_learns_label_spreading():
     )
     ours = ours / ours.sum(axis=1, keepdims=True)
     close(ours, theirs.label_distributions_, 1e-6)
+
+
+def test_label_propagation_is_trained_on_support_and_queries_together():
+    """In numpy, from the graph on: an unlabelled and a padded example are not judged."""
+    support, query = TASK
+    random = np.random.default_rng(0)
+    more = jnp.asarray(random.normal(size=(2, 4)))
+    support = jm.Batch(
+        jnp.concatenate([support.x, more]),
+        jnp.concatenate([support.y, jnp.array([-1, 0])]),
+        jnp.array([1.0] * 7 + [0.0]),
+    )
+    task = jm.Task(support, query)
+    learner = jm.label_propagation(
+        IDENTITY, ways=WAYS, features=4, alpha=0.8, neighbours_of=30
+    )
+    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    x = np.concatenate([support.x[:7], query.x])
+    graph = jm.models.mlp(4, 1, (8,))
+    x = x * np.exp(-np.asarray(graph.apply(params.graph, jnp.asarray(x))))
+    w = np.exp(-distances(x, x) / 8) * (1 - np.eye(len(x)))
+    root = np.diag(w.sum(axis=1) ** -0.5)
+    y = np.zeros((len(x), WAYS))
+    y[np.arange(6), np.asarray(support.y[:6])] = 1
+    f = np.linalg.solve(np.eye(len(x)) - 0.8 * root @ w @ root, y)
+    labels = np.concatenate([support.y, query.y])[np.r_[:7, 8 : len(x) + 1]]
+    each = -log_softmax(f, axis=1)[np.arange(len(x)), labels]
+    judged = np.r_[:6, 7 : len(x)]
+    trained, metrics = learner.scheduled_loss(params, task, None, 0)
+    close(trained, each[judged].mean())
+    reported, said = learner.loss(params, task)
+    close(reported, each[7:].mean())
+    close(metrics["loss"], reported)
+    close(metrics["accuracy"], said["accuracy"])
 
 
 def test_bd_cspn_rectifies_prototypes():
@@ -533,13 +570,13 @@ BAD = [
     (lambda: jm.protonet(IDENTITY, scale=0.0), "scale: expected a number > 0, got 0"),
     (lambda: jm.matching(IDENTITY, processing_steps=0), "processing_steps: expected"),
     (lambda: jm.meta_baseline(IDENTITY, temperature=-1.0), "temperature: .*> 0, got -1"),
-    (lambda: jm.feat(IDENTITY, heads=5), "a divisor of features"),
+    (lambda: jm.feat(IDENTITY, heads=5), "heads: expected a divisor of the"),
     (lambda: jm.deepemd(IDENTITY, regularization=0.0), "regularization: .* > 0, got 0"),
-    (lambda: jm.baseline(IDENTITY, classes=1), "classes: expected at least 2"),
+    (lambda: jm.baseline(IDENTITY, classes=1), "classes: expected a whole number >= 2"),
     (lambda: jm.simpleshot(IDENTITY, classes=4, transform="L1"), "one of UN, L2N, CL2N"),
     (lambda: jm.tim(IDENTITY, classes=4, tau=0.0), "tau: expected a number > 0"),
-    (lambda: jm.tim(IDENTITY, classes=4, entropy_weight=-1.0), "expected weights >= 0"),
-    (lambda: jm.laplacian_shot(IDENTITY, classes=4, smoothness=-1.0), "lambda >= 0"),
+    (lambda: jm.tim(IDENTITY, classes=4, entropy_weight=-1.0), "entropy_weight: .*>= 0"),
+    (lambda: jm.laplacian_shot(IDENTITY, classes=4, smoothness=-1.0), "smoothness: .*>= 0"),
     (lambda: jm.pt_map(IDENTITY, classes=4, alpha=1.5), r"alpha: .* \(0, 1\], got 1.5"),
     (lambda: jm.bd_cspn(IDENTITY, classes=4, epsilon=0.0), "epsilon: expected a number"),
     (lambda: jm.label_propagation(IDENTITY, alpha=1.0), r"alpha: .*\(0, 1\), got 1.0"),

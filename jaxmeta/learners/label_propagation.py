@@ -128,7 +128,8 @@ def label_propagation(
         (support, query), adapted = task, adapt(params, task.support)
         logits = spread(adapted, query.x, query.mask)
         queries = logits[len(support.y) :]
-        _, metrics = judged(lambda *_: queries, losses.cross_entropy)(adapted, task)
+        seen = lambda adapted, inputs, mask=None: queries
+        _, metrics = judged(seen, losses.cross_entropy)(adapted, task)
         labelled = jnp.sum(adapted.belongs, axis=1)
         counts = jnp.concatenate([labelled, weights_of(query.mask, queries)])
         y = jnp.concatenate([jnp.where(labelled > 0, support.y, 0), query.y])
