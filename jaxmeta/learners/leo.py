@@ -182,8 +182,8 @@ def leo(
             glorot(keys[1], (features, latent)),
             [glorot(k, square) for k in keys[2:5]],
             glorot(keys[5], (latent, 2 * features)),
-            jnp.full(latent, math.log(inner_lr)),
-            jnp.full(features, math.log(tuning_lr)),
+            math.log(inner_lr) * jnp.ones(latent),
+            math.log(tuning_lr) * jnp.ones(features),
         )
 
     def run(params, support, key):
