@@ -80,8 +80,9 @@ WITH_FEATURES = [n for n, e in learners.REGISTRY.items() if e.takes("features")]
 @pytest.mark.parametrize("name", WITH_FEATURES)
 def test_features_of_another_width_name_the_argument(name):
     entry = learners.REGISTRY[name]
-    classes = {"classes": 4} if entry.takes("classes") else {}
-    learner = entry.constructor(models.mlp(6, 7, ()), ways=2, features=8, **classes)
+    more = {"classes": 4, "full_context": True}
+    more = {n: value for n, value in more.items() if entry.takes(n)}
+    learner = entry.constructor(models.mlp(6, 7, ()), ways=2, features=8, **more)
     batch = jm.Batch(jnp.zeros((4, 6)), jnp.array([0, 1, 0, 1]))
     params = jax.eval_shape(learner.init, KEY)
 
