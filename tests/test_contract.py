@@ -132,7 +132,7 @@ def test_state_is_stable_and_the_second_call_compiles_nothing(
     assert int(state.step) == 3
 
 
-@rows
+@costly
 def test_masked_examples_change_nothing(built, name, problem):
     _, _, params, task, loss, *_ = built(name, problem)
     plain, _ = loss(params, task)
@@ -157,7 +157,7 @@ def test_masked_examples_change_no_gradient(x64, built, name, problem):
     assert largest_difference(gradient(params, padded), gradient(params, task)) < 1e-12
 
 
-@rows
+@costly
 def test_same_key_same_result(built, blobs, name, problem):
     learner, sampler, *_ = built(name, problem)
     sampler = training_sampler(name, sampler, blobs)

@@ -60,6 +60,7 @@ def benchmark(monkeypatch, tmp_path):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_sinusoid_benchmark(benchmark, tmp_path, capsys):
     module = benchmark("sinusoid")
     module.main(
@@ -72,6 +73,7 @@ def test_sinusoid_benchmark(benchmark, tmp_path, capsys):
     assert "| MAML, published | 0.67 | 0.38 | 0.35 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_neural_process_benchmark(benchmark, tmp_path, capsys):
     module = benchmark("neural_process")
     config = module.Config(
@@ -112,6 +114,7 @@ def drawings(characters=24, alphabets=1):
     return dataclasses.replace(data, groups=groups)
 
 
+@pytest.mark.slow
 def test_omniglot_families_benchmark(benchmark):
     module = benchmark("omniglot_families")
     config = module.Config(columns=((5, 1),), steps=2, test_tasks=4)
@@ -142,6 +145,7 @@ def test_mann_benchmark(benchmark, tmp_path, capsys):
     assert found == [100.0] * 9
 
 
+@pytest.mark.slow
 def test_omniglot_challenge_benchmark(benchmark):
     module = benchmark("omniglot_challenge")
     config = module.Config(
@@ -174,6 +178,7 @@ def test_omniglot_benchmark_builds_every_row(benchmark):
         e.outer(module.rate(e, 100, 0.5))
 
 
+@pytest.mark.slow
 def test_cavia_benchmark(benchmark, capsys):
     module = benchmark("cavia")
     module.main(module.Config(columns=(0, 2), seeds=(0,), steps=1000, test_tasks=100))
@@ -182,6 +187,7 @@ def test_cavia_benchmark(benchmark, capsys):
     assert "| MAML, published (from memory) | 0.33 | 0.24 |" in said
 
 
+@pytest.mark.slow
 def test_meta_sgd_benchmark(benchmark, tmp_path):
     module = benchmark("meta_sgd")
     module.main(module.Config(seeds=(0,), steps=1000, test_tasks=100))
@@ -190,6 +196,7 @@ def test_meta_sgd_benchmark(benchmark, tmp_path):
     np.testing.assert_allclose(results["ratio"][0], ratio)
 
 
+@pytest.mark.slow
 def test_learned_optimizer_benchmark(benchmark, tmp_path):
     module = benchmark("learned_optimizer")
     config = module.Config(
@@ -204,6 +211,7 @@ def test_learned_optimizer_benchmark(benchmark, tmp_path):
     assert (tmp_path / "learned_optimizer_quadratics.png").exists()
 
 
+@pytest.mark.slow
 def test_imaml_benchmark(benchmark, tmp_path):
     module = benchmark("imaml")
     config = module.Config(
@@ -216,6 +224,7 @@ def test_imaml_benchmark(benchmark, tmp_path):
     assert error["Implicit(cg, 50)"] < 1e-3 < error["Implicit(cg, 1)"]
 
 
+@pytest.mark.slow
 def test_adjoints_benchmark(benchmark):
     module = benchmark("adjoints")
     names = ("MixedMode()", "Reverse('none')")
