@@ -188,8 +188,13 @@ def outputs_of(loss: Loss, learner: str | None = None) -> str | None:
 
 
 _MARK = "jaxmeta_outputs"
-_OPTAX = dict.fromkeys(("squared_error", "l2_loss", "huber_loss", "log_cosh"), "values")
-_OPTAX["softmax_cross_entropy_with_integer_labels"] = "logits"
+_OPTAX = {
+    "softmax_cross_entropy_with_integer_labels": "logits",
+    "squared_error": "values",
+    "l2_loss": "values",
+    "huber_loss": "values",
+    "log_cosh": "values",
+}
 
 
 def _is_optax(loss) -> bool:

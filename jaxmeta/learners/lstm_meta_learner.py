@@ -59,7 +59,7 @@ def _rule(phi) -> optax.GradientTransformationExtraArgs:
         i, f = gate(phi["input"], i), gate(phi["forget"], f)
         return unravel((f - 1) * weights - i * flat), (cell, i, f)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
 
 
 @learner

@@ -23,7 +23,7 @@ Meta-parameters: those of the encoder f, and the scale gamma.
 """
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +132,7 @@ def svm_dual(
         alpha is the interior point.
     """
     # alpha = C a: with bounds of 1 the method starts near the solution for any C
-    a, solved = _unit_dual(penalty * gram, belongs, iterations)
+    a, solved = cast(tuple, _unit_dual(penalty * gram, belongs, iterations))
     return penalty * a, solved
 
 

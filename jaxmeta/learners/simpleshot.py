@@ -115,8 +115,8 @@ def simpleshot(
         drawn = (jax.jit(sampler.sample)(key).query for key in keys)
         batches = sampler.everything() if hasattr(sampler, "everything") else drawn
         sums = [total(params.encoder, batch) for batch in batches]
-        m = sum(t for t, _ in sums) / sum(n for _, n in sums)
-        return params._replace(m=m.astype(params.m.dtype))
+        m, n = jax.tree.map(lambda *parts: sum(parts), *sums)
+        return params._replace(m=(m / n).astype(params.m.dtype))
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
     train = classes_loss(model, classes)
