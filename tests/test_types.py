@@ -108,19 +108,19 @@ def test_losses():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda m: jm.maml(m, inner_lr=-1), "inner_lr: expected a step size"),
+        (lambda m: jm.maml(m, inner_lr=-1), "inner_lr: expected a number >= 0"),
         (lambda m: jm.maml(m, inner_steps=-1), "inner_steps: expected a whole number"),
         (lambda m: jm.anil(m, head="top"), "no layer 'top'.*dense1, dense2, head"),
         (lambda m: jm.protonet(m, ways=1), "ways: expected a whole number >= 2, got 1"),
-        (lambda m: jm.r2d2(m, penalty=0), "penalty: expected lambda > 0"),
+        (lambda m: jm.r2d2(m, penalty=0), "penalty: expected a number > 0"),
         (lambda m: jm.cnp(m, m, min_std=2), r"min_std: expected a number in \[0, 1\)"),
         (
             lambda m: jm.maml(m, adjoint=jm.Reverse(unroll=0)),
-            "unroll: expected at least 1",
+            "unroll: expected a whole number >= 1",
         ),
         (
             lambda m: jm.meta_gradient(jm.maml(m), 0),
-            "tasks_at_once: expected at least 1",
+            "tasks_at_once: expected a whole number >= 1",
         ),
     ],
 )

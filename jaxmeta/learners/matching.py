@@ -28,6 +28,7 @@ from jaxmeta.learners.common import (
     check_ways,
     cosines,
     embed_support,
+    flat,
     known,
     query_loss,
     sized,
@@ -110,9 +111,9 @@ def matching(
     Raises: ValueError for fewer than 2 ways, or sizes or a scale that are not positive.
     """
     check_ways(ways)
-    model = sized(model, features)
     checks.check_flags(full_context=full_context)
-    checks.check_sizes(processing_steps=processing_steps)
+    checks.check_sizes(features=features, processing_steps=processing_steps)
+    model = sized(model, features) if full_context else flat(model)
     checks.check_positive(scale=scale)
 
     def init(key):

@@ -61,9 +61,9 @@ def evaluate(
     (600, (600,))
     """
     checks.check_key(key)
+    checks.check_sizes(2, num_tasks=num_tasks)
     checks.check_sampler(sampler)
     sampler = as_pytree(sampler)
-    checks.check_sizes(2, num_tasks=num_tasks)
     _check_learned(learner, params, tasks_at_once)
     if tasks_at_once is None:
         shapes = jax.eval_shape(
