@@ -69,7 +69,7 @@ def learner(
     make: Callable[..., MetaLearner] | None = None,
     *,
     targets: Literal["classes", "values"] | None = None,
-    unlabelled: bool = False,
+    unlabelled: bool | Literal["required"] = False,
 ) -> Any:
     """Decorator of a constructor: its learner behind the boundary, see the module.
 
@@ -77,7 +77,8 @@ def learner(
         make: the constructor. What it is called with tells of the tasks: `ways` (None =
             regression), `classes` (training is on classes), `loss`.
         targets: what they are where the arguments do not tell; None = told by their type.
-        unlabelled: whether the support set may have examples labelled `UNLABELLED`.
+        unlabelled: whether the support set may have examples labelled `UNLABELLED`, or has
+            to ("required", where it can be seen).
     """
     if make is None:
         return functools.partial(learner, targets=targets, unlabelled=unlabelled)
@@ -204,7 +205,9 @@ class _Boundary:
         if ways is None:
             outputs = self.outputs.eval_shape(params, task.support)
             ways = losses.classes_of(outputs)
-        checks.check_labels(task.support, ways, unlabelled=self.unlabelled)
+        checks.check_labels(task.support, ways, unlabelled=bool(self.unlabelled))
+        if self.unlabelled == "required":
+            checks.check_unlabelled(task.support)
         if not only_support:
             checks.check_labels(task.query, ways, "query")
 
@@ -243,7 +246,7 @@ def _concrete(*trees) -> bool:
     return not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(trees))
 
 
-def _sound(batch: Batch, ways: int | None, unlabelled: bool = False) -> jax.Array:
+def _sound(batch: Batch, ways: int | None, unlabelled=False) -> jax.Array:
     """[] 1.0; NaN if the batch can't be learnt from or judged on.
 
     Args: batch, its padding blank; ways: as `_Boundary._labels`.

@@ -135,6 +135,20 @@ def check_labels(
         )
 
 
+def check_unlabelled(support: Batch) -> None:
+    """Raise ValueError where it can be seen that no support example is unlabelled."""
+    if any(isinstance(a, jax.core.Tracer) for a in (support.y, support.mask)):
+        return
+    there = np.asarray(support.y) == UNLABELLED
+    if support.mask is not None:
+        there = there & (np.asarray(support.mask) > 0)
+    if not there.any():
+        raise ValueError(
+            f"support set: no example is unlabelled (y = {UNLABELLED}), the unlabelled set "
+            "is empty; sample tasks with unlabelled >= 1, or use protonet"
+        )
+
+
 def check_choice(argument: str, value, options) -> None:
     """Raise ValueError unless the value is one of the options, which are names."""
     if not isinstance(value, str) or value not in options:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 import jaxmeta as jm
 from jaxmeta.training import log as logs
@@ -214,7 +215,7 @@ def test_evaluate_reports_what_numpy_says(learner):
     losses = np.asarray(jax.vmap(learner.loss, (None, 0))(params, tasks)[0])
     np.testing.assert_allclose(report.per_task["loss"], losses, rtol=1e-4)
     assert report.mean["loss"] == pytest.approx(losses.mean(), rel=1e-5)
-    half = 1.96 * losses.std(ddof=1) / 50**0.5
+    half = scipy.stats.t.ppf(0.975, 49) * losses.std(ddof=1) / 50**0.5
     assert report.ci95["loss"] == pytest.approx(half, rel=1e-5)
     assert report.num_tasks == 50 and report.diverged == 0
     chunks = jm.evaluate(

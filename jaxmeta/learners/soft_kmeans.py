@@ -31,7 +31,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.core
 import jax.numpy as jnp
-import numpy as np
 
 from jaxmeta import checks, losses, models
 from jaxmeta.boundary import learner
@@ -46,7 +45,7 @@ from jaxmeta.learners.common import (
     weights_of,
 )
 from jaxmeta.learners.protonet import Prototypes
-from jaxmeta.types import UNLABELLED, MetaLearner, Model, PyTree, forward
+from jaxmeta.types import MetaLearner, Model, PyTree, forward
 
 
 class SoftKMeansParams(NamedTuple):
@@ -76,22 +75,7 @@ def _statistics(d, weights):
     return jnp.stack([least, largest, variance, *moments], axis=1)
 
 
-def _check_unlabelled(support):
-    """Raise ValueError where it is known that no example is unlabelled."""
-    parts = [a for a in (support.y, support.mask) if a is not None]
-    if any(isinstance(a, jax.core.Tracer) for a in parts):
-        return
-    there = np.asarray(support.y) == UNLABELLED
-    if support.mask is not None:
-        there = there & (np.asarray(support.mask) > 0)
-    if not there.any():
-        raise ValueError(
-            f"support set: no example is unlabelled (y = {UNLABELLED}), the unlabelled set "
-            "is empty; sample tasks with unlabelled >= 1, or use protonet"
-        )
-
-
-@learner(unlabelled=True)
+@learner(unlabelled="required")
 def soft_kmeans(
     model: Model,
     *,
@@ -148,7 +132,6 @@ def soft_kmeans(
     def adapt(params, support, key=None):
         del key  # deterministic
         h, belongs = embed_support(model, params.encoder, support, ways)
-        _check_unlabelled(support)
         told = jnp.sum(belongs, axis=1)
         weights = weights_of(support.mask, h) * (1 - told)
         p, shots = class_means(h, belongs)
