@@ -260,11 +260,38 @@ def spoilt(batch: jm.Batch, classify: bool) -> dict[str, jm.Batch]:
     return made
 
 
+@pytest.fixture(scope="module")
+def asked(built):
+    """(name, problem) -> a program of (params, task): the loss, and what is predicted
+    through the other door, adapt and predict. Compiled once for all tests of a row."""
+    made = {}
+
+    def get(name, problem):
+        learner = built(name, problem)[0]
+        if made.get("row") != (name, problem):
+
+            def both(params, task):
+                adapted = learner.adapt(params, task.support)
+                outputs = learner.predict(adapted, task.query.x, task.query.mask)
+                return learner.loss(params, task), outputs
+
+            made.update(row=(name, problem), program=jax.jit(both))
+        return made["program"]
+
+    return get
+
+
+# their outputs are a network's, whose classes are not made of the support set's examples
+OPEN = {"mann", "snail", "in_context"}
+MAKES_CLASSES = [
+    n for n, e in learners.REGISTRY.items() if e.takes("ways") and n not in OPEN
+]
+
+
 @costly
-def test_what_cannot_be_learnt_from_is_nan_under_jit(built, name, problem):
-    learner, _, params, task, *_ = built(name, problem)
-    loss = jax.jit(lambda p, t: (learner.loss(p, t), jax.jit(learner.predict)(
-        learner.adapt(p, t.support), t.query.x, t.query.mask)))  # fmt: skip
+def test_what_cannot_be_learnt_from_is_nan_under_jit(built, asked, name, problem):
+    _, _, params, task, *_ = built(name, problem)
+    loss = asked(name, problem)
     unlabelled = learners.REGISTRY[name].unlabelled
     sound = jm.Task(*(b._replace(mask=jnp.ones(len(b.x))) for b in task))
     (value, metrics), outputs = loss(params, sound)
@@ -288,6 +315,18 @@ def test_what_cannot_be_learnt_from_is_nan_under_jit(built, name, problem):
                 leaves = jax.tree.leaves(outputs)
                 gone = [bool((jnp.isnan(a) | jnp.isneginf(a)).all()) for a in leaves]
                 assert all(gone), what
+
+
+@pytest.mark.parametrize("name", [row(n, core=n in CORE) for n in MAKES_CLASSES])
+def test_a_class_without_examples_has_no_chance(built, asked, name):
+    _, _, params, task, *_ = built(name, "classification")
+    keep = (task.support.y != 2).astype(jnp.float32)
+    query = task.query._replace(mask=(task.query.y != 2).astype(jnp.float32))
+    support = task.support._replace(mask=keep)
+    (value, _), outputs = asked(name, "classification")(params, jm.Task(support, query))
+    assert np.isfinite(value)
+    counted = np.asarray(outputs)[np.asarray(query.mask) > 0]
+    assert np.isneginf(counted[:, 2]).all() and np.isfinite(counted[:, :2]).all()
 
 
 @costly
