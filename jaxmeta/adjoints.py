@@ -400,10 +400,9 @@ def custom_derivatives(f: Callable, *args) -> list[str]:
 def _customs(jaxpr) -> list[str]:
     found = []
     for equation in jaxpr.eqns:
-        inside = _programs(equation.params.values())
-        if equation.primitive.name.startswith("custom_"):
-            found += [name for name in map(_defined_by_user, inside) if name]
-        for program in inside:
+        if equation.primitive.name.startswith(("custom_jvp", "custom_vjp")):
+            found += _defined_by_user(equation.params.values())
+        for program in _programs(equation.params.values()):
             found += _customs(program)
     return found
 
@@ -418,16 +417,23 @@ def _is_list(value) -> bool:
     return isinstance(value, (tuple, list))
 
 
-def _defined_by_user(jaxpr) -> str | None:
-    """The name of the function that a program was traced from, unless it is a library's."""
-    info = getattr(jaxpr, "debug_info", None)
-    name = getattr(info, "func_name", None) or "a function"
-    file = getattr(info, "func_filename", None) or ""
+def _defined_by_user(parts) -> list[str]:
+    """The name of a function with a custom derivative, unless all of it, function and
+    rules, is a library's. What `jax.custom_gradient` makes is anybody's."""
+    infos = [i for p in parts if (i := getattr(p, "debug_info", None)) is not None]
     ours = (Path(m.__file__ or "").parent for m in (jax, optax, jaxmeta_types))
     libraries = {p.resolve() for p in ours}
     libraries |= {p.parent / "flax" for p in libraries}
-    known = any(folder in Path(file).resolve().parents for folder in libraries)
-    return None if file and known else name
+
+    def theirs(info):
+        file = Path(getattr(info, "func_filename", None) or "unknown").resolve()
+        return libraries.isdisjoint(file.parents)
+
+    wrapped = Path(getattr(infos[0], "func_filename", "") or "") if infos else Path()
+    if infos and not any(map(theirs, infos)) and wrapped.stem != "custom_derivatives":
+        return []
+    names = [getattr(info, "func_name", None) for info in infos if theirs(info)]
+    return [next(filter(None, names), "a function")]
 
 
 def _loop(step, carry, each, steps, block=0, policy=None, unroll=1):

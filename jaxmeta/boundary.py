@@ -12,6 +12,7 @@ then, `adapt`, `predict`, `loss` and what training descends
 and the same arguments give the same learner, whose programs are compiled once.
 """
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from jaxmeta.types import (
     examples,
 )
 
-KEPT = 64  # learners and networks that are remembered, with their compiled programs
+KEPT = 16  # learners and networks of a kind that are remembered, with their programs
 
 
 def remembered(make: Callable) -> Callable:
@@ -42,21 +43,56 @@ def remembered(make: Callable) -> Callable:
 
     What is made are functions, and a program is compiled for a function: made anew, they
     would be compiled anew. Arguments that can't be compared (arrays) are not remembered,
-    nor is what is made while a program is traced, since it may hold on to it.
+    nor is what is made while a program is traced, since it may hold on to it. As in
+    `jax.jit`, functions among the arguments (a loss) are taken to be pure.
     """
-    typed = functools.lru_cache(KEPT, typed=True)(make)
+
+    @functools.lru_cache(KEPT)
+    def known(call: _Call):
+        return make(*call.args, **call.kwargs)
 
     @functools.wraps(make)
     def made(*args, **kwargs):
-        if _tracing():
-            return make(*args, **kwargs)
+        call = _Call(args, kwargs)
         try:
-            hash((args, tuple(kwargs.items())))
+            hash(call)
         except TypeError:
             return make(*args, **kwargs)
-        return typed(*args, **kwargs)
+        return make(*args, **kwargs) if _tracing() else known(call)
 
     return made
+
+
+class _Call:
+    """Arguments that are equal only if they are of equal types, through and through."""
+
+    def __init__(self, args, kwargs):
+        self.args, self.kwargs = args, kwargs
+        self._known = with_types((args, kwargs))
+
+    def __eq__(self, other):
+        return self._known == other._known
+
+    def __hash__(self):
+        return hash(self._known)
+
+
+def with_types(value: Any) -> Any:
+    """A value with its type, and so all that it holds: 1, 1.0 and True are three.
+
+    >>> with_types((1,)) == with_types((True,)), hash(with_types((1,))) is not None
+    (False, True)
+    """
+    if isinstance(value, dict):
+        held = tuple((name, with_types(v)) for name, v in value.items())
+    elif isinstance(value, (tuple, list)):
+        held = tuple(map(with_types, value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = (f.name for f in dataclasses.fields(value) if f.compare)
+        held = (value, *(with_types(getattr(value, name, None)) for name in names))
+    else:
+        held = value
+    return type(value), held
 
 
 def _tracing() -> bool:
@@ -68,7 +104,7 @@ def _tracing() -> bool:
 def learner(
     make: Callable[..., MetaLearner] | None = None,
     *,
-    targets: Literal["classes", "values"] | None = None,
+    targets: Literal["values"] | None = None,
     unlabelled: bool | Literal["required"] = False,
 ) -> Any:
     """Decorator of a constructor: its learner behind the boundary, see the module.
@@ -76,7 +112,7 @@ def learner(
     Args:
         make: the constructor. What it is called with tells of the tasks: `ways` (None =
             regression), `classes` (training is on classes), `loss`.
-        targets: what they are where the arguments do not tell; None = told by their type.
+        targets: "values" of a learner of regression alone; None = told by their type.
         unlabelled: whether the support set may have examples labelled `UNLABELLED`, or has
             to ("required", where it can be seen).
     """
@@ -194,6 +230,8 @@ class _Boundary:
         checks.check_batch(batch, what)
         if self.targets == "values" and losses.are_labels(batch.y):
             batch = batch._replace(y=batch.y.astype(jnp.result_type(float)))
+        if jnp.issubdtype(batch.y.dtype, jnp.unsignedinteger):  # it has no -1
+            batch = batch._replace(y=batch.y.astype(jnp.int32))
         return blank_padding(batch)
 
     def _look(self, params, task, only_support=False):
@@ -233,9 +271,13 @@ def _array(a, what):
         return a
     try:
         a = np.asarray(a)
-        return jnp.asarray(a.astype(a.dtype.newbyteorder("=")))
+        array = jnp.asarray(a.astype(a.dtype.newbyteorder("=")))
     except TypeError as error:
         raise ValueError(f"{what}: expected numbers, got {checks.said(a)}") from error
+    cut = a.dtype.kind in "iu" and a.itemsize > array.itemsize
+    if cut and not np.array_equal(a, np.asarray(array)):
+        raise ValueError(f"{what}: expected whole numbers of 32 bits, got larger ones")
+    return array
 
 
 def _mask(mask):

@@ -39,9 +39,10 @@ def step(data: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     return key_tasks, key_loss
 
 
-def tasks(key: jax.Array, num_tasks: int) -> jax.Array:
-    """[num_tasks] keys, fold_in(key, i)."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_tasks))
+def tasks(key: jax.Array, num_tasks: int, first: int = 0) -> jax.Array:
+    """[num_tasks] keys, fold_in(key, i) for i from `first` on."""
+    numbers = first + jnp.arange(num_tasks)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
 
 def purpose(key: jax.Array, name: str) -> jax.Array:

@@ -4,6 +4,7 @@ A loss is `loss(outputs, targets) -> [examples, ...]`, as in optax; any function
 that shape can be given to a learner. The means know about masks.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
         raise ValueError(
             "cross_entropy: outputs have one logit, expected one a class (at least 2); "
             "for one logit and two classes take a sigmoid loss, e.g. "
-            "optax.sigmoid_binary_cross_entropy"
+            "lambda o, y: optax.sigmoid_binary_cross_entropy(o[:, 0], y)"
         )
     if not are_labels(targets):
         raise ValueError(
@@ -98,13 +99,13 @@ def mean_loss(loss: Loss, outputs, batch: Batch) -> jax.Array:
 
     Returns: []; NaN, and so is its derivative, for a class label out of range, whatever
         the loss makes of it.
+    Raises: ValueError for a loss that does not give a value an example.
     """
-    each = loss(outputs, batch.y)
-    if not hasattr(each, "shape"):
-        raise ValueError(
-            "loss: expected a function (outputs, targets) -> losses [examples, ...], got "
-            f"one that gives {checks.said(each)}"
-        )
+    y = batch.y
+    if batch.mask is not None:
+        y = jnp.where(_over_rows(batch.mask > 0, y), y, jnp.zeros_like(y))
+    each = loss(outputs, y)
+    _check_each(each, outputs, y)
     value = mean(each, batch.mask)
     if not are_labels(batch.y) or not hasattr(outputs, "shape"):
         return value
@@ -112,6 +113,23 @@ def mean_loss(loss: Loss, outputs, batch: Batch) -> jax.Array:
     if batch.mask is not None:
         within |= _over_rows(batch.mask <= 0, within)
     return value * jnp.where(jnp.all(within), 1.0, jnp.nan).astype(value.dtype)
+
+
+def _check_each(each, outputs, y) -> None:
+    """Raise ValueError unless a loss gave a value for each example (or one for all)."""
+    if not hasattr(each, "shape"):
+        raise ValueError(
+            "loss: expected a function (outputs, targets) -> losses [examples, ...], got "
+            f"one that gives {checks.said(each)}"
+        )
+    shapes = [a.shape for a in (y, outputs) if hasattr(a, "shape")]
+    fits = any(each.shape == shape[: each.ndim] for shape in shapes)
+    if not fits and hasattr(outputs, "shape"):
+        raise ValueError(
+            f"loss: outputs of shape {outputs.shape} and targets of shape {y.shape} gave "
+            f"losses of shape {each.shape}; expected one an example, [examples, ...], so "
+            "bring both to one shape in the loss (one logit: outputs[:, 0])"
+        )
 
 
 def score(outputs: jax.Array, batch: Batch) -> Metrics:
@@ -203,7 +221,11 @@ def _is_optax(loss) -> bool:
 
 
 def _marked(loss, said):
-    setattr(loss, _MARK, said)
+    try:
+        setattr(loss, _MARK, said)
+    except AttributeError:  # a method: mark what calls it
+        loss = functools.partial(loss)
+        setattr(loss, _MARK, said)
     return loss
 
 

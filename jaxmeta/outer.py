@@ -94,7 +94,9 @@ def init_state(
     checks.check_learner(learner)
     checks.check_optimizer(optimizer)
     params = learner.init(key)
-    return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    # what the optimiser keeps of the parameters is a copy: `make_step` donates both
+    opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
+    return MetaState(params, opt_state, jnp.zeros((), jnp.int32))
 
 
 def make_step(
@@ -138,20 +140,21 @@ def make_step(
             "tasks_at_once: an estimator given as `gradient` runs the tasks as it likes; "
             "leave one of the two out"
         )
+    loss = meta_loss(learner) if gradient is None else gradient
+    value_of = lambda *args: jax.tree.leaves(loss(*args)[0])[0]
     gradient = gradient or meta_gradient(learner, tasks_at_once)
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state: MetaState, tasks: Task, key=None) -> tuple[MetaState, Metrics]:
         checks.check_kind(state, MetaState, "state")
-        value_and_grad = lambda params: gradient(params, tasks, key, state.step)
-        (value, metrics), grads = value_and_grad(state.params)
+        (value, metrics), grads = gradient(state.params, tasks, key, state.step)
         updates, opt_state = update(
             grads,
             state.opt_state,
             state.params,
             value=value,
             grad=grads,
-            value_fn=lambda params: value_and_grad(params)[0][0],
+            value_fn=lambda params: value_of(params, tasks, key, state.step),
         )
         params = optax.apply_updates(state.params, updates)
         fine = _finite((grads, params)) & _sane(opt_state, state.opt_state)
@@ -166,7 +169,8 @@ def make_step(
     def on_mesh(state: MetaState, tasks: Task, key: jax.Array | None = None):
         return compiled(*as_auto((state, tasks)), key)
 
-    on_mesh._cache_size = compiled._cache_size  # pyright: ignore
+    for name in ("_cache_size", "lower"):
+        setattr(on_mesh, name, getattr(compiled, name))
     return on_mesh
 
 

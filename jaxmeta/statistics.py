@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks
+from jaxmeta.boundary import entered
 from jaxmeta.types import (
     Batch,
     MetaLearner,
@@ -153,7 +154,7 @@ def _beside(run: Callable[..., Any], reference: Reference, x: PyTree) -> Any:
 
 
 def _reference(support: Batch) -> Reference:
-    support = blank_padding(jax.tree.map(jnp.asarray, support))
+    support = blank_padding(support._replace(x=entered(support.x)))
     n = examples(support)
     return Reference(support.x, jnp.ones(n) if support.mask is None else support.mask)
 

@@ -15,13 +15,18 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 SINGULAR = {"sqrt", "rsqrt", "cbrt", "log", "div", "pow", "integer_pow"}
-CALLS = {"jit", "pjit", "closed_call"}  # programs within a program, run as if written out
+CALLS = {
+    "jit",
+    "pjit",
+    "closed_call",
+}  # programs within a program, run as if written out
 
 
 def tamed(f: Callable) -> Callable:
     """f, with derivatives of 0 in place of infinite ones in its elementary operations.
 
     The program of f is taken apart; loops and branches inside it are left as they are.
+    First derivatives only: a second one at such a point may be NaN again.
 
     >>> import jax, jax.numpy as jnp
     >>> norm = lambda g: jnp.sqrt(jnp.sum(jnp.square(g)))

@@ -166,6 +166,31 @@ def test_one_logit_is_about_two_classes():
     assert 0 <= metrics["accuracy"] <= 1
 
 
+def test_losses_of_all_pairs_are_refused():
+    """[n, 1] against [n] broadcasts: the mean over n x n pairs was another number."""
+    batch = jm.Batch(jnp.zeros((3, 1)), jnp.array([0, 1, 1]))
+    with pytest.raises(ValueError, match=r"losses of shape \(3, 3\).*outputs\[:, 0\]"):
+        losses.mean_loss(lambda o, y: o - y[None], jnp.ones((3, 1)), batch)
+
+
+@pytest.mark.parametrize("label", [2**32, 2**31])
+def test_labels_beyond_32_bits_are_refused(label):
+    x = np.zeros((2, 6), np.float32)
+    task = jm.Task(*[jm.Batch(x, np.array([0, label]))] * 2)
+    learner = jm.protonet(jm.models.mlp(6, 8, (4,)), ways=2)
+    with pytest.raises(ValueError, match="32 bits"):
+        learner.loss(learner.init(jax.random.key(0)), task)
+
+
+def test_a_byte_of_255_is_not_the_label_minus_one():
+    x = jnp.zeros((3, 6))
+    batch = jm.Batch(x, jnp.array([0, 1, 255], jnp.uint8))
+    learner = jm.label_propagation(jm.models.mlp(6, 8, (4,)), ways=2, features=8)
+    params = learner.init(jax.random.key(0))
+    query = jm.Batch(x[:1], jnp.array([0]))
+    assert np.isnan(jax.jit(learner.loss)(params, jm.Task(batch, query))[0])
+
+
 def test_a_prediction_of_nan_is_not_right():
     batch = jm.Batch(jnp.zeros((3, 1)), jnp.array([0, 0, 1]))
     outputs = jnp.full((3, 5), jnp.nan)
@@ -290,6 +315,16 @@ CUSTOM = {
 }  # fmt: skip
 
 
+@jax.custom_gradient
+def half_reversed(x):
+    return x, lambda g: -0.5 * g
+
+
+own_relu = jax.custom_vjp(jax.nn.relu)
+own_relu.defvjp(lambda x: (jax.nn.relu(x), None), lambda _, g: (0.3 * g,))
+CUSTOM |= {"custom_gradient": half_reversed, "rules for a library's function": own_relu}
+
+
 def custom_network(f):
     base = jm.models.mlp(1, 1, (8,))
 
@@ -327,6 +362,11 @@ def test_derivatives_of_the_libraries_are_trusted():
     ) + jax.scipy.special.logsumexp(x) + jnp.linalg.norm(x)  # fmt: skip
     assert adjoints.custom_derivatives(f, jnp.ones(3)) == []
     assert adjoints.custom_derivatives(lambda x: jnp.sum(clipped(x)), jnp.ones(3)) != []
+
+
+def test_a_solver_of_the_users_is_no_custom_derivative():
+    solve = lambda b: jnp.sum(jax.scipy.sparse.linalg.cg(lambda v: 2 * v, b)[0])
+    assert adjoints.custom_derivatives(solve, jnp.ones(3)) == []
 
 
 def test_a_loss_says_what_its_outputs_are():
@@ -415,9 +455,53 @@ def test_a_plain_class_is_a_sampler():
     assert report() > 100 * before
     sampler.points = 5  # compiled anew
     assert np.isfinite(report())
-    sampler.points = [5]
+    sampler.points = {5}
     with pytest.raises(ValueError, match=r"plain Lines.*register_dataclass"):
         report()
+
+
+class Shared:
+    """Arrays of its class and in its lists count as well."""
+
+    slopes = jnp.array([1.0, 1.0])
+
+    def __init__(self):
+        self.parts = [np.array([1.0], ">f4"), "a word", 4]
+
+    def sample(self, key):
+        x = jax.random.uniform(key, (self.parts[2], 1))
+        y = self.slopes[0] * self.parts[0][0] * x
+        return jm.Task(jm.Batch(x, y), jm.Batch(x, y))
+
+
+def test_arrays_of_a_plain_sampler_are_arguments_wherever_they_are():
+    learner, sampler = jm.baselines.nearest_neighbour(None), Shared()
+    size = lambda: jm.evaluate_episodes(
+        learner, (), [jm.tasks.plain.as_pytree(sampler).sample(jax.random.key(0))]
+    )
+    assert size().mean["loss"] == 0
+    largest = lambda: float(
+        jax.jit(lambda s: jnp.max(s.sample(jax.random.key(0)).query.y))(
+            jm.tasks.plain.as_pytree(sampler)
+        )
+    )
+    before = largest()
+    sampler.parts[0] = np.array([10.0])
+    assert largest() == pytest.approx(10 * before)
+    Shared.slopes = jnp.array([0.0, 1.0])
+    assert largest() == 0
+    sampler.generator = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="generator of numpy"):
+        largest()
+
+
+def test_what_is_remembered_is_equal_through_and_through():
+    with_one, with_true = (jm.models.mlp(2, 2, (n,)) for n in (1, 2))
+    assert with_one is jm.models.mlp(2, 2, (1,)) and with_one is not with_true
+    with pytest.raises(ValueError, match="hidden"):
+        jm.models.mlp(2, 2, (1.0,))
+    with pytest.raises(ValueError, match="hidden"):
+        jm.models.mlp(2, 2, (True,))
 
 
 def test_whole_number_targets_are_values_where_the_loss_says_so():
@@ -484,8 +568,9 @@ def test_predict_is_exported_for_any_number_of_queries(model):
         optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau(patience=1)),
         optax.polyak_sgd(1e-2),
         optax.chain(optax.sgd(0.1), optax.scale_by_backtracking_linesearch(3)),
+        optax.lbfgs(),  # its line search differentiates the value it is given
     ],
-    ids=["plateau", "polyak", "line search"],
+    ids=["plateau", "polyak", "line search", "lbfgs"],
 )
 def test_optimisers_that_want_the_loss_get_it(optimizer):
     learner = jm.maml(jm.models.mlp(hidden=(4,)), inner_lr=0.01, loss=jm.losses.mse)
@@ -519,3 +604,14 @@ def test_simpleshots_mean_is_the_mean(blobs):
     model = jm.models.mlp(6, 8, (16,))
     z = model.apply(state.params.encoder, jnp.asarray(blobs.images.reshape(-1, 6)))
     np.testing.assert_allclose(state.params.m, z.mean(axis=0), atol=1e-5)
+
+    def make(rate):
+        return learner, optax.sgd(rate)
+
+    states, _ = jm.fit_population(
+        make, jm.tasks.classes(blobs, 32), steps=2, rate=[0.1, 0.01],
+        keys=jax.random.split(jax.random.key(1), 2),
+    )  # fmt: skip
+    member = jax.tree.map(lambda a: a[1], states.params)
+    z = model.apply(member.encoder, jnp.asarray(blobs.images.reshape(-1, 6)))
+    np.testing.assert_allclose(member.m, z.mean(axis=0), atol=1e-5)

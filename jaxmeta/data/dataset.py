@@ -106,7 +106,9 @@ def to_images(images: Any, what: str) -> np.ndarray:
     if images.dtype.kind in "iu" and images.dtype != np.uint8:
         small = images.astype(np.int32)  # all that JAX has by default
         if not np.array_equal(small, images):
-            raise ValueError(f"{what}: expected whole numbers of 32 bits, got larger ones")
+            raise ValueError(
+                f"{what}: expected whole numbers of 32 bits, got larger ones"
+            )
         images = small
     elif images.dtype != np.uint8 and not checks.is_floating(images):
         raise ValueError(

@@ -106,7 +106,7 @@ def bmaml(
         n = (
             examples(batch)
             if batch.mask is None
-            else jnp.maximum(jnp.sum(batch.mask), 1)
+            else jnp.maximum(jnp.sum(batch.mask > 0), 1)
         )
         return inner.descend(
             objective, _svgd, steps, adjoint, theta, (), batch, hyper=(inner_lr, n)

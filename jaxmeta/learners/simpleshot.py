@@ -27,6 +27,7 @@ from jaxmeta.learners.common import (
     class_means,
     embed_support,
     known,
+    precise,
     query_loss,
     sized,
     squared_distances,
@@ -52,6 +53,11 @@ class Centroids(NamedTuple):
     params: SimpleShotParams
     c: jax.Array  # [ways, features]
     shots: jax.Array  # [ways]
+
+
+@jax.jit
+def _draw(sampler, key):
+    return sampler.sample(key)
 
 
 TRANSFORMS = ("UN", "L2N", "CL2N")
@@ -107,12 +113,12 @@ def simpleshot(
     def total(encoder, batch):
         z = forward(model, encoder, entered(batch.x), batch.mask)
         counts = weights_of(batch.mask, z)
-        return counts @ z, jnp.sum(counts)
+        return precise(counts) @ precise(z), jnp.sum(precise(counts))
 
     def settle(params, sampler):
         """m, the mean feature of all training examples (else of a hundred minibatches)."""
         keys = jax.random.split(jax.random.key(0), 100)
-        drawn = (jax.jit(sampler.sample)(key).query for key in keys)
+        drawn = (_draw(sampler, key).query for key in keys)
         batches = sampler.everything() if hasattr(sampler, "everything") else drawn
         sums = [total(params.encoder, batch) for batch in batches]
         m, n = jax.tree.map(lambda *parts: sum(parts), *sums)

@@ -173,6 +173,14 @@ def from_nnx(
     from flax import nnx
 
     checks.check_functions(make=make)
+    # a module may be changed from outside, a function makes the same again
+    adapted = _from_nnx if isinstance(make, nnx.Module) else _from_nnx_remembered
+    return adapted(make, statistics, **kwargs)
+
+
+def _from_nnx(make, statistics, **kwargs) -> Model:
+    from flax import nnx
+
     build, trained = make, {}
     if isinstance(make, nnx.Module):
         kept = nnx.clone(make)
@@ -225,6 +233,9 @@ def from_nnx(
 
     random = bool(_nodes(sketch, nnx.RngStream))
     return Model(init, apply, uses_mask=True, noisy=noisy if random else None)
+
+
+_from_nnx_remembered = remembered(_from_nnx)
 
 
 def from_functions(init: Callable, apply: Callable, *, uses_mask=False) -> Model:

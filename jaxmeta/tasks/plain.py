@@ -4,47 +4,52 @@ import copy
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxmeta.boundary import with_types
 
 
 @jax.tree_util.register_pytree_node_class
 class Plain:
     """An object whose arrays are leaves, so that they enter a program as arguments.
 
-    Its other attributes are part of the program: they must be hashable, and a program is
-    compiled anew when they change.
+    Arrays are looked for among its attributes, those of its class, and in their tuples,
+    lists and dicts. All else is part of the program, and compiled anew when it changes.
     """
 
-    def __init__(self, sampler: Any, arrays: dict[str, Any]):
-        self.sampler, self.arrays = sampler, arrays
+    def __init__(self, arrays, rest: "_Rest"):
+        self.arrays, self.rest = arrays, rest
 
     def sample(self, key: jax.Array):
         """That of the object, with these arrays in the place of its own."""
-        sampler = copy.copy(self.sampler)
-        for name, value in self.arrays.items():
-            object.__setattr__(sampler, name, value)
-        return sampler.sample(key)
+        return self.rest.with_arrays(self.arrays).sample(key)
 
     def tree_flatten(self):
-        """Arrays by name; the class and the other attributes, compared by value."""
-        names = tuple(self.arrays)
-        return tuple(self.arrays.values()), (_Rest(self.sampler, names), names)
+        """The arrays; the object without them, compared by value."""
+        return self.arrays, self.rest
 
     @classmethod
-    def tree_unflatten(cls, rest, values):
+    def tree_unflatten(cls, rest, arrays):
         """The inverse."""
-        return cls(rest[0].sampler, dict(zip(rest[1], values, strict=True)))
+        return cls(tuple(arrays), rest)
 
 
 class _Rest:
-    """A sampler without its arrays: equal if class and other attributes are."""
+    """A sampler without its arrays: equal if class and all else are, types included."""
 
-    def __init__(self, sampler, names):
-        self.sampler = copy.copy(sampler)
-        for name in names:
-            object.__setattr__(self.sampler, name, None)
-        others = vars(self.sampler).items()
-        self._known = (type(sampler), tuple(sorted(others, key=lambda kv: kv[0])))
+    def __init__(self, sampler, tree, others):
+        self.sampler, self.tree, self.others = sampler, tree, others
+        self._known = type(sampler), tree, with_types(others)
+
+    def with_arrays(self, arrays):
+        """The sampler with other arrays."""
+        given = iter(arrays)
+        leaves = [next(given) if a is _ARRAY else a for a in self.others]
+        sampler = copy.copy(self.sampler)
+        for name, value in jax.tree.unflatten(self.tree, leaves).items():
+            object.__setattr__(sampler, name, value)
+        return sampler
 
     def __eq__(self, other):
         return isinstance(other, _Rest) and self._known == other._known
@@ -53,10 +58,14 @@ class _Rest:
         return hash(self._known)
 
 
+_ARRAY = "an array"  # its place among the attributes
+
+
 def as_pytree(sampler: Any, what: str = "sampler") -> Any:
     """A sampler that can be an argument of a program; pytrees are returned as they are.
 
-    Raises: ValueError for a plain object whose attributes can't be compared.
+    Raises: ValueError for a plain object with attributes that can't be compared or hide
+        arrays, or that draws from a generator of its own.
 
     >>> import jax, jax.numpy as jnp, jaxmeta as jm
     >>> class Lines:
@@ -74,16 +83,49 @@ def as_pytree(sampler: Any, what: str = "sampler") -> Any:
     leaves = jax.tree.leaves(sampler)
     if len(leaves) != 1 or leaves[0] is not sampler:
         return sampler
-    own = getattr(sampler, "__dict__", {})
-    is_array = lambda value: isinstance(value, (jax.Array, np.ndarray))
-    trees = {n: v for n, v in own.items() if any(map(is_array, jax.tree.leaves(v)))}
-    plain = Plain(sampler, trees)
+    attributes = dict(getattr(sampler, "__dict__", {}))
+    for kind in type(sampler).__mro__:
+        for name, value in vars(kind).items():
+            if _is_array(value):
+                attributes.setdefault(name, value)
+    leaves, tree = jax.tree.flatten(attributes)
+    for leaf in leaves:
+        _check_attribute(leaf, type(sampler).__name__, what)
+    rest = _Rest(sampler, tree, [_ARRAY if _is_array(a) else a for a in leaves])
     try:
-        hash(_Rest(sampler, tuple(trees)))
+        hash(rest)
     except TypeError as error:
+        raise ValueError(_sentence(what, type(sampler).__name__, error)) from error
+    native = lambda a: jnp.asarray(a.astype(a.dtype.newbyteorder("=")))
+    arrays = [a for a in leaves if _is_array(a)]
+    return Plain(
+        tuple(a if isinstance(a, jax.Array) else native(a) for a in arrays), rest
+    )
+
+
+def _is_array(value) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "biufc"
+    return isinstance(value, jax.Array)
+
+
+def _check_attribute(value, name: str, what: str) -> None:
+    """Raise ValueError for what would be a constant though it changes."""
+    if isinstance(value, (np.random.Generator, np.random.RandomState)):
         raise ValueError(
-            f"{what}: a plain {type(sampler).__name__} has attributes that can't be "
-            f"compared ({error}); expected arrays, numbers, strings or tuples, or a class "
-            "registered with jax.tree_util.register_dataclass"
-        ) from error
-    return plain
+            f"{what}: {name} has a random generator of numpy, whose draws would be the "
+            "same for all tasks of a program; expected sample(key) to draw from its key"
+        )
+    hidden = [
+        v for v in jax.tree.leaves(getattr(value, "__dict__", {})) if _is_array(v)
+    ]
+    if hidden and not callable(value):
+        raise ValueError(_sentence(what, name, f"{type(value).__name__} holds arrays"))
+
+
+def _sentence(what, name, why) -> str:
+    return (
+        f"{what}: a plain {name} has attributes that can't be compared ({why}); expected "
+        "arrays, numbers, strings, tuples, lists or dicts, or a class registered with "
+        "jax.tree_util.register_dataclass"
+    )

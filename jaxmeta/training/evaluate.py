@@ -120,7 +120,7 @@ def evaluate_episodes(
         _check_episodes(learner, params, group)
         n = number_of(group)
         size = tasks_at_once or defaults.tasks_at_once(n, inputs_of(group))
-        keys = None if key is None else streams.tasks(key, i + n)[i:]
+        keys = None if key is None else streams.tasks(key, n, i)
         found.append(_given_metrics(learner, params, group, keys, min(size, n)))
     return summarize({k: np.concatenate([f[k] for f in found]) for k in found[0]})
 

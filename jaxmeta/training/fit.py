@@ -113,9 +113,11 @@ def fit(
         if log is not None:
             log.chunk(done, history, time.perf_counter() - clock)
         warn_of_skipped(history["skipped"], done)
-        if learner.settle is not None and (done == steps or validation is not None):
+        validate = validation is not None and _due(done, size, validate_every, steps)
+        keep = save is not None and _due(done, size, save_every, steps)
+        if learner.settle is not None and (validate or keep or done == steps):
             now = now._replace(params=learner.settle(now.params, sampler))
-        if validation is not None and _due(done, size, validate_every, steps):
+        if validate:
             report = evaluate(
                 validation_learner or learner,
                 now.params,
@@ -125,7 +127,7 @@ def fit(
             )
             if log is not None:
                 log.validation(done, report)
-        if save is not None and _due(done, size, save_every, steps):
+        if keep:
             save(now)
     return now
 

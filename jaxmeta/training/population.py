@@ -80,7 +80,23 @@ def fit_population(
     checks.check_task(first_task(sampler, streams.data(jax.random.clone(keys)[0]), 0))
     found = _run(sampler, keys, arrays, make, steps, tasks_per_step, tasks_at_once)
     warn_of_skipped(found[1]["skipped"], steps)
-    return found
+    return _settled(found[0], sampler, make, arrays), found[1]
+
+
+def _settled(states: MetaState, sampler, make, arrays) -> MetaState:
+    """As `fit` leaves its states: what is known of the training set is set."""
+    learners = [
+        make(**{name: a[i] for name, a in arrays.items()})[0]
+        for i in range(len(states.step))
+    ]
+    if learners[0].settle is None:
+        return states
+    each = [
+        learner.settle(jax.tree.map(lambda a, i=i: a[i], states.params), sampler)
+        for i, learner in enumerate(learners)
+    ]
+    together = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
+    return states._replace(params=together)
 
 
 def _check_members(make, arrays: dict[str, jax.Array]) -> None:
