@@ -132,7 +132,9 @@ def judges(params: tuple, config: Config) -> dict:
     matching = jm.matching(model, ways=20, scale=60.0)
     closest = matching.init(jax.random.key(0))
     bent = many_looks(matching, config.looks, config.jitter)
-    transductive = jm.pt_map(model, classes=2, ways=20)
+    images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
+    features = jax.eval_shape(model.apply, params, images).shape[-1]
+    transductive = jm.pt_map(model, classes=2, ways=20, features=features)
     head = transductive.init(jax.random.key(0))
     return {
         "pixels, nearest neighbour": (jm.baselines.nearest_neighbour(20), ()),

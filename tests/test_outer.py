@@ -95,4 +95,4 @@ def test_step_is_the_optimiser_on_the_meta_gradient(conv):
     state = jax.tree.map(jnp.copy, state)  # the step consumes what it is given
     state, metrics = jm.make_step(learner, optimizer)(state, tasks, jax.random.key(0))
     assert largest_difference(state.params, expected) < 1e-4
-    assert set(metrics) == {"loss", "accuracy", "diverged"}
+    assert set(metrics) == {"loss", "accuracy", "diverged", "skipped"}
