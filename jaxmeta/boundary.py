@@ -275,7 +275,7 @@ def _array(a, what):
     except TypeError as error:
         raise ValueError(f"{what}: expected numbers, got {checks.said(a)}") from error
     cut = a.dtype.kind in "iu" and a.itemsize > array.itemsize
-    if cut and not np.array_equal(a, np.asarray(array)):
+    if cut and not np.array_equal(a, a.astype(array.dtype)):
         raise ValueError(f"{what}: expected whole numbers of 32 bits, got larger ones")
     return array
 

@@ -308,7 +308,10 @@ def test_what_gives_no_gradient_is_refused(blobs, name, adjoint):
         (lambda: jm.Truncated(0), "k: expected a whole number >= 1, got 0"),
         (lambda: jm.Implicit("lu"), "solver: expected one of cg, .* got 'lu'"),
         (lambda: jm.Implicit(iterations=0), "iterations: expected a whole number >= 1"),
-        (lambda: jm.Implicit(damping=-1.0), "damping: expected a number >= 0, got -1.0"),
+        (
+            lambda: jm.Implicit(damping=-1.0),
+            "damping: expected a number >= 0, got -1.0",
+        ),
         (lambda: jm.Implicit(scale=0.0), "scale: expected a number > 0, got 0.0"),
     ],
 )

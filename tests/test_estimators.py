@@ -173,10 +173,19 @@ def test_pes_trains_an_optimiser_over_a_long_unroll():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (lambda: jm.es_gradient(quadratic(), sigma=0), "sigma: expected a number > 0, got 0"),
-        (lambda: jm.es_gradient(quadratic(), pairs=0), "pairs: expected a whole number >= 1"),
+        (
+            lambda: jm.es_gradient(quadratic(), sigma=0),
+            "sigma: expected a number > 0, got 0",
+        ),
+        (
+            lambda: jm.es_gradient(quadratic(), pairs=0),
+            "pairs: expected a whole number >= 1",
+        ),
         (lambda: jm.pes(process()._replace(length=0)), "length: expected a whole"),
-        (lambda: jm.pes(process(), sigma=-1.0), "sigma: expected a number > 0, got -1.0"),
+        (
+            lambda: jm.pes(process(), sigma=-1.0),
+            "sigma: expected a number > 0, got -1.0",
+        ),
     ],
 )
 def test_wrong_arguments_get_a_sentence(wrong, sentence):

@@ -594,9 +594,9 @@ def test_leo_learns_a_rate_for_each_dimension(blobs):
     )
     params = learner.init(jax.random.key(1))
     assert params.log_alpha.shape == (64,) and params.log_gamma.shape == (8,)
-    w = lambda log_gamma: learner.adapt(
-        params._replace(log_gamma=log_gamma), task.support
-    ).w
+    w = lambda log_gamma: (
+        learner.adapt(params._replace(log_gamma=log_gamma), task.support).w
+    )
     start = w(jnp.full(8, -jnp.inf))
     step = w(params.log_gamma) - start
     double = w(params.log_gamma.at[3].add(jnp.log(2.0))) - start
@@ -613,7 +613,10 @@ def test_leo_learns_a_rate_for_each_dimension(blobs):
             "head: the model has no layer 'head' .* one of .*kernel",
         ),
         (lambda: jm.cavia(MODEL), "context: the model has no layer 'context'"),
-        (lambda: jm.imaml(MODEL, penalty=0.0), "penalty: expected a number > 0, got 0.0"),
+        (
+            lambda: jm.imaml(MODEL, penalty=0.0),
+            "penalty: expected a number > 0, got 0.0",
+        ),
         (lambda: jm.proximal(MODEL, penalty=-1.0), "penalty: .* got -1.0"),
         (lambda: jm.imaml(MODEL, inner_steps=0), "inner_steps: .* >= 1, got 0"),
         (lambda: jm.reptile(MODEL, inner_steps=0), "inner_steps: .* >= 1, got 0"),

@@ -168,7 +168,10 @@ def test_log_of_an_interrupted_run_is_cut_at_the_checkpoint(tmp_path):
     ("options", "sentence"),
     [
         ({"steps": 0}, "steps: expected a whole number >= 1, got 0"),
-        ({"steps": 5, "tasks_per_step": 0}, "tasks_per_step: expected a whole number >= 1"),
+        (
+            {"steps": 5, "tasks_per_step": 0},
+            "tasks_per_step: expected a whole number >= 1",
+        ),
         ({"steps": 5, "chunk": 0}, "chunk: expected a whole number >= 1"),
     ],
 )
@@ -242,7 +245,9 @@ def test_diverged_tasks_are_reported_not_hidden():
 
 
 def test_evaluate_needs_tasks(learner):
-    with pytest.raises(ValueError, match="num_tasks: expected a whole number >= 2, got 1"):
+    with pytest.raises(
+        ValueError, match="num_tasks: expected a whole number >= 2, got 1"
+    ):
         jm.evaluate(learner, None, None, num_tasks=1, key=jax.random.key(0))
 
 
