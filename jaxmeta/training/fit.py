@@ -113,11 +113,11 @@ def fit(
         if log is not None:
             log.chunk(done, history, time.perf_counter() - clock)
         warn_of_skipped(history["skipped"], done)
-        validate = validation is not None and _due(done, size, validate_every, steps)
-        keep = save is not None and _due(done, size, save_every, steps)
-        if learner.settle is not None and (validate or keep or done == steps):
+        validate = _due(done, size, validate_every, steps)
+        keep = _due(done, size, save_every, steps)
+        if learner.settle is not None and (validate or keep):  # both are due at the end
             now = now._replace(params=learner.settle(now.params, sampler))
-        if validate:
+        if validation is not None and validate:
             report = evaluate(
                 validation_learner or learner,
                 now.params,
@@ -127,7 +127,7 @@ def fit(
             )
             if log is not None:
                 log.validation(done, report)
-        if keep:
+        if save is not None and keep:
             save(now)
     return now
 
