@@ -329,7 +329,7 @@ def test_a_class_without_examples_has_no_chance(built, asked, name):
     assert np.isneginf(counted[:, 2]).all() and np.isfinite(counted[:, :2]).all()
 
 
-@costly
+@one_each
 def test_bytes_are_images_through_every_door(built, name, problem):
     learner, _, params, task, *_ = built(name, problem)
     random = np.random.default_rng(0)
