@@ -32,6 +32,7 @@ from jaxmeta.learners.common import (
     embed_support,
     judged,
     known,
+    precise,
     query_loss,
     sized,
     squared_distances,
@@ -62,6 +63,7 @@ def propagate(w: jax.Array, y: jax.Array, alpha: float) -> jax.Array:
 
     Source: Zhou et al. 2003, Learning with Local and Global Consistency, eq. 3.
     """
+    w, y = precise(w), precise(y)
     degree = jnp.sum(w, axis=1)
     root = jnp.where(degree > 0, jax.lax.rsqrt(jnp.where(degree > 0, degree, 1)), 0)
     s = root[:, None] * w * root[None, :]
