@@ -194,17 +194,17 @@ def as_auto(tree: PyTree) -> PyTree:
     """
 
     def move(a):
-        sharding = getattr(jax.typeof(a), "sharding", None)
+        traced = isinstance(a, jax.core.Tracer)
+        sharding = getattr(jax.typeof(a) if traced else a, "sharding", None)
         mesh = getattr(sharding, "mesh", None)
         if mesh is None or jax.sharding.AxisType.Explicit not in mesh.axis_types:
             return a
-        if isinstance(a, jax.core.Tracer):
+        if traced:
             raise ValueError(
                 f"tasks: traced arrays on a mesh with explicit axes {mesh.axis_names}; "
                 "make it with axis_types=(jax.sharding.AxisType.Auto,) * "
                 f"{len(mesh.axis_names)}"
             )
-        mesh = a.sharding.mesh
         kinds = (jax.sharding.AxisType.Auto,) * len(mesh.axis_names)
         auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
         return jax.device_put(a, jax.sharding.NamedSharding(auto, a.sharding.spec))
