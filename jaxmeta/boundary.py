@@ -258,11 +258,14 @@ def _check_key(key) -> None:
 def entered(x: PyTree, what: str = "inputs") -> PyTree:
     """Inputs as every door takes them: uint8 as 0..255 to 0..1, all else as it is."""
 
-    def one(a):
-        a = _array(a, what)
-        return a.astype(jnp.result_type(float)) / 255 if a.dtype == jnp.uint8 else a
+    return jax.tree.map(lambda a: to_float(_array(a, what)), x)
 
-    return jax.tree.map(one, x)
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 0..255 as 0..1; other integers (tokens) and floating numbers as they are."""
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255
+    return images
 
 
 def _array(a, what):
@@ -271,7 +274,7 @@ def _array(a, what):
         return a
     try:
         a = np.asarray(a)
-        array = jnp.asarray(a.astype(a.dtype.newbyteorder("=")))
+        array = jnp.asarray(checks.native(a))
     except TypeError as error:
         raise ValueError(f"{what}: expected numbers, got {checks.said(a)}") from error
     cut = a.dtype.kind in "iu" and a.itemsize > array.itemsize

@@ -109,9 +109,7 @@ def mean_loss(loss: Loss, outputs, batch: Batch) -> jax.Array:
     value = mean(each, batch.mask)
     if not are_labels(batch.y) or not hasattr(outputs, "shape"):
         return value
-    within = (batch.y >= 0) & (batch.y < classes_of(outputs))
-    if batch.mask is not None:
-        within |= _over_rows(batch.mask <= 0, within)
+    within = (y >= 0) & (y < classes_of(outputs))
     return value * jnp.where(jnp.all(within), 1.0, jnp.nan).astype(value.dtype)
 
 

@@ -157,7 +157,7 @@ def make_step(
             value_fn=lambda params: value_of(params, tasks, key, state.step),
         )
         params = optax.apply_updates(state.params, updates)
-        fine = _finite((grads, params)) & _sane(opt_state, state.opt_state)
+        fine = _sound(grads, params, opt_state, state.opt_state)
         new = MetaState(params, opt_state, state.step + 1)
         kept = state._replace(step=new.step)
         now = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, kept)
@@ -224,22 +224,22 @@ def inputs_of(tasks: Task) -> int:
     return sum(a.size for a in inputs) // number_of(tasks)
 
 
-def _sane(new: PyTree, old: PyTree) -> jax.Array:
-    """[] whether no finite number of the optimiser's state became infinite or NaN."""
-    broke = lambda a, b: jnp.any(jnp.isfinite(b) & ~jnp.isfinite(a))
-    floats = lambda tree: [a for a in jax.tree.leaves(tree) if _is_float(a)]
-    pairs = zip(floats(new), floats(old), strict=True)
-    return ~jnp.any(jnp.stack([broke(a, b) for a, b in pairs] or [jnp.array(False)]))
+def _sound(grads, params, opt_state, before) -> jax.Array:
+    """[] whether gradient and parameters are finite, and no finite number of the
+    optimiser's state became infinite or NaN.
 
-
-def _is_float(leaf) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-
-
-def _finite(tree) -> jax.Array:
-    """[] whether all numbers of a tree are."""
-    floats = [a for a in jax.tree.leaves(tree) if _is_float(a)]
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(a)) for a in floats]))
+    Arrays of one shape are looked at together, in one pass.
+    """
+    finite = lambda tree: [
+        jnp.isfinite(a)
+        for a in jax.tree.leaves(tree)
+        if jnp.issubdtype(jnp.result_type(a), jnp.inexact)
+    ]
+    kept = [a | ~b for a, b in zip(finite(opt_state), finite(before), strict=True)]
+    together = {(): jnp.array(True)}
+    for a in finite((grads, params)) + kept:
+        together[a.shape] = together.get(a.shape, True) & a
+    return jnp.all(jnp.stack([jnp.all(a) for a in together.values()]))
 
 
 def _keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.boundary import to_float
 from jaxmeta.checks import check_sizes
 from jaxmeta.data.dataset import Dataset
-from jaxmeta.tasks.episodes import check_images, jittered, rotate, to_float
+from jaxmeta.tasks.episodes import check_images, jittered, rotate
 from jaxmeta.types import Batch, Task
 
 

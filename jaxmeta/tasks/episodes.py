@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checks
+from jaxmeta.boundary import to_float
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.types import UNLABELLED, Batch, Task
 
@@ -221,13 +222,6 @@ def without_replacement(key, size, total, count=None):
     if count is not None:
         draws = jnp.where(jnp.arange(total) < count, draws, -1.0)
     return jax.lax.top_k(draws, size)[1]
-
-
-def to_float(images: jax.Array) -> jax.Array:
-    """uint8 0..255 as 0..1; other integers (tokens) and floating numbers as they are."""
-    if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 255
-    return images
 
 
 def rotate(images, turn):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.boundary import with_types
+from jaxmeta.checks import native
 
 
 @jax.tree_util.register_pytree_node_class
@@ -96,11 +97,8 @@ def as_pytree(sampler: Any, what: str = "sampler") -> Any:
         hash(rest)
     except TypeError as error:
         raise ValueError(_sentence(what, type(sampler).__name__, error)) from error
-    native = lambda a: jnp.asarray(a.astype(a.dtype.newbyteorder("=")))
-    arrays = [a for a in leaves if _is_array(a)]
-    return Plain(
-        tuple(a if isinstance(a, jax.Array) else native(a) for a in arrays), rest
-    )
+    arrays = (a for a in leaves if _is_array(a))
+    return Plain(tuple(jnp.asarray(native(a)) for a in arrays), rest)
 
 
 def _is_array(value) -> bool:

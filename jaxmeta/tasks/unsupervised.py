@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.boundary import to_float
 from jaxmeta.checks import (
     check_finite,
     check_functions,
@@ -34,7 +35,7 @@ from jaxmeta.checks import (
     to_array,
 )
 from jaxmeta.data.dataset import to_images
-from jaxmeta.tasks.episodes import jittered, to_float, without_replacement
+from jaxmeta.tasks.episodes import jittered, without_replacement
 from jaxmeta.types import Batch, Task
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]

@@ -85,15 +85,12 @@ def fit_population(
 
 def _settled(states: MetaState, sampler, make, arrays) -> MetaState:
     """As `fit` leaves its states: what is known of the training set is set."""
-    learners = [
-        make(**{name: a[i] for name, a in arrays.items()})[0]
-        for i in range(len(states.step))
-    ]
-    if learners[0].settle is None:
+    member = lambda i: make(**{name: a[i] for name, a in arrays.items()})[0]
+    if member(0).settle is None:
         return states
     each = [
-        learner.settle(jax.tree.map(lambda a, i=i: a[i], states.params), sampler)
-        for i, learner in enumerate(learners)
+        member(i).settle(jax.tree.map(lambda a, i=i: a[i], states.params), sampler)
+        for i in range(len(states.step))
     ]
     together = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
     return states._replace(params=together)
