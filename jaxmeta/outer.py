@@ -236,7 +236,7 @@ def _sound(grads, params, opt_state, before) -> jax.Array:
         if jnp.issubdtype(jnp.result_type(a), jnp.inexact)
     ]
     kept = [a | ~b for a, b in zip(finite(opt_state), finite(before), strict=True)]
-    together = {(): jnp.array(True)}
+    together: dict[tuple, jax.Array] = {(): jnp.array(True)}
     for a in finite((grads, params)) + kept:
         together[a.shape] = together.get(a.shape, True) & a
     return jnp.all(jnp.stack([jnp.all(a) for a in together.values()]))
