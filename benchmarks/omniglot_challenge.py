@@ -137,7 +137,7 @@ def judges(params: tuple, config: Config) -> dict:
     transductive = jm.pt_map(model, classes=2, ways=20, features=features)
     head = transductive.init(jax.random.key(0))
     return {
-        "pixels, nearest neighbour": (jm.baselines.nearest_neighbour(20), ()),
+        "pixels, nearest neighbour": (jm.nearest_neighbour(20), ()),
         "protonet": (protonet(model, 20), params[:1]),
         "protonet, many looks": (bent, closest._replace(encoder=params[:1])),
         f"{n} protonets": (protonet(model, 20), params),

@@ -64,9 +64,7 @@ def single(make, model=encoder, **arguments):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "pixels": Experiment(
-        jm.baselines.nearest_neighbour, ("-", "-", "-", "-"), learns=False
-    ),
+    "pixels": Experiment(jm.nearest_neighbour, ("-", "-", "-", "-"), learns=False),
     "protonet": Experiment(
         single(jm.protonet), ("98.8", "99.7", "96.0", "98.9"), train_ways=60
     ),

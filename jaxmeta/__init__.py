@@ -4,7 +4,6 @@ A meta-learner is four pure functions of one task (`init`, `adapt`, `predict`, `
 everything else is a transformation of them.
 """
 
-from jaxmeta import baselines as baselines
 from jaxmeta import data as data
 from jaxmeta import learners as learners
 from jaxmeta import losses as losses
@@ -20,56 +19,11 @@ from jaxmeta.estimators import PES as PES
 from jaxmeta.estimators import Unroll as Unroll
 from jaxmeta.estimators import es_gradient as es_gradient
 from jaxmeta.estimators import pes as pes
-from jaxmeta.learners import alfa as alfa
-from jaxmeta.learners import anil as anil
-from jaxmeta.learners import anp as anp
-from jaxmeta.learners import baseline as baseline
-from jaxmeta.learners import baseline_plus_plus as baseline_plus_plus
-from jaxmeta.learners import bd_cspn as bd_cspn
-from jaxmeta.learners import bmaml as bmaml
-from jaxmeta.learners import boil as boil
-from jaxmeta.learners import bootstrapped as bootstrapped
-from jaxmeta.learners import cavia as cavia
-from jaxmeta.learners import cnp as cnp
-from jaxmeta.learners import deepemd as deepemd
-from jaxmeta.learners import feat as feat
-from jaxmeta.learners import fomaml as fomaml
-from jaxmeta.learners import imaml as imaml
-from jaxmeta.learners import in_context as in_context
-from jaxmeta.learners import label_propagation as label_propagation
-from jaxmeta.learners import laplacian_shot as laplacian_shot
-from jaxmeta.learners import learned_optimizer as learned_optimizer
-from jaxmeta.learners import learned_rule as learned_rule
-from jaxmeta.learners import leo as leo
-from jaxmeta.learners import lrd2 as lrd2
-from jaxmeta.learners import lstm_meta_learner as lstm_meta_learner
-from jaxmeta.learners import lstm_optimizer as lstm_optimizer
-from jaxmeta.learners import maml as maml
-from jaxmeta.learners import maml_plus_plus as maml_plus_plus
-from jaxmeta.learners import mann as mann
-from jaxmeta.learners import matching as matching
-from jaxmeta.learners import meta_baseline as meta_baseline
-from jaxmeta.learners import meta_curvature as meta_curvature
-from jaxmeta.learners import meta_sgd as meta_sgd
-from jaxmeta.learners import metaoptnet as metaoptnet
-from jaxmeta.learners import mtl as mtl
-from jaxmeta.learners import neural_process as neural_process
-from jaxmeta.learners import protomaml as protomaml
-from jaxmeta.learners import protonet as protonet
-from jaxmeta.learners import proximal as proximal
-from jaxmeta.learners import pt_map as pt_map
-from jaxmeta.learners import r2d2 as r2d2
-from jaxmeta.learners import relation as relation
-from jaxmeta.learners import reptile as reptile
-from jaxmeta.learners import siamese as siamese
-from jaxmeta.learners import simpleshot as simpleshot
-from jaxmeta.learners import snail as snail
-from jaxmeta.learners import soft_kmeans as soft_kmeans
-from jaxmeta.learners import tim as tim
-from jaxmeta.learners import tnet as tnet
-from jaxmeta.learners import tnpd as tnpd
-from jaxmeta.learners import transductive_finetuning as transductive_finetuning
-from jaxmeta.learners import versa as versa
+from jaxmeta.learners.amortized import *
+from jaxmeta.learners.gradient import *
+from jaxmeta.learners.metric import *
+from jaxmeta.learners.solver import *
+from jaxmeta.learners.transductive import *
 from jaxmeta.noise import with_noise as with_noise
 from jaxmeta.outer import MetaState as MetaState
 from jaxmeta.outer import init_state as init_state

@@ -25,15 +25,8 @@ import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
 from jaxmeta import checks, losses
-from jaxmeta.types import (
-    UNLABELLED,
-    Batch,
-    MetaLearner,
-    PyTree,
-    Task,
-    blank_padding,
-    examples,
-)
+from jaxmeta.batches import blank_padding, examples
+from jaxmeta.types import UNLABELLED, Batch, MetaLearner, PyTree, Task
 
 KEPT = 16  # learners and networks of a kind that are remembered, with their programs
 

@@ -15,7 +15,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import UNLABELLED, Batch, Model, Task, untagged
+from jaxmeta.batches import untagged
+from jaxmeta.types import UNLABELLED, Batch, Model, Task
 
 
 def check_key(key, argument: str = "key") -> None:

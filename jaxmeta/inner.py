@@ -165,3 +165,45 @@ def descend(
             )
     descent = Descent(objective, rule, steps, trajectory)
     return adjoint.solve(descent, Inputs(params, hyper, context, batch, each))
+
+
+def fixed_rule(
+    rule: Callable[..., optax.GradientTransformation],
+    inner_lr: float | optax.Schedule,
+) -> tuple[Rule, PyTree]:
+    """An inner rule and its hyper-parameters, as `inner.descend` takes them.
+
+    A schedule is structure; a number is an argument, so that it can be vmapped over.
+    """
+    checks.check_functions(rule=rule)
+    if callable(inner_lr):
+        return lambda _: rule(inner_lr), ()
+    return rule, inner_lr
+
+
+def check_descent(inner_lr, inner_steps, least: int = 0) -> None:
+    """Raise ValueError unless the arguments of an inner loop make sense.
+
+    inner_lr: a number, or a schedule (a function of the inner step).
+    """
+    if callable(inner_lr):
+        check_schedule(inner_lr)
+    else:
+        checks.check_numbers(least=0, inner_lr=inner_lr)
+    checks.check_sizes(least, inner_steps=inner_steps)
+
+
+def check_schedule(inner_lr: Callable) -> None:
+    """Raise ValueError unless it makes a number of the inner step."""
+    try:
+        rate = jax.eval_shape(inner_lr, jax.ShapeDtypeStruct((), jnp.int32))
+    except TypeError as error:
+        raise ValueError(
+            "inner_lr: expected a number, or a schedule, step -> number, got "
+            f"{checks.said(inner_lr)}, which gives none ({error})"
+        ) from error
+    if getattr(rate, "shape", None) != ():
+        raise ValueError(
+            "inner_lr: expected a schedule that gives one number, got one that gives "
+            f"{checks.said(rate)}"
+        )

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxmeta import checks
-from jaxmeta.types import Batch, MetaLearner, Model, PyTree, Tagged, Task, untagged
+from jaxmeta.batches import untagged
+from jaxmeta.types import Batch, MetaLearner, Model, PyTree, Tagged, Task
 
 PASS = 0x6E6F6973  # apart from the numbers of inner steps, which are folded in as well
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, defaults, keys
-from jaxmeta.types import MetaLearner, Metrics, Task, examples
+from jaxmeta.batches import examples
+from jaxmeta.types import MetaLearner, Metrics, Task
 
 PyTree = Any
 

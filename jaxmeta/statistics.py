@@ -13,18 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks
+from jaxmeta.batches import blank_padding, examples, of_examples
 from jaxmeta.boundary import entered
-from jaxmeta.types import (
-    Batch,
-    MetaLearner,
-    Model,
-    PyTree,
-    Tagged,
-    Task,
-    blank_padding,
-    examples,
-    of_examples,
-)
+from jaxmeta.types import Batch, MetaLearner, Model, PyTree, Tagged, Task
 
 
 class Reference(NamedTuple):

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
@@ -94,22 +93,6 @@ class Tagged:
         )
 
 
-def of_examples(f: Callable, x: PyTree, *others: PyTree) -> PyTree:
-    """f of each array of x [examples, ...] (and of its like in others), tags left alone.
-
-    The result has the tag of x.
-    """
-    if isinstance(x, Tagged):
-        rest = (o.x if isinstance(o, Tagged) else o for o in others)
-        return Tagged(of_examples(f, x.x, *rest), x.tag)
-    return jax.tree.map(f, x, *map(untagged, others))
-
-
-def untagged(x: PyTree) -> PyTree:
-    """The arrays [examples, ...] of x, without tags."""
-    return untagged(x.x) if isinstance(x, Tagged) else x
-
-
 class AdaptFn(Protocol):
     """(params, support, key=None) -> adapted."""
 
@@ -178,29 +161,3 @@ class Sampler(Protocol):
     def sample(self, key: jax.Array, /) -> Task:
         """Draw ONE task."""
         ...
-
-
-def forward(model: Model, params: PyTree, x: jax.Array, mask=None) -> Any:
-    """Apply a model, handing it the mask if it needs one."""
-    return model.apply(params, x, mask) if model.uses_mask else model.apply(params, x)
-
-
-def examples(batch: Batch) -> int:
-    """How many examples a batch has, padding included; x may be any pytree of arrays."""
-    return jax.tree.leaves(batch.x)[0].shape[0]
-
-
-def blank_padding(batch: Batch) -> Batch:
-    """Put zeros where the mask is 0, so that not even a NaN in the padding is seen."""
-    if batch.mask is None:
-        return batch
-
-    counts = batch.mask > 0
-
-    def blank(a):
-        if jnp.issubdtype(a.dtype, jax.dtypes.extended):
-            return a  # a random key is never NaN
-        keep = jnp.reshape(counts, (-1,) + (1,) * (a.ndim - 1))
-        return jnp.where(keep, a, jnp.zeros_like(a))
-
-    return Batch(of_examples(blank, batch.x), blank(batch.y), batch.mask)

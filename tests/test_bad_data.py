@@ -155,7 +155,7 @@ def episodes(**change):
     return jm.Task(jm.Batch(x, np.array([[0, 1, 0, 1]] * 2)), jm.Batch(**given))
 
 
-NEAREST = partial(jm.evaluate_episodes, jm.baselines.nearest_neighbour(ways=2), ())
+NEAREST = partial(jm.evaluate_episodes, jm.nearest_neighbour(ways=2), ())
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ mlp = models.mlp
             "support labels: expected",
         ),
         (
-            judged(jm.baselines.nearest_neighbour(2), x=X[:, :2]),
+            judged(jm.nearest_neighbour(2), x=X[:, :2]),
             "inputs: expected examples",
         ),
         (stepped(STATE, GOOD), r"tasks: expected arrays \[tasks, examples, ...\]"),

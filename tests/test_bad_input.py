@@ -150,7 +150,7 @@ CALLS = {
     jm.evaluate_episodes: {
         **{"learner": LEARNER, "params": LEARNER.init(KEY), "tasks": [TASK]}
     },
-    jm.baselines.nearest_neighbour: {},
+    jm.nearest_neighbour: {},
     jm.with_noise: {"make": jm.protonet, "model": models.resnet12()},
     jm.with_support_statistics: {"make": jm.protonet, "model": models.conv4(None)},
     jm.Log: {"path": None},

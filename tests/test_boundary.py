@@ -475,7 +475,7 @@ class Shared:
 
 
 def test_arrays_of_a_plain_sampler_are_arguments_wherever_they_are():
-    learner, sampler = jm.baselines.nearest_neighbour(None), Shared()
+    learner, sampler = jm.nearest_neighbour(None), Shared()
     size = lambda: jm.evaluate_episodes(
         learner, (), [jm.tasks.plain.as_pytree(sampler).sample(jax.random.key(0))]
     )

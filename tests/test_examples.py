@@ -140,7 +140,7 @@ def test_mann_benchmark(benchmark, tmp_path, capsys):
     # whoever knows a class again foretells each example of it but the first
     images = np.broadcast_to(np.asarray(data.images)[:, :1], data.images.shape)
     same = dataclasses.replace(data, images=images)
-    nearest = jm.baselines.nearest_neighbour(ways=5)
+    nearest = jm.nearest_neighbour(ways=5)
     found = module.presentations(nearest, (), same, config, jax.random.key(0))
     assert found == [100.0] * 9
 

@@ -12,8 +12,8 @@ import pytest
 from flax import linen as nn
 
 import jaxmeta as jm
-from jaxmeta.learners.bmaml import _svgd
-from jaxmeta.learners.maml_plus_plus import _weights
+from jaxmeta.learners.gradient.bmaml import _svgd
+from jaxmeta.learners.gradient.maml_plus_plus import _weights
 from jaxmeta.models import lstm
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -342,7 +342,7 @@ def test_bootstrapped():
 def test_bootstrapped_divergence_is_that_of_scipy():
     from scipy.stats import entropy
 
-    from jaxmeta.learners.bootstrapped import _divergence
+    from jaxmeta.learners.gradient.bootstrapped import _divergence
 
     target, outputs = RANDOM.normal(size=(2, 4, 3))
     p, q = (np.exp(a) / np.exp(a).sum(1, keepdims=True) for a in (target, outputs))

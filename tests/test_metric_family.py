@@ -11,12 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import LabelSpreading
 
 import jaxmeta as jm
-from jaxmeta.learners.bd_cspn import rectified
-from jaxmeta.learners.deepemd import similarity
-from jaxmeta.learners.label_propagation import propagate
-from jaxmeta.learners.laplacian_shot import neighbours
-from jaxmeta.learners.pt_map import power_transform
-from jaxmeta.learners.soft_kmeans import _statistics
+from jaxmeta.learners.metric.deepemd import similarity
+from jaxmeta.learners.metric.soft_kmeans import _statistics
+from jaxmeta.learners.transductive.bd_cspn import rectified
+from jaxmeta.learners.transductive.label_propagation import propagate
+from jaxmeta.learners.transductive.laplacian_shot import neighbours
+from jaxmeta.learners.transductive.pt_map import power_transform
 from jaxmeta.models import attention
 from jaxmeta.solvers import sinkhorn
 

@@ -18,10 +18,10 @@ from sklearn.svm import LinearSVC
 from test_metric_family import IDENTITY, TASK, WAYS, close, means, outputs
 
 import jaxmeta as jm
-from jaxmeta.learners.cnp import Gaussian
-from jaxmeta.learners.lrd2 import logistic
-from jaxmeta.learners.metaoptnet import svm_dual
-from jaxmeta.learners.neural_process import _divergence
+from jaxmeta.learners.amortized.cnp import Gaussian
+from jaxmeta.learners.amortized.neural_process import _divergence
+from jaxmeta.learners.solver.lrd2 import logistic
+from jaxmeta.learners.solver.metaoptnet import svm_dual
 from jaxmeta.models.attention import SetToSet
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -386,7 +386,7 @@ def test_in_context_learning_nears_the_best_rule():
         learner, state.params, sampler, num_tasks=300, key=jax.random.key(1)
     )
     neighbour = jm.evaluate(
-        jm.baselines.nearest_neighbour(2),
+        jm.nearest_neighbour(2),
         (),
         sampler,
         num_tasks=300,

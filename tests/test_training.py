@@ -284,7 +284,7 @@ def test_pictures_show_every_point_and_class(tmp_path):
     """They are drawn; that they look right was seen by eye."""
     sampler = jm.tasks.episodes(jm.data.glyphs("test"), 3, 2, 2)
     task = sampler.sample(jax.random.key(0))
-    learner = jm.baselines.nearest_neighbour(3)
+    learner = jm.nearest_neighbour(3)
     outputs = learner.predict(learner.adapt((), task.support), task.query.x)
     plots.episode(task, outputs, tmp_path / "episode.png")
     wave = jm.tasks.sinusoid().sample(jax.random.key(0))
@@ -306,13 +306,13 @@ def test_nearest_neighbour_is_scikit_learns(blobs):
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
     task = jm.tasks.episodes(blobs, 5, 2, 6).sample(jax.random.key(0))
-    learner = jm.baselines.nearest_neighbour(5)
+    learner = jm.nearest_neighbour(5)
     adapted = learner.adapt((), task.support)
     reference = KNeighborsClassifier(1).fit(*task.support[:2])
     predicted = np.argmax(learner.predict(adapted, task.query.x), axis=1)
     assert (predicted == reference.predict(task.query.x)).all()
     wave = jm.tasks.sinusoid().sample(jax.random.key(0))
-    learner = jm.baselines.nearest_neighbour(None)
+    learner = jm.nearest_neighbour(None)
     ours = learner.predict(learner.adapt((), wave.support), wave.query.x)
     theirs = KNeighborsRegressor(1).fit(*wave.support[:2]).predict(wave.query.x)
     np.testing.assert_allclose(ours, theirs)

@@ -7,7 +7,7 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta import checks, learners, losses
-from jaxmeta.types import blank_padding
+from jaxmeta.batches import blank_padding
 
 OLD_KEY = "typed key from jax.random.key"
 TASKS = jm.Task(*[jm.Batch(np.zeros((2, 1, 1)), np.zeros((2, 1, 1)))] * 2)

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.types import Model, PyTree, ScheduledLossFn, blank_padding, forward
+from jaxmeta.batches import blank_padding, forward
+from jaxmeta.types import Model, PyTree, ScheduledLossFn
 
 Logits = Callable[["Pretrained", jax.Array], jax.Array]
 

@@ -8,52 +8,54 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxmeta.learners.alfa import alfa
-from jaxmeta.learners.anil import anil
-from jaxmeta.learners.anp import anp
-from jaxmeta.learners.baseline import baseline, baseline_plus_plus
-from jaxmeta.learners.bd_cspn import bd_cspn
-from jaxmeta.learners.bmaml import bmaml
-from jaxmeta.learners.boil import boil
-from jaxmeta.learners.bootstrapped import bootstrapped
-from jaxmeta.learners.cavia import cavia
-from jaxmeta.learners.cnp import cnp
-from jaxmeta.learners.deepemd import deepemd
-from jaxmeta.learners.feat import feat
-from jaxmeta.learners.imaml import imaml
-from jaxmeta.learners.in_context import in_context
-from jaxmeta.learners.label_propagation import label_propagation
-from jaxmeta.learners.laplacian_shot import laplacian_shot
-from jaxmeta.learners.learned_optimizer import learned_optimizer
-from jaxmeta.learners.leo import leo
-from jaxmeta.learners.lrd2 import lrd2
-from jaxmeta.learners.lstm_meta_learner import lstm_meta_learner
-from jaxmeta.learners.maml import fomaml, maml
-from jaxmeta.learners.maml_plus_plus import maml_plus_plus
-from jaxmeta.learners.mann import mann
-from jaxmeta.learners.matching import matching
-from jaxmeta.learners.meta_baseline import meta_baseline
-from jaxmeta.learners.meta_curvature import meta_curvature
-from jaxmeta.learners.meta_sgd import meta_sgd
-from jaxmeta.learners.metaoptnet import metaoptnet
-from jaxmeta.learners.mtl import mtl
-from jaxmeta.learners.neural_process import neural_process
-from jaxmeta.learners.protomaml import protomaml
-from jaxmeta.learners.protonet import protonet
-from jaxmeta.learners.proximal import proximal
-from jaxmeta.learners.pt_map import pt_map
-from jaxmeta.learners.r2d2 import r2d2
-from jaxmeta.learners.relation import relation
-from jaxmeta.learners.reptile import reptile
-from jaxmeta.learners.siamese import siamese
-from jaxmeta.learners.simpleshot import simpleshot
-from jaxmeta.learners.snail import snail
-from jaxmeta.learners.soft_kmeans import soft_kmeans
-from jaxmeta.learners.tim import tim
-from jaxmeta.learners.tnet import tnet
-from jaxmeta.learners.tnpd import tnpd
-from jaxmeta.learners.transductive_finetuning import transductive_finetuning
-from jaxmeta.learners.versa import versa
+from jaxmeta.learners.amortized.anp import anp
+from jaxmeta.learners.amortized.cnp import cnp
+from jaxmeta.learners.amortized.in_context import in_context
+from jaxmeta.learners.amortized.mann import mann
+from jaxmeta.learners.amortized.neural_process import neural_process
+from jaxmeta.learners.amortized.snail import snail
+from jaxmeta.learners.amortized.tnpd import tnpd
+from jaxmeta.learners.amortized.versa import versa
+from jaxmeta.learners.gradient.alfa import alfa
+from jaxmeta.learners.gradient.anil import anil
+from jaxmeta.learners.gradient.bmaml import bmaml
+from jaxmeta.learners.gradient.boil import boil
+from jaxmeta.learners.gradient.bootstrapped import bootstrapped
+from jaxmeta.learners.gradient.cavia import cavia
+from jaxmeta.learners.gradient.imaml import imaml
+from jaxmeta.learners.gradient.learned_optimizer import learned_optimizer
+from jaxmeta.learners.gradient.leo import leo
+from jaxmeta.learners.gradient.lstm_meta_learner import lstm_meta_learner
+from jaxmeta.learners.gradient.maml import fomaml, maml
+from jaxmeta.learners.gradient.maml_plus_plus import maml_plus_plus
+from jaxmeta.learners.gradient.meta_curvature import meta_curvature
+from jaxmeta.learners.gradient.meta_sgd import meta_sgd
+from jaxmeta.learners.gradient.mtl import mtl
+from jaxmeta.learners.gradient.protomaml import protomaml
+from jaxmeta.learners.gradient.proximal import proximal
+from jaxmeta.learners.gradient.reptile import reptile
+from jaxmeta.learners.gradient.tnet import tnet
+from jaxmeta.learners.metric.baseline import baseline, baseline_plus_plus
+from jaxmeta.learners.metric.deepemd import deepemd
+from jaxmeta.learners.metric.feat import feat
+from jaxmeta.learners.metric.matching import matching
+from jaxmeta.learners.metric.meta_baseline import meta_baseline
+from jaxmeta.learners.metric.protonet import protonet
+from jaxmeta.learners.metric.relation import relation
+from jaxmeta.learners.metric.siamese import siamese
+from jaxmeta.learners.metric.simpleshot import simpleshot
+from jaxmeta.learners.metric.soft_kmeans import soft_kmeans
+from jaxmeta.learners.solver.lrd2 import lrd2
+from jaxmeta.learners.solver.metaoptnet import metaoptnet
+from jaxmeta.learners.solver.r2d2 import r2d2
+from jaxmeta.learners.transductive.bd_cspn import bd_cspn
+from jaxmeta.learners.transductive.label_propagation import label_propagation
+from jaxmeta.learners.transductive.laplacian_shot import laplacian_shot
+from jaxmeta.learners.transductive.pt_map import pt_map
+from jaxmeta.learners.transductive.tim import tim
+from jaxmeta.learners.transductive.transductive_finetuning import (
+    transductive_finetuning,
+)
 from jaxmeta.types import MetaLearner
 
 Problem = Literal["classification", "regression"]

@@ -76,7 +76,7 @@ def as_pytree(sampler: Any, what: str = "sampler") -> Any:
     ...     def sample(self, key):
     ...         batch = jm.Batch(self.x, jax.random.choice(key, self.slopes) * self.x)
     ...         return jm.Task(batch, batch)
-    >>> report = jm.evaluate(jm.baselines.nearest_neighbour(None), (), Lines(),
+    >>> report = jm.evaluate(jm.nearest_neighbour(None), (), Lines(),
     ...                      num_tasks=4, key=jax.random.key(0))
     >>> report.mean["loss"]
     0.0

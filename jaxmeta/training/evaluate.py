@@ -55,7 +55,7 @@ def evaluate(
     Raises: ValueError for fewer than 2 tasks or a key of the old type.
 
     >>> import jax, jaxmeta as jm
-    >>> learner = jm.baselines.nearest_neighbour(ways=None)
+    >>> learner = jm.nearest_neighbour(ways=None)
     >>> report = jm.evaluate(learner, (), jm.tasks.sinusoid(), key=jax.random.key(0))
     >>> report.num_tasks, report.per_task["loss"].shape
     (600, (600,))
@@ -99,7 +99,7 @@ def evaluate_episodes(
     >>> import numpy as np, jaxmeta as jm
     >>> x, y = np.eye(3)[None], np.arange(3)[None]  # one task, three classes
     >>> tasks = jm.Task(jm.Batch(x, y), jm.Batch(x + 0.1, y))
-    >>> learner = jm.baselines.nearest_neighbour(ways=3)
+    >>> learner = jm.nearest_neighbour(ways=3)
     >>> evaluate_episodes(learner, (), tasks).mean["accuracy"]
     1.0
     """

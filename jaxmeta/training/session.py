@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from jaxmeta import keys
-from jaxmeta.baselines import nearest_neighbour
+from jaxmeta.learners.metric.nearest_neighbour import nearest_neighbour
 from jaxmeta.outer import MetaState, init_state
 from jaxmeta.training import log as logs
 from jaxmeta.training import plots

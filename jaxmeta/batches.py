@@ -1,0 +1,82 @@
+"""Batches of examples: padding, one-hot labels, joining, order."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.types import (
+    Batch,
+    Model,
+    PyTree,
+    Tagged,
+)
+
+
+def examples(batch: Batch) -> int:
+    """How many examples a batch has, padding included; x may be any pytree of arrays."""
+    return jax.tree.leaves(batch.x)[0].shape[0]
+
+
+def forward(model: Model, params: PyTree, x: jax.Array, mask=None) -> Any:
+    """Apply a model, handing it the mask if it needs one."""
+    return model.apply(params, x, mask) if model.uses_mask else model.apply(params, x)
+
+
+def blank_padding(batch: Batch) -> Batch:
+    """Put zeros where the mask is 0, so that not even a NaN in the padding is seen."""
+    if batch.mask is None:
+        return batch
+
+    counts = batch.mask > 0
+
+    def blank(a):
+        if jnp.issubdtype(a.dtype, jax.dtypes.extended):
+            return a  # a random key is never NaN
+        keep = jnp.reshape(counts, (-1,) + (1,) * (a.ndim - 1))
+        return jnp.where(keep, a, jnp.zeros_like(a))
+
+    return Batch(of_examples(blank, batch.x), blank(batch.y), batch.mask)
+
+
+def of_examples(f: Callable, x: PyTree, *others: PyTree) -> PyTree:
+    """f of each array of x [examples, ...] (and of its like in others), tags left alone.
+
+    The result has the tag of x.
+    """
+    if isinstance(x, Tagged):
+        rest = (o.x if isinstance(o, Tagged) else o for o in others)
+        return Tagged(of_examples(f, x.x, *rest), x.tag)
+    return jax.tree.map(f, x, *map(untagged, others))
+
+
+def untagged(x: PyTree) -> PyTree:
+    """The arrays [examples, ...] of x, without tags."""
+    return untagged(x.x) if isinstance(x, Tagged) else x
+
+
+def one_hot(labels, ways: int, mask, dtype):
+    """[examples] integers -> [examples, ways]; the rows of masked examples are 0."""
+    rows = (labels[:, None] == jnp.arange(ways)[None, :]).astype(dtype)
+    return rows if mask is None else jnp.where(mask[:, None] > 0, rows, 0)
+
+
+def concatenate(a: Batch, b: Batch) -> Batch:
+    """One batch of the examples of two."""
+    join = lambda u, v: jnp.concatenate([u, v])
+    whole = lambda batch: (
+        jnp.ones(examples(batch)) if batch.mask is None else batch.mask
+    )
+    mask = None
+    if a.mask is not None or b.mask is not None:
+        mask = join(whole(a), whole(b))
+    return Batch(of_examples(join, a.x, b.x), join(a.y, b.y), mask)
+
+
+def shuffled(key: jax.Array | None, rows: PyTree) -> PyTree:
+    """Arrays [examples, ...] in one random order; as they are without a key."""
+    if key is None:
+        return rows
+    order = jax.random.permutation(key, len(jax.tree.leaves(rows)[0]))
+    return jax.tree.map(lambda a: a[order], rows)

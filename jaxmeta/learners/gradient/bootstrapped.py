@@ -1,0 +1,96 @@
+"""Bootstrapped meta-gradients (BMG): match what more adaptation would have reached.
+
+Flennerhag, Schroecker, Zahavy, van Hasselt, Silver, Singh. Bootstrapped Meta-Learning.
+ICLR 2022, arXiv 2109.04504. With K inner steps to theta_K, the target is L - 1 more of
+them and one step on the query loss f, all constants (section 3.1):
+
+    target = theta_{K+L-1} - alpha grad f(theta_{K+L-1})
+    theta <- theta - beta grad_theta D(target, theta_K(theta))
+
+D is the divergence of predictions on the query inputs: KL(target || theta_K) for
+classes, squared error for regression.
+
+Meta-parameters: theta, exactly the parameters of the model.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import checks, inner, losses
+from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.boundary import learner
+from jaxmeta.inner import check_descent, fixed_rule
+from jaxmeta.learners.objectives import predictor, query_metrics, support_objective
+from jaxmeta.types import MetaLearner, Model, Task
+
+
+def _divergence(target, outputs, classify: bool):
+    """KL of class probabilities, or squared error; one value an example."""
+    if classify:
+        p = jax.nn.softmax(target, axis=-1)
+        logs = jax.nn.log_softmax(outputs, axis=-1)
+        return optax.losses.kl_divergence(logs, p)
+    return jnp.square(outputs - target)
+
+
+@learner
+def bootstrapped(
+    model: Model,
+    *,
+    inner_lr: float = 0.1,
+    inner_steps: int = 1,
+    target_steps: int = 2,
+    loss: losses.Loss = losses.cross_entropy,
+    adjoint: Adjoint = MixedMode(),
+    rule: Callable[..., optax.GradientTransformation] = optax.sgd,
+) -> MetaLearner:
+    """BMG: MAML whose outer objective is the distance to its own future.
+
+    Args:
+        model: the network; its parameters are all adapted.
+        inner_lr: alpha, step size of adaptation, and of the target's last step.
+        inner_steps: K, gradient steps of adaptation.
+        target_steps: L, further steps of the target, the last on the query loss.
+        loss: loss of one example, for adaptation and the target's last step;
+            `cross_entropy` makes D the KL divergence, any other the squared error.
+        adjoint: how to differentiate through the K steps.
+        rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does. It starts
+            afresh for the target, which a rule without state does not notice.
+
+    Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters.
+    Raises: ValueError for `target_steps` below 1, or as `maml`.
+    """
+    check_descent(inner_lr, inner_steps)
+    checks.check_sizes(target_steps=target_steps)
+    require(adjoint, "bootstrapped", "start")
+    make_rule, hyper = fixed_rule(rule, inner_lr)
+    objective = support_objective(model, loss)
+    predict = predictor(model)
+    judge = query_metrics(predict, loss)
+    classify = losses.outputs_of(loss, "bootstrapped") == "logits"
+
+    def descend(theta, batch, steps, adjoint):
+        return inner.descend(
+            objective, make_rule, steps, adjoint, theta, (), batch, hyper=hyper
+        )
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        return descend(params, support, inner_steps, adjoint)
+
+    def task_loss(params, task: Task, key=None):
+        adapted = adapt(params, task.support, key)
+        _, metrics = judge(adapted, task)
+        support, query = task
+        later = jax.lax.stop_gradient(adapted)
+        again = inner.at_step(support, inner_steps)  # noise of its own, if there is any
+        later = descend(later, again, target_steps - 1, MixedMode())
+        target = jax.lax.stop_gradient(descend(later, query, 1, MixedMode()))
+        wanted, outputs = (predict(p, query.x, query.mask) for p in (target, adapted))
+        apart = _divergence(wanted, outputs, classify)
+        return losses.mean(apart, query.mask), metrics
+
+    return MetaLearner(model.init, adapt, predict, task_loss)

@@ -1,0 +1,72 @@
+"""Meta-MinibatchProx: descend the Moreau envelope of the support loss.
+
+Zhou, Yuan, Xu, Yan, Feng. Efficient Meta Learning via Minibatch Proximal Update.
+NeurIPS 2019. Equation 2 and algorithm 1:
+
+    min_theta E_tasks [ min_w L_support(w) + lambda/2 |w - theta|^2 ]
+
+whose gradient is lambda (theta - w*): no second derivatives, and no query set.
+
+Meta-parameters: theta, exactly the parameters of the model.
+"""
+
+from collections.abc import Callable
+
+import optax
+
+from jaxmeta import checks, inner, losses
+from jaxmeta.adjoints import FirstOrder
+from jaxmeta.boundary import learner
+from jaxmeta.inner import check_descent, fixed_rule
+from jaxmeta.learners.gradient.parts import displacement_loss, proximal_objective
+from jaxmeta.learners.objectives import predictor
+from jaxmeta.types import MetaLearner, Model
+
+
+@learner
+def proximal(
+    model: Model,
+    *,
+    inner_lr: float | optax.Schedule = 0.1,
+    inner_steps: int = 10,
+    penalty: float = 1.0,
+    loss: losses.Loss = losses.cross_entropy,
+    rule: Callable[..., optax.GradientTransformation] = optax.sgd,
+) -> MetaLearner:
+    """Meta-MinibatchProx: learn the centre of a proximal term.
+
+    Its outer loss is evaluated on the query set but not descended.
+
+    Args:
+        model: the network; its parameters are all adapted.
+        inner_lr: step size of the inner descent; a number, or a schedule of the step.
+        inner_steps: inner steps towards w*.
+        penalty: lambda > 0, strength of the proximal term.
+        loss: loss of one example.
+        rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does.
+
+    Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters.
+    Raises: ValueError for a negative `inner_lr`, `inner_steps` below 1, or a penalty
+        that is not positive.
+    """
+    check_descent(inner_lr, inner_steps, least=1)
+    checks.check_positive(penalty=penalty)
+    make_rule, hyper = fixed_rule(rule, inner_lr)
+    objective = proximal_objective(model, loss, penalty)
+
+    def adapt(params, support, key=None):
+        del key  # deterministic
+        return inner.descend(
+            objective,
+            make_rule,
+            inner_steps,
+            FirstOrder(),
+            params,
+            params,  # the centre of the proximal term
+            support,
+            hyper=hyper,
+        )
+
+    predict = predictor(model)
+    outer = displacement_loss(adapt, predict, loss, factor=penalty)
+    return MetaLearner(model.init, adapt, predict, outer)
