@@ -582,7 +582,7 @@ BAD = [
     (lambda: jm.label_propagation(IDENTITY, alpha=1.0), r"alpha: .*\(0, 1\), got 1.0"),
     (lambda: jm.soft_kmeans(IDENTITY, variant="hard"), "one of plain, cluster, masked"),
     (lambda: jm.relation(IDENTITY, IDENTITY, ways=1), "ways: expected a whole number"),
-    (lambda: jm.learners.with_noise(jm.protonet, IDENTITY), "no noisy forward pass"),
+    (lambda: jm.with_noise(jm.protonet, IDENTITY), "no noisy forward pass"),
 ]  # fmt: skip
 
 

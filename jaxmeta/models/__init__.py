@@ -151,7 +151,7 @@ def resnet12(
         widths: channels of the blocks.
         drop_rate: share of a feature map that training drops, reached after 40,000
             meta-steps; DropBlock after the last two blocks, dropout after the first two.
-            Only in `Model.noisy`: train with `jm.learners.with_noise`.
+            Only in `Model.noisy`: train with `jm.with_noise`.
         block_size: side of a dropped square.
         pooled: average over space at the end; otherwise the map is flattened, as
             MetaOptNet has it.
