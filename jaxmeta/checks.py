@@ -4,6 +4,7 @@ Shapes and key types are known while a program is traced and are checked always;
 values (labels, NaN) only where an array is concrete, that is at the boundary.
 """
 
+import difflib
 import math
 import numbers
 import operator
@@ -148,6 +149,18 @@ def check_unlabelled(support: Batch) -> None:
             f"support set: no example is unlabelled (y = {UNLABELLED}), the unlabelled set "
             "is empty; sample tasks with unlabelled >= 1, or use protonet"
         )
+
+
+def lookup(table: dict[str, Any], name: str, what: str) -> Any:
+    """`table[name]`, or a ValueError that lists the names and suggests the nearest."""
+    word = name if isinstance(name, str) else ""
+    if word in table:
+        return table[word]
+    near = difflib.get_close_matches(word, table, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"unknown {what} {name!r}: expected one of {', '.join(table)}{hint}"
+    )
 
 
 def check_choice(argument: str, value, options) -> None:

@@ -1,6 +1,7 @@
 """A small problem for every registered learner, from the registry itself."""
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,14 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta import learners
+from jaxmeta.learners.registry import Facts, build, facts_of
 
 WAYS = 3
 CLASSES = 20
-ROWS = [(n, p) for n, entry in learners.REGISTRY.items() for p in entry.problems]
+ROWS = [(n, p) for n, entry in learners.REGISTRY.items() for p in entry.learns]
 # one row a learner, both problems in turn: for what is expensive and hardly depends on them
 ONE_EACH = [
-    (n, e.problems[i % len(e.problems)])
+    (n, e.learns[i % len(e.learns)])
     for i, (n, e) in enumerate(learners.REGISTRY.items())
 ]
 # the first learner of each family: its costly rows belong to the suite's core
@@ -26,25 +28,43 @@ def row(*values, core: bool):
     return pytest.param(*values, marks=() if core else pytest.mark.slow)
 
 
-# what a learner needs to learn such small problems in so few steps
-SPECIAL = {
-    "imaml": {"inner_steps": 3, "penalty": 4.0, "inner_lr": 0.005},
-    "learned_optimizer": {"inner_steps": 4, "hidden": 4},
-    "lstm_meta_learner": {"hidden": 4},
-    "leo": {"latent": 4},
-    "mann": {"hidden": 16, "slots": 12, "size": 4, "reads": 2},
-    "tnpd": {"width": 8, "layers": 1, "heads": 2, "hidden": 8},
-    "in_context": {"width": 8, "layers": 1, "heads": 2, "hidden": 8},
-    "neural_process": {"samples": 4},
-    "transductive_finetuning": {"inner_lr": 1e-3},
-    "tim": {"inner_lr": 0.01},
-    "laplacian_shot": {"iterations": 4},
-    "pt_map": {"iterations": 4, "sharpness": 2.0},
-    "label_propagation": {"neighbours_of": 5},
-    "deepemd": {"iterations": 10, "inner_steps": 1},
-    "anp": {"samples": 4},
-    "snail": {"length": 12, "scale": 0.1},
-}
+@dataclass(frozen=True)
+class TinyNetworks:
+    """`Networks` of one hidden layer; feature maps are 4 positions of 2 channels."""
+
+    facts: Facts
+    activation: Callable = jax.nn.relu
+    width: int = 8
+
+    def predictor(self, *, context=0):
+        outputs = self.facts.ways or self.facts.y_dims
+        return self._mlp(self.facts.x_dims, outputs, min(context, 4))
+
+    def encoder(self):
+        return self._mlp(self.facts.x_dims, self.width)
+
+    def maps(self):
+        return as_grid(self.encoder())
+
+    def pairs(self):
+        return jm.models.mlp((2, 2, 4), 1, (8,))
+
+    def mlp(self, inputs, outputs):
+        return self._mlp(inputs, outputs)
+
+    def sets(self, inputs, outputs):
+        return jm.models.set_encoder(inputs, outputs, hidden=(16,), after=(16,))
+
+    def attention(self, inputs, values):
+        hidden = (16,)
+        return jm.models.cross_attention(
+            inputs, values, width=self.width, heads=2, hidden=hidden
+        )
+
+    def _mlp(self, inputs, outputs, context=0):
+        return jm.models.mlp(
+            inputs, outputs, (16,), context=context, activation=self.activation
+        )
 
 
 def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
@@ -55,45 +75,14 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
         sampler = jm.tasks.episodes(
             blobs, WAYS, shots=2, queries=3, unlabelled=2 if entry.unlabelled else 0
         )
+        fitting = {"inner_lr": 0.1, "inner_steps": 3, "loss": jm.losses.cross_entropy}
     else:
         sampler = jm.tasks.sinusoid(shots=5, queries=5)
-    inputs, outputs = (6, WAYS) if classify else (1, 1)
-    mlp = partial(jm.models.mlp, inputs, activation=activation)
-    models = {
-        ("outputs",): lambda: [mlp(outputs, (16,))],
-        ("features",): lambda: [mlp(8, (16,))],
-        ("context",): lambda: [mlp(outputs, (16,), context=4)],
-        ("grid", "relation"): lambda: [as_grid(mlp(8, (16,))), pairs_of_grids()],
-        ("grid",): lambda: [as_grid(mlp(8, (16,)))],
-        ("encoder", "decoder"): lambda: [
-            jm.models.mlp(2, 16, (16,)),
-            jm.models.mlp(17, 2, (16,)),
-        ],
-        ("encoder", "latent", "decoder"): lambda: [
-            jm.models.mlp(2, 8, (16,)),
-            jm.models.set_encoder(2, 8, hidden=(16,), after=(16,)),
-            jm.models.mlp(13, 2, (16,)),
-        ],
-        ("encoder", "latent", "attention", "decoder"): lambda: [
-            jm.models.mlp(2, 8, (16,)),
-            jm.models.set_encoder(2, 8, hidden=(16,), after=(16,)),
-            jm.models.cross_attention(1, 8, width=8, heads=2, hidden=(16,)),
-            jm.models.mlp(13, 2, (16,)),
-        ],
-        (): list,
-    }[entry.models]()
-    fitting = {
-        "inner_lr": 0.1 if classify else 0.01,
-        "loss": jm.losses.cross_entropy if classify else jm.losses.mse,
-        "ways": WAYS if classify else None,
-        "features": 8,
-        "inner_steps": 3 if classify else 1,
-        "x_dims": inputs,
-        "classes": CLASSES,
-    }
-    defaults = {k: v for k, v in fitting.items() if entry.takes(k)}
-    defaults |= SPECIAL.get(name, {})
-    return entry.constructor(*models, **(defaults | hyper)), sampler
+        fitting = {"inner_lr": 0.01, "inner_steps": 1, "loss": jm.losses.mse}
+    fitting = {k: v for k, v in fitting.items() if entry.takes(k)}
+    facts = facts_of(sampler, classes=CLASSES, features=TinyNetworks.width)
+    networks = TinyNetworks(facts, activation)
+    return build(name, facts, networks, **(fitting | entry.tiny | hyper)), sampler
 
 
 def training_sampler(name: str, sampler, blobs):
@@ -107,11 +96,6 @@ def as_grid(model: jm.Model) -> jm.Model:
     """8 features as a map of 4 positions and 2 channels."""
     apply = lambda params, x: jnp.reshape(model.apply(params, x), (len(x), 2, 2, 2))
     return jm.Model(model.init, apply)
-
-
-def pairs_of_grids() -> jm.Model:
-    """A relation module over two joined maps."""
-    return jm.models.mlp((2, 2, 4), 1, (8,))
 
 
 def double(tree):

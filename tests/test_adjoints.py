@@ -61,7 +61,7 @@ rows = pytest.mark.parametrize(
 
 def build(name, rule, adjoint, blobs):
     """(params, loss of them) on one task, in float64, with a smooth network."""
-    problem = learners.REGISTRY[name].problems[-1]
+    problem = learners.REGISTRY[name].learns[-1]
     hyper = {"inner_steps": STEPS} | LEARNERS[name] | {"adjoint": adjoint}
     if rule in RULES:
         hyper["rule"] = RULES[rule]
@@ -289,7 +289,7 @@ def test_forward_pays_for_what_is_asked():
     ],
 )
 def test_what_gives_no_gradient_is_refused(blobs, name, adjoint):
-    problem = learners.REGISTRY[name].problems[0]
+    problem = learners.REGISTRY[name].learns[0]
     with pytest.raises(
         ValueError, match=rf"adjoint: {name} learns .* gives no gradient"
     ):

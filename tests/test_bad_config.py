@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxmeta import cli, learners, recipes
+from jaxmeta import cli, learners
+from jaxmeta.cli import command
+from jaxmeta.cli.options import Options
 
 NAN, INF = math.nan, math.inf
 STRANGE = [NAN, INF, -1, True, "x", [], {}, [1, 2]]
@@ -29,7 +31,7 @@ LEARNERS |= {"cnp": "gaussian-process", "tnpd": "gaussian-process"}
 
 
 def config(learner="maml", arguments=None, **options):
-    every = asdict(recipes.Options()) | {"data": "sinusoid"} | options
+    every = asdict(Options()) | {"data": "sinusoid"} | options
     return {"learner": learner, "arguments": arguments or {}, "options": every}
 
 
@@ -38,14 +40,14 @@ def refusal(tmp_path, content) -> str:
     given = content if isinstance(content, bytes) else json.dumps(content).encode()
     (tmp_path / "config.json").write_bytes(given)
     with pytest.raises(ValueError) as caught:
-        cli.evaluate(cli.Evaluate(tmp_path))
+        command.evaluate(command.Evaluate(tmp_path))
     assert type(caught.value) is ValueError, caught.value
     return str(caught.value)
 
 
-@pytest.mark.parametrize("option", [f.name for f in fields(recipes.Options)])
+@pytest.mark.parametrize("option", [f.name for f in fields(Options)])
 def test_an_option_of_another_type_or_range_is_named(option, tmp_path):
-    default = asdict(recipes.Options())[option]
+    default = asdict(Options())[option]
     wrong = [*WRONG[KINDS.get(option, "size")], *([] if default is None else [None])]
     for value in wrong:
         if value == 0 and value is not False and option in FROM_ZERO:

@@ -349,7 +349,7 @@ def test_bytes_are_images_through_every_door(built, name, problem):
 @registered
 def test_half_precision_is_learnt_from(built, name):
     """Traced only: what has no half precision says so while it is traced."""
-    problem = learners.REGISTRY[name].problems[0]
+    problem = learners.REGISTRY[name].learns[0]
     learner, _, params, task, *_ = built(name, problem)
     half = lambda tree: jax.tree.map(
         lambda a: (

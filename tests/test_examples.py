@@ -248,7 +248,7 @@ def test_meta_step_benchmark(benchmark, monkeypatch):
 def test_readme_lists_every_learner():
     text = (ROOT / "README.md").read_text()
     for name, entry in learners.REGISTRY.items():
-        problems = ", ".join(entry.problems)
+        problems = ", ".join(entry.learns)
         row = f"| `{name}` | {entry.family} | {entry.paper} | {problems} | {entry.marks} |"
         assert row in text
 

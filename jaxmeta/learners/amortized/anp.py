@@ -16,9 +16,9 @@ import jax
 
 from jaxmeta import checks
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.amortized.cnp import pairs
 from jaxmeta.learners.amortized.neural_process import latent_process
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -40,7 +40,17 @@ class Path(NamedTuple):
     mask: jax.Array | None
 
 
-@learner(targets="values")
+@register(
+    paper="Kim et al. 2019, arXiv 1901.05761",
+    learns=("regression",),
+    networks=lambda n: [
+        n.mlp(n.facts.x_dims + n.facts.y_dims, n.width),
+        n.sets(n.facts.x_dims + n.facts.y_dims, 2 * n.width),
+        n.attention(n.facts.x_dims, n.width),
+        n.mlp(n.facts.x_dims + 2 * n.width, 2 * n.facts.y_dims),
+    ],
+    tiny={"samples": 4},
+)
 def anp(
     encoder: Model,
     latent: Model,

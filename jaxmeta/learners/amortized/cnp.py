@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import concatenate, forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import mean_of
+from jaxmeta.learners.registry import register
 from jaxmeta.types import (
     AdaptFn,
     Batch,
@@ -104,7 +104,14 @@ def likelihood_loss(adapt: AdaptFn, predict: PredictFn) -> LossFn:
     return loss
 
 
-@learner(targets="values")
+@register(
+    paper="Garnelo et al. 2018, arXiv 1807.01613",
+    learns=("regression",),
+    networks=lambda n: [
+        n.mlp(n.facts.x_dims + n.facts.y_dims, n.width),
+        n.mlp(n.facts.x_dims + n.width, 2 * n.facts.y_dims),
+    ],
+)
 def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
     """Conditional neural process: a network reads the support set, another predicts.
 

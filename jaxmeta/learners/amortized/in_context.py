@@ -30,9 +30,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
 from jaxmeta.batches import one_hot
-from jaxmeta.boundary import learner
 from jaxmeta.learners.amortized.cnp import check_min_std, gaussian, likelihood_loss
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, PyTree
 
 
@@ -64,7 +64,12 @@ def _scaling(support) -> tuple[jax.Array, Any]:
     return mean, jnp.where(square > 1e-6, jnp.sqrt(jnp.maximum(square, 1e-6)), 1.0)
 
 
-@learner
+@register(
+    paper="Mueller et al. 2022, arXiv 2112.10510",
+    learns=("classification", "regression"),
+    networks=lambda n: [],
+    tiny={"width": 8, "layers": 1, "heads": 2, "hidden": 8},
+)
 def in_context(
     *,
     ways: int | None = 5,

@@ -33,9 +33,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import examples, forward, shuffled
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import cosines, embed_support, sized
 from jaxmeta.learners.objectives import query_metrics
+from jaxmeta.learners.registry import register
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
@@ -101,7 +101,12 @@ def _step(state, x, gamma):
     return State(params, cell, memory, read, usage, seen, state.label), logits
 
 
-@learner
+@register(
+    paper="Santoro et al. 2016, arXiv 1605.06065",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    tiny={"hidden": 16, "slots": 12, "size": 4, "reads": 2},
+)
 def mann(
     model: Model,
     *,

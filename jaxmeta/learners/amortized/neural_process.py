@@ -29,7 +29,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import concatenate, forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.amortized.cnp import (
     Gaussian,
     check_min_std,
@@ -38,6 +37,7 @@ from jaxmeta.learners.amortized.cnp import (
     pairs,
 )
 from jaxmeta.learners.features import mean_of
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -172,7 +172,16 @@ def _moments(outputs: Gaussian) -> Gaussian:
     return Gaussian(mean, jnp.sqrt(jnp.mean(spread, axis=0)))
 
 
-@learner(targets="values")
+@register(
+    paper="Garnelo et al. 2018, arXiv 1807.01622",
+    learns=("regression",),
+    networks=lambda n: [
+        n.mlp(n.facts.x_dims + n.facts.y_dims, n.width),
+        n.sets(n.facts.x_dims + n.facts.y_dims, 2 * n.width),
+        n.mlp(n.facts.x_dims + 2 * n.width, 2 * n.facts.y_dims),
+    ],
+    tiny={"samples": 4},
+)
 def neural_process(
     encoder: Model,
     latent: Model,

@@ -25,9 +25,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import examples, forward, shuffled
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import embed_support, sized
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 LAYERS = ((64, 32), 128, (256, 128), 128, (512, 256))  # the paper's, at scale 1
@@ -87,7 +87,12 @@ def _attention(layer, s, q, counts):
     return both[:n] * counts[:, None], both[n:]
 
 
-@learner
+@register(
+    paper="Mishra et al. 2018, arXiv 1707.03141",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    tiny={"length": 12, "scale": 0.1},
+)
 def snail(
     model: Model,
     *,

@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, models
-from jaxmeta.boundary import learner
 from jaxmeta.learners.amortized.cnp import (
     check_min_std,
     gaussian,
     likelihood_loss,
     pairs,
 )
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, PyTree
 
 
@@ -43,7 +43,12 @@ class States(NamedTuple):
     mask: jax.Array | None
 
 
-@learner(targets="values")
+@register(
+    paper="Nguyen and Grover 2022, arXiv 2207.04179",
+    learns=("regression",),
+    networks=lambda n: [],
+    tiny={"width": 8, "layers": 1, "heads": 2, "hidden": 8},
+)
 def tnpd(
     *,
     x_dims: int = 1,

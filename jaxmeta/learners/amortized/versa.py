@@ -24,7 +24,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     class_means,
     embed_support,
@@ -32,6 +31,7 @@ from jaxmeta.learners.features import (
     sized,
 )
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -50,7 +50,11 @@ class Weights(NamedTuple):
     shots: jax.Array  # [ways]
 
 
-@learner
+@register(
+    paper="Gordon et al. 2019, arXiv 1805.09921",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def versa(
     model: Model, *, ways: int = 5, features: int = 64, samples: int = 10
 ) -> MetaLearner:

@@ -26,8 +26,8 @@ import optax
 
 from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.boundary import learner
 from jaxmeta.learners.gradient.learned_rule import learned_rule
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -63,7 +63,11 @@ def _rule(phi) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
 
-@learner
+@register(
+    paper="Baik et al. 2020, arXiv 2011.00209",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def alfa(
     model: Model,
     *,

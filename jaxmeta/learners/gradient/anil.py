@@ -18,14 +18,18 @@ from jax.extend.core import Literal
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import check_layer
 from jaxmeta.learners.objectives import predictor, query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
-@learner
+@register(
+    paper="Raghu et al. 2020, arXiv 1909.09157",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def anil(
     model: Model,
     *,

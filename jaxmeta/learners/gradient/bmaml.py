@@ -29,8 +29,8 @@ from jax.flatten_util import ravel_pytree
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.batches import concatenate, examples, forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.objectives import query_loss, query_metrics, support_objective
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, Task
 
 
@@ -58,7 +58,11 @@ def _svgd(hyper) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-@learner
+@register(
+    paper="Yoon et al. 2018, arXiv 1806.03836",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def bmaml(
     model: Model,
     *,

@@ -14,14 +14,18 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import check_layer
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
-@learner
+@register(
+    paper="Oh et al. 2021, arXiv 2008.08882",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def boil(
     model: Model,
     *,

@@ -21,9 +21,9 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.objectives import predictor, query_metrics, support_objective
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, Task
 
 
@@ -36,7 +36,11 @@ def _divergence(target, outputs, classify: bool):
     return jnp.square(outputs - target)
 
 
-@learner
+@register(
+    paper="Flennerhag et al. 2022, arXiv 2109.04504",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def bootstrapped(
     model: Model,
     *,

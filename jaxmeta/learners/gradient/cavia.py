@@ -20,14 +20,19 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import check_layer
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
-@learner
+@register(
+    paper="Zintgraf et al. 2019, arXiv 1810.03642",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor(context=100 if n.facts.ways else 5)],
+    keeps=("inner_lr",),  # a step of the context, not of the weights
+)
 def cavia(
     model: Model,
     *,

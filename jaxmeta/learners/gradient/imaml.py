@@ -21,14 +21,19 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, Implicit, require
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import proximal_objective
 from jaxmeta.learners.objectives import predictor, query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
-@learner
+@register(
+    paper="Rajeswaran et al. 2019, arXiv 1909.04630",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+    tiny={"inner_steps": 3, "penalty": 4.0, "inner_lr": 0.005},
+)
 def imaml(
     model: Model,
     *,

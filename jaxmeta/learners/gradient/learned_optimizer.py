@@ -26,9 +26,9 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, Truncated, require
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent
 from jaxmeta.learners.objectives import predictor, query_metrics, support_objective
+from jaxmeta.learners.registry import register
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
@@ -65,7 +65,12 @@ def lstm_optimizer(phi: PyTree, scale: float = 0.1) -> optax.GradientTransformat
     return optax.GradientTransformation(init, update)
 
 
-@learner
+@register(
+    paper="Andrychowicz et al. 2016, arXiv 1606.04474",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+    tiny={"inner_steps": 4, "hidden": 4},
+)
 def learned_optimizer(
     model: Model,
     *,

@@ -37,9 +37,9 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import embed_support, mask_absent_classes, sized
 from jaxmeta.learners.objectives import query_metrics
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
 
@@ -115,7 +115,12 @@ def _correlations(decoder):
     return jnp.mean(jnp.square(apart))
 
 
-@learner
+@register(
+    paper="Rusu et al. 2019, arXiv 1807.05960",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    tiny={"latent": 4},
+)
 def leo(
     model: Model,
     *,

@@ -30,8 +30,8 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.boundary import learner
 from jaxmeta.learners.gradient.learned_rule import learned_rule
+from jaxmeta.learners.registry import register
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model
 
@@ -62,7 +62,12 @@ def _rule(phi) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
 
 
-@learner
+@register(
+    paper="Ravi and Larochelle 2017, ICLR",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+    tiny={"hidden": 4},
+)
 def lstm_meta_learner(
     model: Model,
     *,

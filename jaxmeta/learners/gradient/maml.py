@@ -22,13 +22,17 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode, require
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
-@learner
+@register(
+    paper="Finn et al. 2017, arXiv 1703.03400",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def maml(
     model: Model,
     *,
@@ -78,7 +82,11 @@ def maml(
     return MetaLearner(model.init, adapt, predict, query_loss(adapt, predict, loss))
 
 
-@learner
+@register(
+    paper="Finn et al. 2017, arXiv 1703.03400",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def fomaml(
     model: Model,
     *,

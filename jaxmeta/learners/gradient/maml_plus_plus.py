@@ -28,13 +28,13 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode, require
-from jaxmeta.boundary import learner
 from jaxmeta.learners.objectives import (
     predictor,
     query_loss,
     query_metrics,
     support_objective,
 )
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
 
@@ -72,7 +72,11 @@ def _weights(progress, steps: int):
     return jnp.full(steps, others).at[-1].set(1 - (steps - 1) * others)
 
 
-@learner
+@register(
+    paper="Antoniou et al. 2019, arXiv 1810.09502",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def maml_plus_plus(
     model: Model,
     *,

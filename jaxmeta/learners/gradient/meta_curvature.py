@@ -22,8 +22,8 @@ import optax
 
 from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.boundary import learner
 from jaxmeta.learners.gradient.learned_rule import learned_rule
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
@@ -43,7 +43,11 @@ def _transform(g, matrices):
     return jnp.reshape(out, g.shape)
 
 
-@learner
+@register(
+    paper="Park and Oliva 2019, arXiv 1902.03356",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def meta_curvature(
     model: Model,
     *,

@@ -16,8 +16,8 @@ import optax
 
 from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.boundary import learner
 from jaxmeta.learners.gradient.learned_rule import learned_rule
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
@@ -27,7 +27,11 @@ def _scale_by_negative(alpha) -> optax.GradientTransformation:
     return optax.stateless(step)
 
 
-@learner
+@register(
+    paper="Li et al. 2017, arXiv 1707.09835",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def meta_sgd(
     model: Model,
     *,

@@ -24,9 +24,9 @@ import optax
 
 from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.boundary import learner
 from jaxmeta.learners.gradient.anil import anil
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -51,12 +51,16 @@ def _scaled_and_shifted(body, params):
     )
 
 
-@learner
+@register(
+    paper="Sun et al. 2019, arXiv 1812.02391",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def mtl(
     model: Model,
     *,
     frozen: PyTree = None,
-    frozen_seed: int = 0,
+    seed: int = 0,
     head: str = "head",
     inner_lr: float | optax.Schedule = 0.01,
     inner_steps: int = 10,
@@ -70,7 +74,7 @@ def mtl(
         model: the network; its parameters are a dict with the layers' names as keys.
         frozen: its pre-trained parameters, a tree like the model's, with any head or
             none; None = random ones.
-        frozen_seed: where those come from, `jax.random.key(frozen_seed)`.
+        seed: where those come from, `jax.random.key(seed)`.
         head: name of the layer that is adapted.
         inner_lr: step size of adaptation; a number, or a schedule of the step.
         inner_steps: gradient steps of adaptation.
@@ -83,7 +87,7 @@ def mtl(
     Raises: ValueError if the model has no layer of that name, `frozen` is not a tree like
         the model's, or as `maml`.
     """
-    checks.check_seeds(frozen_seed=frozen_seed)
+    checks.check_seeds(seed=seed)
     learner = anil(
         model,
         head=head,
@@ -111,7 +115,7 @@ def mtl(
         params = frozen
         if params is None:
             with jax.ensure_compile_time_eval():  # numbers, not a part of each program
-                params = model.init(jax.random.key(frozen_seed))
+                params = model.init(jax.random.key(seed))
         return without_head(params)
 
     def init(key):

@@ -27,10 +27,10 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.features import class_means, embed_support, flat
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -49,7 +49,11 @@ class Adapted(NamedTuple):
     present: jax.Array  # [ways] whether a class has support examples
 
 
-@learner
+@register(
+    paper="Triantafillou et al. 2020, arXiv 1903.03096",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def protomaml(
     model: Model,
     *,

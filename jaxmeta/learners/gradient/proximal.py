@@ -16,14 +16,18 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import FirstOrder
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import displacement_loss, proximal_objective
 from jaxmeta.learners.objectives import predictor
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
-@learner
+@register(
+    paper="Zhou et al. 2019, NeurIPS",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def proximal(
     model: Model,
     *,

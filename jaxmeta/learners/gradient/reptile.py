@@ -26,10 +26,10 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import FirstOrder
 from jaxmeta.batches import examples, of_examples
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import displacement_loss
 from jaxmeta.learners.objectives import predictor, support_objective
+from jaxmeta.learners.registry import register
 from jaxmeta.types import Batch, MetaLearner, Model
 
 
@@ -41,7 +41,11 @@ def _minibatches(key, n: int, steps: int, size: int):
     return jnp.reshape(indices, -1)[: steps * size].reshape(steps, size)
 
 
-@learner
+@register(
+    paper="Nichol et al. 2018, arXiv 1803.02999",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def reptile(
     model: Model,
     *,

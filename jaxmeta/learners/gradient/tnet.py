@@ -28,9 +28,9 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -54,7 +54,11 @@ def _transformed(theta, t):
     )
 
 
-@learner
+@register(
+    paper="Lee and Choi 2018, arXiv 1801.05558",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.predictor()],
+)
 def tnet(
     model: Model,
     *,

@@ -31,7 +31,6 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.features import (
     class_means,
@@ -46,6 +45,7 @@ from jaxmeta.learners.pretraining import (
     init_pretrained,
     linear,
 )
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -100,7 +100,12 @@ def _fine_tuned(
     return MetaLearner(init, adapt, predict, loss, train)
 
 
-@learner
+@register(
+    paper="Chen et al. 2019, arXiv 1904.04232",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    trains_on="classes",
+)
 def baseline(
     model: Model,
     *,
@@ -146,7 +151,12 @@ def baseline(
     )
 
 
-@learner
+@register(
+    paper="Chen et al. 2019, arXiv 1904.04232",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    trains_on="classes",
+)
 def baseline_plus_plus(
     model: Model,
     *,

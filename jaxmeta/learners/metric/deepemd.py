@@ -29,7 +29,6 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import MixedMode
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     class_means,
     embed_support,
@@ -37,6 +36,7 @@ from jaxmeta.learners.features import (
     unit,
 )
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.solvers import sinkhorn
 from jaxmeta.types import MetaLearner, Model, PyTree
 
@@ -73,7 +73,12 @@ def similarity(u, v, regularization, iterations):
     return jnp.sum(cosine * plan)
 
 
-@learner
+@register(
+    paper="Zhang et al. 2020, arXiv 2003.06777",
+    learns=("classification",),
+    networks=lambda n: [n.maps()],
+    tiny={"iterations": 10, "inner_steps": 1},
+)
 def deepemd(
     model: Model,
     *,

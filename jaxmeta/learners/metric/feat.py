@@ -29,7 +29,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward, one_hot
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     class_means,
     embed_support,
@@ -38,6 +37,7 @@ from jaxmeta.learners.features import (
     squared_distances,
 )
 from jaxmeta.learners.objectives import query_metrics
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -56,7 +56,11 @@ class Adapted(NamedTuple):
     shots: jax.Array  # [ways]
 
 
-@learner
+@register(
+    paper="Ye et al. 2020, arXiv 1812.03664",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def feat(
     model: Model,
     *,

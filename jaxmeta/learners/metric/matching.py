@@ -24,7 +24,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     cosines,
     embed_support,
@@ -33,6 +32,7 @@ from jaxmeta.learners.features import (
     sized,
 )
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model, PyTree
 
@@ -83,7 +83,11 @@ def _attend(cell_params, z, g, counts, steps):
     return jax.lax.fori_loop(0, steps, step, (z, cell, look(z)))[0]
 
 
-@learner
+@register(
+    paper="Vinyals et al. 2016, arXiv 1606.04080",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def matching(
     model: Model,
     *,

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     class_means,
     cosines,
@@ -28,6 +27,7 @@ from jaxmeta.learners.features import (
     mask_absent_classes,
 )
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -46,7 +46,11 @@ class Means(NamedTuple):
     shots: jax.Array  # [ways]
 
 
-@learner
+@register(
+    paper="Chen et al. 2021, arXiv 2003.04390",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def meta_baseline(
     model: Model, *, ways: int = 5, temperature: float = 10.0
 ) -> MetaLearner:

@@ -5,12 +5,16 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.boundary import learner
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import Batch, MetaLearner
 
 
-@learner
+@register(
+    paper="Cover and Hart 1967, IEEE Trans. Inf. Theory 13",
+    learns=("classification", "regression"),
+    networks=lambda n: [],
+)
 def nearest_neighbour(ways: int | None = 5) -> MetaLearner:
     """One nearest neighbour in input space (pixels), Euclidean.
 

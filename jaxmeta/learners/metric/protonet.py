@@ -22,7 +22,6 @@ import jax
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     class_means,
     cosines,
@@ -32,6 +31,7 @@ from jaxmeta.learners.features import (
     squared_distances,
 )
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -46,7 +46,11 @@ class Prototypes(NamedTuple):
 DISTANCES = ("euclidean", "cosine")
 
 
-@learner
+@register(
+    paper="Snell et al. 2017, arXiv 1703.05175",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def protonet(
     model: Model,
     *,

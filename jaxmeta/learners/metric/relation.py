@@ -19,9 +19,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward, one_hot
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import embed_support, mask_absent_classes, weights_of
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -40,7 +40,11 @@ class Classes(NamedTuple):
     shots: jax.Array  # [ways]
 
 
-@learner
+@register(
+    paper="Sung et al. 2018, arXiv 1711.06025",
+    learns=("classification",),
+    networks=lambda n: [n.maps(), n.pairs()],
+)
 def relation(embedding: Model, module: Model, *, ways: int = 5) -> MetaLearner:
     """Relation network: a learned comparison of a query with each class.
 

@@ -26,8 +26,8 @@ import optax
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import embed_support, sized
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -47,7 +47,11 @@ class Memory(NamedTuple):
     onehot: jax.Array  # [examples, ways]
 
 
-@learner
+@register(
+    paper="Koch et al. 2015, ICML workshop",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def siamese(model: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
     """Siamese network: learned verification of pairs, then the most similar example.
 

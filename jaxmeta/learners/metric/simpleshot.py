@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import entered, learner
+from jaxmeta.boundary import entered
 from jaxmeta.learners.features import (
     class_means,
     embed_support,
@@ -35,6 +35,7 @@ from jaxmeta.learners.features import (
 )
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -63,7 +64,12 @@ def _draw(sampler, key):
 TRANSFORMS = ("UN", "L2N", "CL2N")
 
 
-@learner
+@register(
+    paper="Wang et al. 2019, arXiv 1911.04623",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    trains_on="classes",
+)
 def simpleshot(
     model: Model,
     *,

@@ -34,7 +34,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     class_means,
     embed_support,
@@ -45,6 +44,7 @@ from jaxmeta.learners.features import (
 )
 from jaxmeta.learners.metric.protonet import Prototypes
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -75,7 +75,12 @@ def _statistics(d, weights):
     return jnp.stack([least, largest, variance, *moments], axis=1)
 
 
-@learner(unlabelled="required")
+@register(
+    paper="Ren et al. 2018, arXiv 1803.00676",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    unlabelled="required",
+)
 def soft_kmeans(
     model: Model,
     *,

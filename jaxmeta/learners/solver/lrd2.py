@@ -30,9 +30,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import embed_support, flat, mask_absent_classes, precise
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.learners.solver.r2d2 import R2D2Params
 from jaxmeta.types import MetaLearner, Model
 
@@ -83,7 +83,11 @@ def logistic(
     return jax.lax.scan(step, jnp.zeros_like(x[0]), None, iterations)[0]
 
 
-@learner
+@register(
+    paper="Bertinetto et al. 2019, arXiv 1805.08136",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def lrd2(
     model: Model, *, ways: int = 5, penalty: float = 1.0, iterations: int = 10
 ) -> MetaLearner:

@@ -30,9 +30,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import embed_support, flat, mask_absent_classes, precise
 from jaxmeta.learners.objectives import query_metrics
+from jaxmeta.learners.registry import register
 from jaxmeta.learners.solver.r2d2 import ridge
 from jaxmeta.types import MetaLearner, Model, PyTree
 
@@ -187,7 +187,11 @@ def _backward(iterations, residuals, v):
 _unit_dual.defvjp(_forward, _backward)
 
 
-@learner
+@register(
+    paper="Lee et al. 2019, arXiv 1904.03758",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+)
 def metaoptnet(
     model: Model,
     *,

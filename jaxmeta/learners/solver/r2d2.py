@@ -28,9 +28,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import embed_support, flat, mask_absent_classes, precise
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -73,7 +73,11 @@ def ridge(x: jax.Array, y: jax.Array, penalty: jax.Array | float) -> jax.Array:
     return solve(x.T @ x + penalty * jnp.eye(features, dtype=x.dtype), x.T @ y)
 
 
-@learner
+@register(
+    paper="Bertinetto et al. 2019, arXiv 1805.08136",
+    learns=("classification", "regression"),
+    networks=lambda n: [n.encoder()],
+)
 def r2d2(
     model: Model,
     *,

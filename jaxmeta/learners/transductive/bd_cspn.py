@@ -22,7 +22,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     SupportFeatures,
     class_means,
@@ -34,6 +33,7 @@ from jaxmeta.learners.features import (
 )
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
@@ -58,7 +58,13 @@ def rectified(z, onehot, q, weights, epsilon):
     return w.T @ x, q, shots
 
 
-@learner
+@register(
+    paper="Liu et al. 2020, arXiv 1911.10713",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    trains_on="classes",
+    transductive=True,
+)
 def bd_cspn(
     model: Model,
     *,

@@ -27,7 +27,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     embed_support,
     mask_absent_classes,
@@ -37,6 +36,7 @@ from jaxmeta.learners.features import (
     weights_of,
 )
 from jaxmeta.learners.objectives import query_loss, query_metrics
+from jaxmeta.learners.registry import register
 from jaxmeta.learners.transductive.laplacian_shot import neighbours
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
@@ -69,7 +69,14 @@ def propagate(w: jax.Array, y: jax.Array, alpha: float) -> jax.Array:
     return jnp.linalg.solve(jnp.eye(len(w), dtype=w.dtype) - alpha * s, y)
 
 
-@learner(unlabelled=True)
+@register(
+    paper="Liu et al. 2019, arXiv 1805.10002",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    transductive=True,
+    unlabelled=True,
+    tiny={"neighbours_of": 5},
+)
 def label_propagation(
     model: Model,
     *,

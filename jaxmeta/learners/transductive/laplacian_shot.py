@@ -30,7 +30,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     SupportFeatures,
     embed_support,
@@ -42,6 +41,7 @@ from jaxmeta.learners.features import (
 )
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
+from jaxmeta.learners.registry import register
 from jaxmeta.learners.transductive.bd_cspn import rectified
 from jaxmeta.types import MetaLearner, Model
 
@@ -56,7 +56,14 @@ def neighbours(distances: jax.Array, weights: jax.Array, number: int) -> jax.Arr
     return (w & (weights[:, None] > 0)).astype(distances.dtype)
 
 
-@learner
+@register(
+    paper="Ziko et al. 2020, arXiv 2006.15486",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    trains_on="classes",
+    transductive=True,
+    tiny={"iterations": 4},
+)
 def laplacian_shot(
     model: Model,
     *,

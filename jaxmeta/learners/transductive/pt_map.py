@@ -26,7 +26,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.learners.features import (
     SupportFeatures,
     class_means,
@@ -39,6 +38,7 @@ from jaxmeta.learners.features import (
 )
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
+from jaxmeta.learners.registry import register
 from jaxmeta.solvers import sinkhorn
 from jaxmeta.types import MetaLearner, Model
 
@@ -48,7 +48,14 @@ def power_transform(f: jax.Array, beta: float, eps: float = 1e-6) -> jax.Array:
     return unit(jnp.sign(f) * (jnp.abs(f) + eps) ** beta)
 
 
-@learner
+@register(
+    paper="Hu et al. 2021, arXiv 2006.03806",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    trains_on="classes",
+    transductive=True,
+    tiny={"iterations": 4, "sharpness": 2.0},
+)
 def pt_map(
     model: Model,
     *,

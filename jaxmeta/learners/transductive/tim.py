@@ -27,7 +27,6 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.batches import forward
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.features import (
     SupportFeatures,
@@ -41,10 +40,18 @@ from jaxmeta.learners.features import (
 )
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
+from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
 
-@learner
+@register(
+    paper="Boudiaf et al. 2020, arXiv 2008.11297",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    trains_on="classes",
+    transductive=True,
+    tiny={"inner_lr": 0.01},
+)
 def tim(
     model: Model,
     *,

@@ -30,7 +30,6 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.batches import blank_padding, forward, one_hot
-from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.features import (
     class_means,
@@ -41,6 +40,7 @@ from jaxmeta.learners.features import (
 )
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
+from jaxmeta.learners.registry import register
 from jaxmeta.types import Batch, MetaLearner, Model, PyTree
 
 
@@ -51,7 +51,14 @@ class Unsolved(NamedTuple):
     support: Batch
 
 
-@learner
+@register(
+    paper="Dhillon et al. 2020, arXiv 1909.02729",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    trains_on="classes",
+    transductive=True,
+    tiny={"inner_lr": 0.001},
+)
 def transductive_finetuning(
     model: Model,
     *,

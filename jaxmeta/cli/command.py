@@ -13,16 +13,15 @@ from typing import Annotated, Any, Literal, Union, get_origin
 import docstring_parser
 import tyro
 
-from jaxmeta import checks, learners, models, recipes
-from jaxmeta.training import run, session
-
-DEFAULT_LEARNER = "protonet"
-KNOWN = ("ways", "features", "x_dims", "y_dims")  # from the data and the models
-OPTIONS = tuple(f.name for f in fields(recipes.Options))  # flags of every learner
+from jaxmeta import checks, learners, models
+from jaxmeta.cli import recipes, run, session
+from jaxmeta.cli.options import NAMES, Options
+from jaxmeta.cli.sources import DEFAULT, SOURCES
+from jaxmeta.learners.registry import Facts
 
 
 @dataclass(frozen=True)
-class Train(recipes.Options):
+class Train(Options):
     """Meta-train a learner, validate along the way, meta-test, leave a run folder."""
 
     out: Path | None = None
@@ -77,12 +76,10 @@ def train(command: Any) -> None:
     """Meta-train, or go on with an interrupted run; then meta-test."""
     if command.resume is not None:
         folder, config = run.open_run(command.resume)
-        recipe = recipes.build(**_parts(config))
+        recipe = recipes.make(**_parts(config))
     else:
         config = _config(command)
-        recipe = recipes.build(
-            **_parts(config)
-        )  # what is wrong is said before a folder
+        recipe = recipes.make(**_parts(config))  # what is wrong is said before a folder
         name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
         out = command.out or run.free_name(Path("runs") / name)
         folder = run.create(out, config)
@@ -103,7 +100,7 @@ def evaluate(command: Evaluate) -> None:
     if command.seed is not None:
         checks.check_seeds(seed=command.seed)
     folder, config = run.open_run(command.run)
-    recipe = recipes.build(**_parts(config))
+    recipe = recipes.make(**_parts(config))
     session.test(folder, recipe, num_tasks=command.test_tasks, seed=command.seed)
 
 
@@ -124,16 +121,16 @@ def show() -> None:
         "learners",
         ("name", "family", "learns", "", "paper"),
         [
-            (name, e.family, ", ".join(e.problems), e.marks, e.paper)
+            (name, e.family, ", ".join(e.learns), e.marks, e.paper)
             for name, e in learners.REGISTRY.items()
         ],
     )
     table(
         "data sets and task distributions",
-        ("name", "problem", "what", "defaults"),
+        ("name", "kind", "what", "defaults"),
         [
-            (name, s.problem, s.description, _spelled(s.defaults | s.learner))
-            for name, s in recipes.SOURCES.items()
+            (name, s.kind, s.description, _spelled(s.defaults | s.learner))
+            for name, s in SOURCES.items()
         ],
     )
     table(
@@ -154,8 +151,8 @@ def _default_learner(argv: list[str]) -> str:
     """The one that suits the data set, if the command line names a known one."""
     words = [part for word in argv for part in word.split("=", 1)]  # --data=x too
     named = words[words.index("--data") + 1 :][:1] if "--data" in words else []
-    source = recipes.SOURCES.get(named[0] if named else recipes.Options.data)
-    return source.default_learner if source else DEFAULT_LEARNER
+    source = SOURCES.get(named[0] if named else DEFAULT, SOURCES[DEFAULT])
+    return source.default_learner
 
 
 def _commands() -> Any:
@@ -185,7 +182,7 @@ def _command(name: str) -> type:
     ]
     for argument, default in entry.defaults.items():
         kind: Any = _kind(entry, argument)
-        if argument in KNOWN or argument in OPTIONS or kind is None:
+        if argument in (*Facts._fields, *NAMES) or kind is None:
             continue
         if argument in recipes.CHOICES:
             names = recipes.CHOICES[argument].items()
@@ -217,7 +214,7 @@ def _optional(kind: Any, hint: str, text: str | None = None) -> Any:
 def _hint(name: str, default: Any) -> str:
     """What None stands for: the learner's default, or that of each data set."""
     known = [] if default is None else [str(default)]
-    for source, s in recipes.SOURCES.items():
+    for source, s in SOURCES.items():
         values = s.defaults | s.learner
         if name in values:
             known.append(f"{values[name]} for {source}")
@@ -227,7 +224,7 @@ def _hint(name: str, default: Any) -> str:
 def _config(command: Any) -> dict[str, Any]:
     """What is written to config.json: enough to build the run again."""
     values = asdict(command)
-    options = {f.name: values.pop(f.name) for f in fields(recipes.Options)}
+    options = {f.name: values.pop(f.name) for f in fields(Options)}
     for name in ("out", "resume", "progress"):
         values.pop(name)
     config = {"learner": values.pop("learner"), "arguments": values, "options": options}
@@ -235,8 +232,8 @@ def _config(command: Any) -> dict[str, Any]:
 
 
 def _parts(config: dict[str, Any]) -> dict[str, Any]:
-    """What `recipes.build` takes. Raises: ValueError for a config of another form."""
-    known = {f.name for f in fields(recipes.Options)}
+    """What `recipes.make` takes. Raises: ValueError for a config of another form."""
+    known = {f.name for f in fields(Options)}
     if not isinstance(config, dict):
         raise ValueError("config.json is no object; is it a jaxmeta run?")
     try:
@@ -254,7 +251,7 @@ def _parts(config: dict[str, Any]) -> dict[str, Any]:
         return {
             "name": config["learner"],
             "arguments": config["arguments"],
-            "options": recipes.Options(**options),
+            "options": Options(**options),
         }
     except KeyError as error:
         raise ValueError(f"config.json lacks {error}; is it a jaxmeta run?") from error

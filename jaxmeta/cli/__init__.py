@@ -1,0 +1,3 @@
+"""The command line: `jaxmeta train`, `jaxmeta evaluate`, `jaxmeta list`."""
+
+from jaxmeta.cli.command import main as main

@@ -1,0 +1,10 @@
+"""The problems: each file says all of one, and is listed in `SOURCES` by being imported."""
+
+from jaxmeta.cli.sources import gaussian_process as gaussian_process
+from jaxmeta.cli.sources import glyphs as glyphs
+from jaxmeta.cli.sources import omniglot as omniglot
+from jaxmeta.cli.sources import sinusoid as sinusoid
+from jaxmeta.cli.sources.source import SOURCES as SOURCES
+from jaxmeta.cli.sources.source import Source as Source
+
+DEFAULT = "glyphs"
