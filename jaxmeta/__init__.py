@@ -19,6 +19,7 @@ from jaxmeta.estimators import PES as PES
 from jaxmeta.estimators import Unroll as Unroll
 from jaxmeta.estimators import es_gradient as es_gradient
 from jaxmeta.estimators import pes as pes
+from jaxmeta.estimators import pes_outer as pes_outer
 from jaxmeta.learners.amortized import *
 from jaxmeta.learners.gradient import *
 from jaxmeta.learners.metric import *
@@ -26,7 +27,9 @@ from jaxmeta.learners.solver import *
 from jaxmeta.learners.transductive import *
 from jaxmeta.noise import with_noise as with_noise
 from jaxmeta.outer import MetaState as MetaState
+from jaxmeta.outer import ema as ema
 from jaxmeta.outer import init_state as init_state
+from jaxmeta.outer import make_outer as make_outer
 from jaxmeta.outer import make_step as make_step
 from jaxmeta.outer import meta_gradient as meta_gradient
 from jaxmeta.outer import meta_loss as meta_loss
@@ -39,7 +42,9 @@ from jaxmeta.training import evaluate as evaluate
 from jaxmeta.training import evaluate_episodes as evaluate_episodes
 from jaxmeta.training import fit as fit
 from jaxmeta.training import fit_population as fit_population
+from jaxmeta.training import population as population
 from jaxmeta.types import Batch as Batch
 from jaxmeta.types import MetaLearner as MetaLearner
 from jaxmeta.types import Model as Model
+from jaxmeta.types import Outer as Outer
 from jaxmeta.types import Task as Task

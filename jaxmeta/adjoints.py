@@ -48,6 +48,7 @@ class MixedMode:
     """
 
     save_gradients: bool = False
+    exact: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = EVERYTHING
 
     def __post_init__(self):
@@ -79,6 +80,7 @@ class Reverse:
     remat: Literal["none", "step", "sqrt"] | int = "step"
     policy: Callable[..., Any] | None = None
     unroll: int = 1
+    exact: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = EVERYTHING
 
     def __post_init__(self):
@@ -111,6 +113,7 @@ class FirstOrder:
     Source: MAML, Finn et al. 2017, section 5.2 (first-order approximation).
     """
 
+    exact: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"start"})
 
     def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
@@ -140,6 +143,7 @@ class Truncated:
     """
 
     k: int
+    exact: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = EVERYTHING
 
     def __post_init__(self):
@@ -178,6 +182,7 @@ class Forward:
     Optimization, arXiv 1703.01785, section 3.2.
     """
 
+    exact: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = EVERYTHING
 
     def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
@@ -242,6 +247,7 @@ class Implicit:
     iterations: int = 5
     damping: float = 0.0
     scale: float = 0.1
+    exact: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"context"})
 
     def __post_init__(self):

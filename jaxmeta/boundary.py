@@ -146,13 +146,12 @@ class _Boundary:
         )
 
     def learner(self) -> MetaLearner:
-        scheduled = self.plain.scheduled_loss and self.scheduled_loss
         return MetaLearner(
             self.plain.init,
             self.adapt,
             self.predict,
             self.loss,
-            scheduled,
+            self.plain.objective and self.objective,
             self.plain.settle,
         )
 
@@ -177,12 +176,12 @@ class _Boundary:
         run = self.loss_once if _concrete(params, task, key) else self._loss
         return run(params, task, key)
 
-    def scheduled_loss(self, params, task, key, step):
+    def objective(self, params, task, key, step):
         task = self._task(task)
         ways = None if self.on_classes else self.ways
         if not self.on_classes:
             self._look(params, task)
-        found = self.plain.scheduled_loss(params, task, key, step)
+        found = self.plain.objective(params, task, key, step)
         return _spoiled(found, self._sound(task, ways))
 
     def _adapt(self, params, support, key):

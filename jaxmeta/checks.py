@@ -35,6 +35,17 @@ def check_key(key, argument: str = "key") -> None:
         )
 
 
+def check_keys(keys, members: int | None = None) -> None:
+    """Raise ValueError unless `keys` is an array of typed keys, one for each member."""
+    shape = getattr(keys, "shape", ())
+    if len(shape) != 1 or not len(keys) or members not in (None, len(keys)):
+        raise ValueError(
+            f"keys: expected an array of keys [{members or 'members'}], got {said(keys)}; "
+            "make them with jax.random.split(key, members)"
+        )
+    check_key(jax.eval_shape(lambda keys: keys[0], keys), "keys")
+
+
 def check_kind(value, kind: type, argument: str) -> None:
     """Raise ValueError unless the value is a `Batch`, a `Task`, a `MetaState`."""
     if not isinstance(value, kind):
@@ -42,6 +53,16 @@ def check_kind(value, kind: type, argument: str) -> None:
         raise ValueError(
             f"{argument}: expected a jm.{kind.__name__}({fields}), got {said(value)}"
         )
+
+
+def check_state(state) -> None:
+    """Raise ValueError unless it has what each state of an `Outer` has."""
+    for name in ("params", "step"):
+        if not hasattr(state, name):
+            raise ValueError(
+                "state: expected a jm.MetaState(params, opt_state, step), or a state as "
+                f"the Outer's init makes it, with {name!r}, got {said(state)}"
+            )
 
 
 def check_mask(inputs, mask) -> None:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks
-from jaxmeta.outer import meta_loss
-from jaxmeta.types import MetaLearner, Task
+from jaxmeta.outer import MetaState, descended, meta_loss
+from jaxmeta.types import MetaLearner, Outer, Task
 
 PyTree = Any
 
@@ -34,7 +34,7 @@ def es_gradient(
         sigma: deviation of the perturbations, in units of the parameters.
         pairs: perturbations, each used with both signs on the same tasks and keys.
 
-    Returns: (params, tasks, key, step=None) -> ((loss [], metrics), gradient), to be given
+    Returns: (params, tasks, key, step=0) -> ((loss [], metrics), gradient), to be given
         to `make_step` or `fit` as `gradient`. Loss and metrics are means over the
         perturbed parameters.
     Raises: ValueError for a sigma that is not positive, or pairs below 1.
@@ -53,7 +53,7 @@ def es_gradient(
     _check_noise(sigma, pairs)
     mean_loss = meta_loss(learner)
 
-    def gradient(params, tasks: Task, key, step=None):
+    def gradient(params, tasks: Task, key, step=0):
         checks.check_key(key)
         key_noise, key_loss = jax.random.split(key)
 
@@ -168,6 +168,66 @@ def pes(problem: Unroll, *, sigma: float = 0.01, pairs: int = 16) -> PES:
         return (jnp.mean(losses), {}), mean, after
 
     return PES(begin, gradient)
+
+
+class PESTraining(NamedTuple):
+    """A `MetaState`, and the particles of a PES."""
+
+    state: MetaState
+    particles: PESState
+
+    @property
+    def params(self) -> PyTree:
+        """The meta-parameters."""
+        return self.state.params
+
+    @property
+    def step(self) -> jax.Array:
+        """Meta-steps done."""
+        return self.state.step
+
+
+def pes_outer(
+    estimator: PES,
+    init: Callable[[jax.Array], PyTree],
+    optimizer: optax.GradientTransformation,
+) -> Outer:
+    """Training with a `PES`, a piece of the unroll each meta-step, to be run by `fit`.
+
+    Args: estimator: see `pes`; init: key -> params; optimizer: the outer optimiser.
+    Returns: an `Outer` whose states are `PESTraining`s; it draws no tasks.
+
+    >>> import jax, jax.numpy as jnp, optax, jaxmeta as jm
+    >>> def step(params, w, key):  # w goes down a slope with a learned rate
+    ...     w = w - params * 2 * w
+    ...     return w, w**2
+    >>> problem = jm.Unroll(lambda key: jnp.ones(()), step, length=10)
+    >>> outer = jm.pes_outer(jm.pes(problem), lambda key: jnp.array(0.1), optax.adam(0.01))
+    >>> state = jm.fit(outer, None, steps=50, key=jax.random.key(0))
+    >>> bool(state.params > 0.1)
+    True
+    """
+    checks.check_kind(estimator, PES, "estimator")
+    checks.check_functions(init=init)
+    checks.check_optimizer(optimizer)
+
+    def begin(key):
+        key_params, key_particles = jax.random.split(key)
+        params = init(key_params)
+        opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
+        state = MetaState(params, opt_state, jnp.zeros((), jnp.int32))
+        return PESTraining(state, estimator.init(params, key_particles))
+
+    def step(training: PESTraining, sampler, key):
+        del sampler
+        state, particles = training
+        (value, metrics), grads, particles = estimator.gradient(
+            state.params, particles, key
+        )
+        state, skipped = descended(optimizer, state, grads, value)
+        return PESTraining(state, particles), {"loss": value, **metrics, **skipped}
+
+    return Outer(begin, step)
 
 
 def _check_noise(sigma, pairs):

@@ -114,6 +114,7 @@ class Adjoint(Protocol):
     """How to differentiate through a descent; the kinds are in `jaxmeta.adjoints`."""
 
     gives: ClassVar[frozenset[str]]  # a gradient for "start", "rule", "context"
+    exact: ClassVar[bool]  # whether that is the slope of what it runs
 
     def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
         """Run it, with this adjoint's derivative: w_steps, or the trajectory."""

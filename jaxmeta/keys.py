@@ -20,23 +20,35 @@ DATA, INIT, VALIDATION = 0, 1, 2
 
 def data(run: jax.Array) -> jax.Array:
     """Of the tasks and the noise of all meta-steps."""
-    return jax.random.fold_in(run, DATA)
+    return fold(run, DATA)
 
 
 def init(run: jax.Array) -> jax.Array:
     """Of the initial meta-parameters."""
-    return jax.random.fold_in(run, INIT)
+    return fold(run, INIT)
 
 
 def validation(run: jax.Array) -> jax.Array:
     """Of the validation tasks."""
-    return jax.random.fold_in(run, VALIDATION)
+    return fold(run, VALIDATION)
 
 
-def step(data: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+def step(data: jax.Array, step: jax.Array | int) -> jax.Array:
+    """Of one meta-step."""
+    return fold(data, step)
+
+
+def parts(step: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(key of the tasks, key of the noise) of one meta-step."""
-    key_tasks, key_loss = jax.random.split(jax.random.fold_in(data, step))
+    key_tasks, key_loss = jax.random.split(step)
     return key_tasks, key_loss
+
+
+def fold(key: jax.Array, number: jax.Array | int) -> jax.Array:
+    """`fold_in` of one key, or of each key of a population, [members]."""
+    if key.ndim:
+        return jax.vmap(jax.random.fold_in, (0, None))(key, number)
+    return jax.random.fold_in(key, number)
 
 
 def tasks(key: jax.Array, num_tasks: int, first: int = 0) -> jax.Array:

@@ -13,6 +13,7 @@ import jax
 
 from jaxmeta import checks
 from jaxmeta.batches import untagged
+from jaxmeta.outer import objective_of
 from jaxmeta.types import Batch, MetaLearner, Model, PyTree, Tagged, Task
 
 PASS = 0x6E6F6973  # apart from the numbers of inner steps, which are folded in as well
@@ -33,7 +34,7 @@ def with_noise(make: Callable[[Model], MetaLearner], model: Model) -> MetaLearne
 
     Args: make: model -> learner, e.g. `lambda m: jm.metaoptnet(m, ways=5)`; model: one
         with a `noisy` forward pass: `resnet12()`, or a Flax network with dropout.
-    Returns: `make(model)` whose `scheduled_loss`, which `fit` and `make_step` descend,
+    Returns: `make(model)` whose `objective`, which `fit` and `make_step` descend,
         draws new noise from the key of each task. Without a key there is none.
     Raises: ValueError for a model without noise; in training for a learner that gives its
         model other inputs than those of the task (neural processes).
@@ -50,15 +51,15 @@ def with_noise(make: Callable[[Model], MetaLearner], model: Model) -> MetaLearne
 
     def loss(params, task, key, step):
         if key is None:
-            return _objective(plain)(params, task, None, step)
+            return objective_of(plain)(params, task, None, step)
         key_support, key_query, key = jax.random.split(key, 3)
         task = Task(
             _tagged(task.support, Noise(key_support, step)),
             _tagged(task.query, Noise(key_query, step)),
         )
-        return _objective(noisy)(params, task, key, step)
+        return objective_of(noisy)(params, task, key, step)
 
-    return plain._replace(scheduled_loss=loss)
+    return plain._replace(objective=loss)
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,3 @@ class _Noisy:
 
 def _tagged(batch: Batch, noise: Noise) -> Batch:
     return batch._replace(x=Tagged(batch.x, noise))
-
-
-def _objective(learner: MetaLearner) -> Callable:
-    """What training descends: (params, task, key, step) -> (loss, metrics)."""
-    if learner.scheduled_loss is not None:
-        return learner.scheduled_loss
-    return lambda params, task, key, step: learner.loss(params, task, key)

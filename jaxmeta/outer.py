@@ -9,9 +9,16 @@ import jax.core
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, defaults, keys
-from jaxmeta.batches import examples
-from jaxmeta.types import MetaLearner, Metrics, Task
+from jaxmeta import checks, keys
+from jaxmeta.boundary import remembered
+from jaxmeta.task_axis import (
+    as_auto,
+    gradient_over_tasks,
+    keys_of,
+    number_of,
+    over_tasks,
+)
+from jaxmeta.types import MetaLearner, Metrics, ObjectiveFn, Outer, Task
 
 PyTree = Any
 
@@ -24,67 +31,71 @@ class MetaState(NamedTuple):
     step: jax.Array  # [] int32, meta-steps done
 
 
+def objective_of(learner: MetaLearner) -> ObjectiveFn:
+    """What training descends: (params, task, key, step) -> (value [], metrics)."""
+    if learner.objective is not None:
+        return learner.objective
+    return lambda params, task, key, step: learner.loss(params, task, key)
+
+
 def meta_loss(learner: MetaLearner) -> Callable:
-    """The mean outer objective over a batch of tasks, all at once (vmap).
+    """The mean loss over a batch of tasks, all at once (vmap).
 
     Returns: (params, tasks, key=None, step=None) -> (loss [], metrics), metrics averaged
-        too; with a step, `scheduled_loss` if the learner has one. The
+        too; with a step, what training descends then (`objective`, if there is one). The
         metric `diverged` is the share of tasks whose loss is not finite. Task i gets the
         key fold_in(key, i).
     """
 
     def mean_loss(params, tasks: Task, key=None, step=None):
         params, tasks = as_auto((params, tasks))
-        return _mean_loss(learner, params, tasks, _keys(key, number_of(tasks)), step)
+        checks.check_tasks(tasks)
+        of_tasks = _mean(learner, step)
+        return of_tasks(params, tasks, keys_of(key, number_of(tasks)))
 
     return mean_loss
 
 
 def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Callable:
-    """Value and gradient of `meta_loss`, the task axis run as a whole or in chunks.
+    """Value and gradient of what training descends, tasks as a whole or in chunks.
 
     Args:
-        learner: whose outer objective to differentiate.
+        learner: whose `objective` (or else `loss`) to differentiate.
         tasks_at_once: tasks in one vmap; the chunks follow each other in a scan that
             accumulates gradients. 1 = one task after the other, None = the default of
             the backend (`jaxmeta.defaults`). All give the same numbers.
 
-    Returns: (params, tasks, key=None, step=None) -> ((loss [], metrics), gradient like
-        params). With a step, that of `scheduled_loss` if the learner has one.
+    Returns: (params, tasks, key=None, step=0) -> ((value [], metrics), gradient like
+        params); step [] meta-steps done.
     Raises: ValueError if tasks_at_once does not divide the number of tasks.
     """
     if tasks_at_once is not None:
         checks.check_sizes(tasks_at_once=tasks_at_once)
 
-    def gradient(params, tasks: Task, key=None, step=None):
+    def gradient(params, tasks: Task, key=None, step=0):
         params, tasks = as_auto((params, tasks))
-        n = number_of(tasks)
-        keys = _keys(key, n)
-        size = min(tasks_at_once or defaults.tasks_at_once(n, inputs_of(tasks)), n)
-        if n % size:
-            raise ValueError(
-                f"tasks_at_once: {n} tasks can't be run {size} at once; expected a "
-                f"divisor of {n}, or a number >= {n} for all at once"
-            )
-        chunk_loss = jax.value_and_grad(
-            lambda params, tasks, keys: _mean_loss(learner, params, tasks, keys, step),
-            has_aux=True,
-        )
-        if size == n:
-            return chunk_loss(params, tasks, keys)
-
-        def accumulate(total, chunk):
-            value, grads = chunk_loss(params, *chunk)
-            return jax.tree.map(jnp.add, total, grads), value
-
-        split = lambda a: jnp.reshape(a, (n // size, size, *a.shape[1:]))
-        chunks = jax.tree.map(split, (tasks, keys))
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        total, values = jax.lax.scan(accumulate, zeros, chunks)
-        mean = lambda tree, f: jax.tree.map(f, tree)
-        return mean(values, jnp.mean), mean(total, lambda g: g / (n // size))
+        checks.check_tasks(tasks)
+        of_tasks = gradient_over_tasks(_mean(learner, step), tasks_at_once)
+        return of_tasks(params, tasks, keys_of(key, number_of(tasks)))
 
     return gradient
+
+
+def _mean(learner: MetaLearner, step) -> Callable:
+    """(params, tasks, keys) -> (mean [], means): of `loss`, or with a step of what
+    training descends."""
+    checks.check_learner(learner)
+    one = learner.loss
+    if step is not None:
+        objective = objective_of(learner)
+        one = lambda params, task, key: objective(params, task, key, step)
+
+    def mean(params, tasks, keys):
+        value, metrics = over_tasks(lambda *task: one(params, *task))(tasks, keys)
+        metrics = metrics | {"diverged": (~jnp.isfinite(value)).astype(value.dtype)}
+        return jnp.mean(value), jax.tree.map(jnp.mean, metrics)
+
+    return mean
 
 
 def init_state(
@@ -144,25 +155,13 @@ def make_step(
     loss = meta_loss(learner) if gradient is None else gradient
     value_of = lambda *args: jax.tree.leaves(loss(*args)[0])[0]
     gradient = gradient or meta_gradient(learner, tasks_at_once)
-    update = optax.with_extra_args_support(optimizer).update
 
     def step(state: MetaState, tasks: Task, key=None) -> tuple[MetaState, Metrics]:
         checks.check_kind(state, MetaState, "state")
         (value, metrics), grads = gradient(state.params, tasks, key, state.step)
-        updates, opt_state = update(
-            grads,
-            state.opt_state,
-            state.params,
-            value=value,
-            grad=grads,
-            value_fn=lambda params: value_of(params, tasks, key, state.step),
-        )
-        params = optax.apply_updates(state.params, updates)
-        fine = _sound(grads, params, opt_state, state.opt_state)
-        new = MetaState(params, opt_state, state.step + 1)
-        kept = state._replace(step=new.step)
-        now = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, kept)
-        return now, metrics | {"skipped": 1 - fine.astype(value.dtype)}
+        value_fn = lambda params: value_of(params, tasks, key, state.step)
+        now, skipped = descended(optimizer, state, grads, value, value_fn)
+        return now, metrics | skipped
 
     compiled = jax.jit(step, donate_argnums=0)
 
@@ -175,6 +174,114 @@ def make_step(
     return on_mesh
 
 
+def descended(
+    optimizer: optax.GradientTransformation,
+    state: MetaState,
+    grads: PyTree,
+    value: jax.Array,
+    value_fn: Callable | None = None,
+) -> tuple[MetaState, Metrics]:
+    """The state after a step of the optimiser, if all that it makes is finite.
+
+    Args: optimizer; state; grads: like its params; value []: of what is descended;
+        value_fn: params -> value, for line searches.
+    Returns: the state, and {"skipped": 1 if nothing but the count of steps changed}.
+    """
+    update = optax.with_extra_args_support(optimizer).update
+    more = {"value": value, "grad": grads, "value_fn": value_fn}
+    updates, opt_state = update(grads, state.opt_state, state.params, **more)
+    params = optax.apply_updates(state.params, updates)
+    fine = _sound(grads, params, opt_state, state.opt_state)
+    new = MetaState(params, opt_state, state.step + 1)
+    kept = state._replace(step=new.step)
+    now = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, kept)
+    return now, {"skipped": 1 - fine.astype(value.dtype)}
+
+
+@remembered
+def make_outer(
+    learner: MetaLearner,
+    optimizer: optax.GradientTransformation,
+    *,
+    tasks_per_step: int = 4,
+    tasks_at_once: int | None = None,
+    gradient: Callable | None = None,
+) -> Outer:
+    """A learner and an optimiser as the training procedure that `fit` runs.
+
+    Args:
+        learner, optimizer, tasks_at_once, gradient: as in `make_step`.
+        tasks_per_step: tasks whose meta-gradients are averaged in one step.
+
+    Returns: an `Outer` whose states are `MetaState`s.
+    """
+    checks.check_sizes(tasks_per_step=tasks_per_step)
+    meta_step = make_step(
+        learner, optimizer, tasks_at_once=tasks_at_once, gradient=gradient
+    )
+
+    def step(state, sampler, key):
+        key_tasks, key_loss = keys.parts(key)
+        return meta_step(
+            state, sample_tasks(sampler, key_tasks, tasks_per_step), key_loss
+        )
+
+    def settle(state, sampler):
+        assert learner.settle is not None
+        return state._replace(params=learner.settle(state.params, sampler))
+
+    init = functools.partial(init_state, learner, optimizer)
+    return Outer(init, step, learner, learner.settle and settle)
+
+
+class Averaged(NamedTuple):
+    """A state, and the running mean of its parameters, which is what is tested."""
+
+    params: PyTree
+    state: Any
+
+    @property
+    def step(self) -> jax.Array:
+        """Meta-steps done."""
+        return self.state.step
+
+
+@remembered
+def ema(outer: Outer, decay: float = 0.999) -> Outer:
+    """Train as `outer` does, and test the exponential moving average of its parameters.
+
+        average <- decay average + (1 - decay) params        after each meta-step
+
+    Args: outer: see `make_outer`; decay: in [0, 1).
+    Returns: an `Outer` whose states are `Averaged`. Raises: ValueError for another decay.
+
+    >>> import jax, optax, jaxmeta as jm
+    >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
+    >>> averaged = jm.ema(jm.make_outer(learner, optax.adam(1e-3)), decay=0.9)
+    >>> state = jm.fit(averaged, jm.tasks.sinusoid(), steps=20, key=jax.random.key(0))
+    >>> report = jm.evaluate(
+    ...     learner, state.params, jm.tasks.sinusoid(), key=jax.random.key(1))
+    """
+    checks.check_kind(outer, Outer, "outer")
+    checks.check_numbers(least=0, below=1, decay=decay)
+
+    def init(key):
+        state = outer.init(key)
+        return Averaged(jax.tree.map(jnp.copy, state.params), state)
+
+    def step(averaged, sampler, key):
+        state, metrics = outer.step(averaged.state, sampler, key)
+        params = optax.incremental_update(state.params, averaged.params, 1 - decay)
+        return Averaged(params, state), metrics
+
+    def settle(averaged, sampler):
+        assert outer.settle is not None
+        there = averaged.state._replace(params=averaged.params)
+        return averaged._replace(params=outer.settle(there, sampler).params)
+
+    return Outer(init, step, outer.learner, outer.settle and settle)
+
+
 def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
     """A batch of tasks; task i is `sampler.sample(fold_in(key, i))`.
 
@@ -184,45 +291,7 @@ def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
     checks.check_key(key)
     checks.check_sampler(sampler)
     checks.check_sizes(num_tasks=num_tasks)
-    return jax.vmap(sampler.sample)(keys.tasks(key, num_tasks))
-
-
-def as_auto(tree: PyTree) -> PyTree:
-    """Arrays on a mesh with explicit axes (the default of `jax.make_mesh`) on one with
-    automatic axes: the tasks of a batch meet in one vmap, which refuses mixed shardings.
-
-    Raises: ValueError for traced arrays on a mesh with explicit axes, which can't be moved.
-    """
-
-    def move(a):
-        traced = isinstance(a, jax.core.Tracer)
-        sharding = getattr(jax.typeof(a) if traced else a, "sharding", None)
-        mesh = getattr(sharding, "mesh", None)
-        if mesh is None or jax.sharding.AxisType.Explicit not in mesh.axis_types:
-            return a
-        if traced:
-            raise ValueError(
-                f"tasks: traced arrays on a mesh with explicit axes {mesh.axis_names}; "
-                "make it with axis_types=(jax.sharding.AxisType.Auto,) * "
-                f"{len(mesh.axis_names)}"
-            )
-        kinds = (jax.sharding.AxisType.Auto,) * len(mesh.axis_names)
-        auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
-        return jax.device_put(a, jax.sharding.NamedSharding(auto, a.sharding.spec))
-
-    return jax.tree.map(move, tree)
-
-
-def number_of(tasks: Task) -> int:
-    """Tasks in a batch of tasks. Raises: ValueError for what is none."""
-    checks.check_tasks(tasks)
-    return examples(tasks.support)
-
-
-def inputs_of(tasks: Task) -> int:
-    """Numbers in the support and query inputs of one task of a batch."""
-    inputs = jax.tree.leaves((tasks.support.x, tasks.query.x))
-    return sum(a.size for a in inputs) // number_of(tasks)
+    return over_tasks(sampler.sample)(keys.tasks(key, num_tasks))
 
 
 def _sound(grads, params, opt_state, before) -> jax.Array:
@@ -241,24 +310,3 @@ def _sound(grads, params, opt_state, before) -> jax.Array:
     for a in finite((grads, params)) + kept:
         together[a.shape] = together.get(a.shape, True) & a
     return jnp.all(jnp.stack([jnp.all(a) for a in together.values()]))
-
-
-def _keys(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
-    if key is None:
-        return None
-    checks.check_key(key)
-    return keys.tasks(key, num_tasks)
-
-
-def _mean_loss(learner, params, tasks, keys, step=None):
-    checks.check_learner(learner)
-    one, scheduled = learner.loss, learner.scheduled_loss
-    if step is not None and scheduled is not None:
-        one = lambda params, task, key: scheduled(params, task, key, step)
-    if number_of(tasks) == 1:  # a task axis of size 1 makes matrix products slower
-        task, key = jax.tree.map(lambda a: a[0], (tasks, keys))
-        loss, metrics = jax.tree.map(lambda a: a[None], one(params, task, key))
-    else:
-        loss, metrics = jax.vmap(one, (None, 0, 0))(params, tasks, keys)
-    metrics = metrics | {"diverged": (~jnp.isfinite(loss)).astype(loss.dtype)}
-    return jnp.mean(loss), jax.tree.map(jnp.mean, metrics)

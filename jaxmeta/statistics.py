@@ -117,13 +117,15 @@ def with_support_statistics(
     def loss(params, task, key=None):
         return learner.loss(params, referred(task), key)
 
-    def scheduled_loss(params, task, key, step):
-        assert learner.scheduled_loss is not None
-        return learner.scheduled_loss(params, referred(task), key, step)
+    def objective(params, task, key, step):
+        assert learner.objective is not None
+        return learner.objective(params, referred(task), key, step)
 
-    scheduled = learner.scheduled_loss and scheduled_loss
     return learner._replace(
-        adapt=adapt, predict=predict, loss=loss, scheduled_loss=scheduled
+        adapt=adapt,
+        predict=predict,
+        loss=loss,
+        objective=learner.objective and objective,
     )
 
 

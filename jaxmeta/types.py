@@ -117,8 +117,8 @@ class LossFn(Protocol):
     ) -> tuple[jax.Array, Metrics]: ...
 
 
-class ScheduledLossFn(Protocol):
-    """(params, task, key, step) -> (loss [], metrics); step [] meta-steps done."""
+class ObjectiveFn(Protocol):
+    """(params, task, key, step) -> (value [], metrics); step [] meta-steps done."""
 
     def __call__(
         self, params: PyTree, task: Task, key: jax.Array | None, step: jax.Array
@@ -137,11 +137,12 @@ class MetaLearner(NamedTuple):
     init: key -> params, all that is meta-learned and nothing else.
     adapt: (params, support, key=None) -> adapted, learns one task from its support set.
     predict: (adapted, inputs, mask=None) -> outputs; `adapted` is self-contained.
-    loss: (params, task, key=None) -> (loss, metrics), the outer objective of one task,
-        differentiable in params.
-    scheduled_loss: what training descends in meta-step `step` where that is not `loss`:
-        it changes with the step (`maml_plus_plus`), or also scores the support points
-        (`cnp`); None = `loss`.
+    loss: (params, task, key=None) -> (loss, metrics), what a test reports of one task,
+        differentiable in params; the metric `loss` is its value.
+    objective: (params, task, key, step) -> (value, metrics), what training descends in
+        meta-step `step` where that is not `loss`: a surrogate (`reptile`), a bound
+        (`neural_process`), a loss with penalties (`leo`) or of another problem
+        (`baseline`); None = `loss`.
     settle: (params, sampler) -> params, sets what is not descended but known of the
         training set (`simpleshot`'s mean); `fit` does so before it validates and at the
         end, a loop of your own has to. None = nothing to set.
@@ -151,8 +152,27 @@ class MetaLearner(NamedTuple):
     adapt: AdaptFn
     predict: PredictFn
     loss: LossFn
-    scheduled_loss: ScheduledLossFn | None = None
+    objective: ObjectiveFn | None = None
     settle: SettleFn | None = None
+
+
+class Outer(NamedTuple):
+    """A training procedure, what `fit` runs: a learner with an optimiser, a population of
+    them, an average of what one trains, or one of your own.
+
+    init: key -> state, a pytree that keeps its shapes and has `params`, what is tested,
+        and `step` [], meta-steps done.
+    step: (state, sampler, key) -> (state, metrics), one meta-step; it draws its tasks.
+    learner: whose parameters they are, for validation; None = `fit` can't validate.
+    settle: (state, sampler) -> state, see `MetaLearner`; None = nothing to set.
+    members: of a population, whose `init` and `step` take keys [members]; None = one key.
+    """
+
+    init: Callable[[jax.Array], Any]
+    step: Callable[[Any, Any, jax.Array], tuple[Any, Metrics]]
+    learner: MetaLearner | None = None
+    settle: Callable[[Any, Any], Any] | None = None
+    members: int | None = None
 
 
 class Sampler(Protocol):

@@ -585,7 +585,7 @@ def test_every_pass_of_a_task_has_its_own_noise(name):
     learner.loss(params, task, key(1))
     assert not seen
     keys = jax.random.split(key(2), 2)
-    train = jax.vmap(lambda key: learner.scheduled_loss(params, task, key, 7)[0])
+    train = jax.vmap(lambda key: learner.objective(params, task, key, 7)[0])
     jax.block_until_ready(jax.jit(train)(keys))
     jax.effects_barrier()
     assert len(seen) == 2 * passes and {s[-1] for s in seen} == {7}
@@ -617,7 +617,7 @@ def test_noise_has_no_implicit_gradient_and_no_place_in_processes():
         learner = jm.with_noise(make, model)
         params = learner.init(key(0))
         with pytest.raises(ValueError, match=sentence):
-            learner.scheduled_loss(params, given_task, key(1), 0)
+            learner.objective(params, given_task, key(1), 0)
 
 
 def test_what_a_learner_settles_passes_the_wrappers():

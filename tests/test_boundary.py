@@ -227,7 +227,7 @@ def test_no_two_purposes_of_a_run_share_a_key():
     note("run", run)
     note("init", jax.random.split(keys.init(run), 8))
     for step in range(5):
-        key_tasks, key_loss = keys.step(keys.data(run), step)
+        key_tasks, key_loss = keys.parts(keys.step(keys.data(run), step))
         for i in range(4):
             task(f"step {step} task {i}", keys.tasks(key_tasks, 4)[i])
             note(

@@ -83,7 +83,7 @@ def test_every_learner_is_built_from_names(name):
         tasks = [
             jax.eval_shape(made.samplers[s].sample, key) for s in ("train", "test")
         ]
-        train, test = made.train.scheduled_loss, made.test.loss
+        train, test = made.train.objective, made.test.loss
         if train is None:
             train = lambda p, t, key, step, loss=made.train.loss: loss(p, t, key)
         assert jax.eval_shape(train, params, tasks[0], key, 0)[0].shape == ()
@@ -268,3 +268,32 @@ def test_omniglot_trains_from_the_command_line(capsys):
         ["train", "--data", "omniglot", "--root", str(root), *TINY, "--model", "mlp"]
     )
     assert "pixel nearest neighbour" in capsys.readouterr().out
+
+
+def test_run_folders_are_never_overwritten(tmp_path):
+    made = run.create(tmp_path / "a", {"seed": 1})
+    assert run.open_run(tmp_path / "a")[1] == {"seed": 1}
+    with pytest.raises(FileExistsError, match="exists; nothing was changed.*--resume"):
+        run.create(tmp_path / "a", {"seed": 2})
+    assert json.loads(made.config.read_text()) == {"seed": 1}
+    assert run.free_name(tmp_path / "a") == tmp_path / "a-2"
+    with pytest.raises(FileNotFoundError, match="no run at"):
+        run.open_run(tmp_path / "b")
+    made.config.write_text("{")
+    with pytest.raises(ValueError, match="can't be read"):
+        run.open_run(tmp_path / "a")
+
+
+def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="can't be written .*choose another with --out"):
+        run.create(tmp_path / "file" / "run", {})
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", forbidden)
+    with pytest.raises(
+        PermissionError, match=r"can't be written \(Permission denied\)"
+    ):
+        run.create(tmp_path / "run", {})

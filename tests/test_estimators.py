@@ -46,7 +46,7 @@ def test_es_is_the_gradient_within_its_standard_error():
 
 def test_es_follows_a_scheduled_loss():
     scheduled = lambda params, task, key, step: (jnp.sum(params) * step, {})
-    learner = quadratic()._replace(scheduled_loss=scheduled)
+    learner = quadratic()._replace(objective=scheduled)
     tasks = jax.tree.map(
         lambda a: a[None], jm.Task(*(jm.Batch(CENTRE[None], jnp.zeros((1, 1))),) * 2)
     )

@@ -98,8 +98,8 @@ def test_neural_process_benchmark_builds_every_row(benchmark):
         learner = module.make(name, 16)
         params = jax.eval_shape(learner.init, jax.random.key(0))
         losses = [learner.loss]
-        if learner.scheduled_loss is not None:
-            losses.append(partial(learner.scheduled_loss, step=0))
+        if learner.objective is not None:
+            losses.append(partial(learner.objective, step=0))
         for loss in losses:
             found = jax.eval_shape(loss, params, shapes, key=jax.random.key(1))
             assert found[0].shape == ()

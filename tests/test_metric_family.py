@@ -173,7 +173,7 @@ def test_simpleshot_transforms_then_compares(transform):
 def test_training_on_classes_is_softmax_regression():
     learner = jm.simpleshot(IDENTITY, classes=WAYS, ways=WAYS, features=4)
     params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
-    loss = lambda p: learner.scheduled_loss(p, TASK, None, 0)[0]
+    loss = lambda p: learner.objective(p, TASK, None, 0)[0]
     value, gradient = jax.value_and_grad(loss)(params)
     x, y = map(np.asarray, TASK.query[:2])
     log_p = log_softmax(x @ np.asarray(params.w) + np.asarray(params.b), axis=1)
@@ -404,7 +404,7 @@ def test_label_propagation_is_trained_on_support_and_queries_together():
     labels = np.concatenate([support.y, query.y])[np.r_[:7, 8 : len(x) + 1]]
     each = -log_softmax(f, axis=1)[np.arange(len(x)), labels]
     judged = np.r_[:6, 7 : len(x)]
-    trained, metrics = learner.scheduled_loss(params, task, None, 0)
+    trained, metrics = learner.objective(params, task, None, 0)
     close(trained, each[judged].mean())
     reported, said = learner.loss(params, task)
     close(reported, each[7:].mean())

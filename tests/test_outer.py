@@ -9,7 +9,7 @@ from problems import double, largest_difference, pad
 
 import jaxmeta as jm
 from jaxmeta import defaults
-from jaxmeta.outer import inputs_of
+from jaxmeta.task_axis import inputs_of
 
 
 @pytest.fixture(scope="module")

@@ -202,7 +202,7 @@ def test_cnp_is_the_equations_in_numpy():
     out = np.concatenate([x, np.tile(r, (10, 1))], 1) @ g
     mean, std = out[:, 0], 0.1 + 0.9 * np.log1p(np.exp(out[:, 1]))
     density = -0.5 * ((y[:, 0] - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi))
-    trained = learner.scheduled_loss(learner.init(jax.random.key(0)), task, None, 0)[0]
+    trained = learner.objective(learner.init(jax.random.key(0)), task, None, 0)[0]
     np.testing.assert_allclose(trained, -density.mean(), rtol=1e-12)
     out, std, density = out[:6], std[:6], density[:6]
     np.testing.assert_allclose(value, -density.mean(), rtol=1e-12)

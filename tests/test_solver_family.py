@@ -284,7 +284,7 @@ def test_neural_processes_mix_samples_and_are_bounded(name):
     # one point that is also the support: q(z | T) = q(z | C), so the bound has no
     # divergence and is one sample's likelihood
     one = jm.Task(task.support, task.support)
-    bound = learner.scheduled_loss(params, one, None, 0)[0]
+    bound = learner.objective(params, one, None, 0)[0]
     at_mean = learner.predict(learner.adapt(params, one.support), one.query.x)
     close(bound, -norm.logpdf(one.query.y, at_mean.mean, at_mean.std).mean())
 
@@ -306,7 +306,7 @@ def test_more_samples_take_the_bound_to_the_marginal_likelihood():
     marginal = (logsumexp(logs) + np.log(z[1] - z[0])) / len(y)
 
     def bound(learner, key):
-        return -learner.scheduled_loss(params, task, key, 0)[0]
+        return -learner.objective(params, task, key, 0)[0]
 
     close(jax.jit(partial(bound, many))(jax.random.key(0)), marginal, 1e-3)
     draws = jax.vmap(partial(bound, few))(jax.random.split(jax.random.key(1), 50))
@@ -327,7 +327,7 @@ def test_masked_points_change_no_bound(name, samples):
     padded = jm.Task(*(pad(batch, 3, np.nan) for batch in task))
     params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
     loss = jax.jit(
-        lambda task: learner.scheduled_loss(params, task, jax.random.key(1), 0)[0]
+        lambda task: learner.objective(params, task, jax.random.key(1), 0)[0]
     )
     close(loss(padded), loss(task))
 
@@ -473,7 +473,7 @@ def test_drop_block_drops_squares_in_training_only():
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
     batch = jm.Batch(images, jnp.array([0, 1, 0, 1]))
     task = jm.Task(batch, batch)
-    train = jax.jit(lambda seed, step: learner.scheduled_loss(
+    train = jax.jit(lambda seed, step: learner.objective(
         params, task, jax.random.key(seed), step
     )[0])  # fmt: skip
     assert train(0, 40_000) != train(1, 40_000)

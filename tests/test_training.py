@@ -1,6 +1,5 @@
 """Loops, logs, checkpoints and run folders."""
 
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,7 +12,7 @@ import scipy.stats
 
 import jaxmeta as jm
 from jaxmeta.training import log as logs
-from jaxmeta.training import plots, run
+from jaxmeta.training import plots
 
 OPTIMIZER = optax.adam(1e-3)
 
@@ -108,11 +107,7 @@ def test_fit_is_one_program_that_consumes_its_state(learner, caplog):
         jm.tasks.sinusoid(),
         jax.random.key(0),
         1,
-        learner=learner,
-        optimizer=OPTIMIZER,
-        tasks_per_step=3,
-        tasks_at_once=None,
-        gradient=None,
+        step=jm.make_outer(learner, OPTIMIZER, tasks_per_step=3).step,
         chunk=10,
     )
     donated = [a.donated for a in jax.tree.leaves(lowered.args_info[0][0])]
@@ -249,35 +244,6 @@ def test_evaluate_needs_tasks(learner):
         ValueError, match="num_tasks: expected a whole number >= 2, got 1"
     ):
         jm.evaluate(learner, None, None, num_tasks=1, key=jax.random.key(0))
-
-
-def test_run_folders_are_never_overwritten(tmp_path):
-    made = run.create(tmp_path / "a", {"seed": 1})
-    assert run.open_run(tmp_path / "a")[1] == {"seed": 1}
-    with pytest.raises(FileExistsError, match="exists; nothing was changed.*--resume"):
-        run.create(tmp_path / "a", {"seed": 2})
-    assert json.loads(made.config.read_text()) == {"seed": 1}
-    assert run.free_name(tmp_path / "a") == tmp_path / "a-2"
-    with pytest.raises(FileNotFoundError, match="no run at"):
-        run.open_run(tmp_path / "b")
-    made.config.write_text("{")
-    with pytest.raises(ValueError, match="can't be read"):
-        run.open_run(tmp_path / "a")
-
-
-def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="can't be written .*choose another with --out"):
-        run.create(tmp_path / "file" / "run", {})
-
-    def forbidden(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.mkdir", forbidden)
-    with pytest.raises(
-        PermissionError, match=r"can't be written \(Permission denied\)"
-    ):
-        run.create(tmp_path / "run", {})
 
 
 def test_pictures_show_every_point_and_class(tmp_path):

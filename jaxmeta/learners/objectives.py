@@ -16,7 +16,7 @@ from jaxmeta.types import (
 
 
 def query_loss(adapt: AdaptFn, predict: PredictFn, loss: losses.Loss) -> LossFn:
-    """The outer objective of most learners: adapt to support, be judged on query.
+    """The loss of most learners: adapt to support, be judged on query.
 
         L(params) = mean over query of loss(predict(adapt(params, support), x), y)
 

@@ -1,7 +1,7 @@
 """Learners whose encoder is trained as a classifier of all classes, not in episodes.
 
 They train on minibatches of `jaxmeta.tasks.classes`, whose labels are class numbers, and
-adapt to episodes like any other learner: `scheduled_loss` is the classifier's, `loss`
+adapt to episodes like any other learner: `objective` is the classifier's, `loss`
 that of an episode.
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import blank_padding, forward
-from jaxmeta.types import Model, PyTree, ScheduledLossFn
+from jaxmeta.types import Model, ObjectiveFn, PyTree
 
 Logits = Callable[["Pretrained", jax.Array], jax.Array]
 
@@ -43,9 +43,7 @@ def init_pretrained(model: Model, features: int, classes: int) -> Callable:
     return init
 
 
-def classes_loss(
-    model: Model, classes: int, logits: Logits = linear
-) -> ScheduledLossFn:
+def classes_loss(model: Model, classes: int, logits: Logits = linear) -> ObjectiveFn:
     """Cross-entropy of all classes on a minibatch, the query of a task.
 
     Args:

@@ -85,6 +85,13 @@ class Entry:
     unlabelled: bool
     keeps: tuple[str, ...]
     tiny: dict[str, Any]
+    biased: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether the gradient of its loss is the loss's own slope, by default."""
+        adjoint = self.defaults.get("adjoint")
+        return not self.biased and (adjoint is None or adjoint.exact)
 
     @property
     def family(self) -> str:
@@ -126,6 +133,7 @@ def register(
     unlabelled: bool | Literal["required"] = False,
     keeps: tuple[str, ...] = (),
     tiny: dict[str, Any] | None = None,
+    biased: bool = False,
 ) -> Callable[[Constructor], Constructor]:
     """Decorator of a constructor: its learner is behind the boundary, and in `REGISTRY`.
 
@@ -144,6 +152,8 @@ def register(
         keeps: arguments whose default suits every problem: what a data set says of other
             learners' arguments of that name is not for this one.
         tiny: arguments that suit tiny tasks, for the contract tests.
+        biased: whether the gradient of its loss is by definition not the loss's slope;
+            of a learner with an argument `adjoint`, the adjoint says so.
 
     Raises: ValueError for a name that another constructor has.
     """
@@ -170,6 +180,7 @@ def register(
             bool(unlabelled),
             keeps,
             tiny or {},
+            biased,
         )
         return constructor
 

@@ -7,3 +7,4 @@ from jaxmeta.training.evaluate import evaluate_episodes as evaluate_episodes
 from jaxmeta.training.fit import fit as fit
 from jaxmeta.training.log import Log as Log
 from jaxmeta.training.population import fit_population as fit_population
+from jaxmeta.training.population import population as population

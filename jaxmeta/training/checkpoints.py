@@ -1,12 +1,11 @@
 """Checkpoints by orbax: written whole or not at all."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 
 from jaxmeta import checks
-from jaxmeta.outer import MetaState
 
 
 class Checkpoints:
@@ -27,17 +26,17 @@ class Checkpoints:
             ),
         )
 
-    def save(self, state: MetaState) -> None:
+    def save(self, state: Any) -> None:
         """Write the state under its step; a crash meanwhile leaves the older ones."""
-        checks.check_kind(state, MetaState, "state")
+        checks.check_state(state)
         step = int(state.step)
         if step not in self._manager.all_steps():
             self._manager.save(step, args=self._ocp.args.StandardSave(state))
 
-    def latest(self, like: MetaState) -> MetaState | None:
+    def latest(self, like: Any) -> Any:
         """The newest state, or None if there is none.
 
-        Args: like: a state (or its shapes) of the same learner and optimiser.
+        Args: like: a state (or its shapes) of the same learner and optimiser, or `Outer`.
         Raises: ValueError if the stored tree is another one.
         """
         step = self._manager.latest_step()
@@ -45,7 +44,7 @@ class Checkpoints:
             return None
         shapes = jax.tree.map(_on_device, jax.eval_shape(lambda: like))
         stored: Any = self._ocp.args.StandardRestore(shapes)
-        return cast(MetaState, self._manager.restore(step, args=stored))
+        return self._manager.restore(step, args=stored)
 
     def close(self) -> None:
         """Release orbax's threads."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxmeta import checks, defaults
 from jaxmeta import keys as streams
 from jaxmeta.boundary import entered
-from jaxmeta.outer import as_auto, inputs_of, number_of
+from jaxmeta.task_axis import as_auto, inputs_of, number_of, over_tasks
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.types import Batch, MetaLearner, Sampler, Task
 
@@ -66,9 +66,7 @@ def evaluate(
     sampler = as_pytree(sampler)
     _check_learned(learner, params, tasks_at_once)
     if tasks_at_once is None:
-        shapes = jax.eval_shape(
-            lambda: jax.vmap(sampler.sample)(streams.tasks(key, 64))
-        )
+        shapes = jax.eval_shape(over_tasks(sampler.sample), streams.tasks(key, 64))
         tasks_at_once = defaults.tasks_at_once(64, inputs_of(shapes))
     keys = streams.tasks(key, num_tasks)
     metrics = _metrics(learner, params, sampler, keys, min(tasks_at_once, num_tasks))
@@ -187,8 +185,8 @@ def _check_episodes(learner, params, tasks: Task) -> None:
 
 @partial(jax.jit, static_argnames=("learner", "tasks_at_once"))
 def _given_metrics(learner, params, tasks, keys, tasks_at_once):
-    one = lambda given: learner.loss(params, *given)[1]
-    return jax.lax.map(one, (tasks, keys), batch_size=tasks_at_once)
+    one = lambda task, key: learner.loss(params, task, key)[1]
+    return over_tasks(one, tasks_at_once)(tasks, keys)
 
 
 def summarize(per_task: dict[str, Any]) -> Report:
@@ -237,4 +235,4 @@ def _metrics(learner, params, sampler, keys, tasks_at_once):
         task = sampler.sample(jax.random.clone(key))
         return learner.loss(params, task, streams.adapt(key))[1]
 
-    return jax.lax.map(one, keys, batch_size=tasks_at_once)
+    return over_tasks(one, tasks_at_once)(keys)

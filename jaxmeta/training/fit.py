@@ -12,46 +12,49 @@ import numpy as np
 import optax
 
 from jaxmeta import checks, keys
-from jaxmeta.outer import MetaState, init_state, make_step, sample_tasks
+from jaxmeta.outer import make_outer, objective_of
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.training.evaluate import evaluate
 from jaxmeta.training.log import Log
-from jaxmeta.types import MetaLearner, Sampler
+from jaxmeta.types import MetaLearner, Outer, Sampler
 
 
 def fit(
-    learner: MetaLearner,
-    sampler: Sampler,
-    optimizer: optax.GradientTransformation,
+    learner: MetaLearner | Outer,
+    sampler: Sampler | None,
+    optimizer: optax.GradientTransformation | None = None,
     *,
     steps: int,
     key: jax.Array,
-    tasks_per_step: int = 4,
+    tasks_per_step: int | None = None,
     tasks_at_once: int | None = None,
     gradient: Callable | None = None,
     chunk: int = 100,
-    state: MetaState | None = None,
+    state: Any = None,
     validation: Sampler | None = None,
     validation_learner: MetaLearner | None = None,
     validate_every: int = 1000,
     validation_tasks: int = 100,
     log: Log | None = None,
-    save: Callable[[MetaState], None] | None = None,
+    save: Callable[[Any], None] | None = None,
     save_every: int = 1000,
-) -> MetaState:
+) -> Any:
     """Meta-train: sample tasks, take meta-steps, in one compiled program a chunk.
 
     The tasks of step s come from fold_in(key, s), so a run that is interrupted and
     goes on from a saved `state` is bit for bit the uninterrupted one.
 
     Args:
-        learner, sampler, optimizer: what to train, on what, with which outer optimiser.
+        learner, sampler, optimizer: what to train, on what, with which outer optimiser;
+            or an `Outer` in place of learner and optimiser (`make_outer`, `ema`,
+            `population`, `pes_outer`, one of your own); sampler: None if it draws none.
         steps: meta-steps in all, those done by `state` included.
-        key: typed key; everything random in the run is derived from it.
-        tasks_per_step: tasks whose meta-gradients are averaged in one step.
+        key: typed key; everything random in the run is derived from it. Of a population,
+            keys [members].
+        tasks_per_step: tasks whose meta-gradients are averaged in one step, 4 by default.
         tasks_at_once, gradient: as in `make_step`.
         chunk: steps between two looks at the metrics, all on the device.
-        state: where to go on from; None = `init_state`. It is copied, not consumed.
+        state: where to go on from; None = the beginning. It is copied, not consumed.
         validation: sampler of validation tasks; validation_learner: what adapts to
             them, if not `learner` (other ways, more inner steps); validate_every,
             validation_tasks: how often (in steps, rounded up to chunks), on how many.
@@ -59,8 +62,9 @@ def fit(
         save: called with the state every `save_every` steps (rounded up to chunks), and
             at the end.
 
-    Returns: the state after `steps` meta-steps. A meta-step whose gradient is not finite
-        is not applied; a RuntimeWarning counts them (metric `skipped`).
+    Returns: the state after `steps` meta-steps, a `MetaState` of a learner. A meta-step
+        whose gradient is not finite is not applied; a RuntimeWarning counts them (metric
+        `skipped`).
     Raises: ValueError for a key of the old type, sizes below 1, or a first task with
         wrong shapes, labels out of range, or NaN.
 
@@ -71,55 +75,43 @@ def fit(
     >>> int(state.step)
     20
     """
-    checks.check_key(key)
-    checks.check_learner(learner)
-    checks.check_sampler(sampler)
-    checks.check_optimizer(optimizer)
-    checks.check_sizes(steps=steps, tasks_per_step=tasks_per_step, chunk=chunk)
+    checks.check_sizes(steps=steps, chunk=chunk)
     checks.check_sizes(validate_every=validate_every, save_every=save_every)
     checks.check_sizes(2, validation_tasks=validation_tasks)
-    _check_parts(tasks_at_once, gradient, state, validation, validation_learner, save)
-    if log is not None:
-        checks.check_methods("log", log, ("chunk", "validation"), "a jm.Log")
-    sampler = as_pytree(sampler)
+    outer = _outer(
+        learner,
+        optimizer,
+        tasks_per_step=tasks_per_step,
+        tasks_at_once=tasks_at_once,
+        gradient=gradient,
+    )
+    _check_run(outer, sampler, key, validation, validation_learner, log, save)
+    sampler = None if sampler is None else as_pytree(sampler)
     key_data = keys.data(key)
-    start = state or init_state(learner, optimizer, keys.init(key))
-    now: MetaState = jax.tree.map(jnp.copy, start)
-    first = first_task(sampler, key_data, now.step)
-    checks.check_task(first)
-    # traced with a concrete task, the learner looks at its labels
-    one = learner.loss
-    if learner.scheduled_loss is not None:
-        one = partial(learner.scheduled_loss, step=now.step)
-    jax.eval_shape(lambda params: one(params, first, key=key), now.params)
+    start = outer.init(keys.init(key)) if state is None else state
+    checks.check_state(start)
+    now = jax.tree.map(jnp.copy, start)
+    if outer.learner is not None and sampler is not None:
+        _look(outer.learner, now, sampler, key_data)
     done = int(now.step)
     while done < steps:
         clock = time.perf_counter()
         size = min(chunk, steps - done)
         now, history = _run_chunk(
-            now,
-            sampler,
-            key_data,
-            size,
-            learner=learner,
-            optimizer=optimizer,
-            tasks_per_step=tasks_per_step,
-            tasks_at_once=tasks_at_once,
-            gradient=gradient,
-            chunk=chunk,
+            now, sampler, key_data, size, step=outer.step, chunk=chunk
         )
         history = {name: np.asarray(v)[:size] for name, v in history.items()}
         done += size
         if log is not None:
             log.chunk(done, history, time.perf_counter() - clock)
-        warn_of_skipped(history["skipped"], done)
+        warn_of_skipped(history.get("skipped", np.zeros(size)), done)
         validate = _due(done, size, validate_every, steps)
         keep = _due(done, size, save_every, steps)
-        if learner.settle is not None and (validate or keep):  # both are due at the end
-            now = now._replace(params=learner.settle(now.params, sampler))
+        if outer.settle is not None and (validate or keep):  # both are due at the end
+            now = outer.settle(now, sampler)
         if validation is not None and validate:
             report = evaluate(
-                validation_learner or learner,
+                validation_learner or outer.learner,
                 now.params,
                 validation,
                 num_tasks=validation_tasks,
@@ -132,27 +124,63 @@ def fit(
     return now
 
 
-def _check_parts(
-    tasks_at_once, gradient, state, validation, validation_learner, save
+def _outer(learner, optimizer, **how) -> Outer:
+    """What to run. Raises: ValueError for a learner without optimiser, and the reverse."""
+    how = {name: value for name, value in how.items() if value is not None}
+    if not isinstance(learner, Outer):
+        checks.check_learner(learner)
+        checks.check_optimizer(optimizer)
+        return make_outer(learner, optimizer, **how)
+    if optimizer is not None:
+        how["optimizer"] = optimizer
+    if how:
+        raise ValueError(
+            f"{next(iter(how))}: a jm.Outer has its own; give it where the Outer is made"
+        )
+    checks.check_functions(init=learner.init, step=learner.step)
+    return learner
+
+
+def _check_run(
+    outer: Outer, sampler, key, validation, validation_learner, log, save
 ) -> None:
-    """Raise ValueError unless what may be None is of its kind."""
-    if tasks_at_once is not None:
-        checks.check_sizes(tasks_at_once=tasks_at_once)
-    if validation is not None:
-        checks.check_sampler(validation, "validation")
+    """Raise ValueError unless everything is of its kind."""
+    if outer.members is None:
+        checks.check_key(key)
+    else:
+        checks.check_keys(key, outer.members)
+    if sampler is not None or outer.learner is not None:
+        checks.check_sampler(sampler)
     if validation_learner is not None:
         checks.check_learner(validation_learner, "validation_learner")
-    for name, function in {"gradient": gradient, "save": save}.items():
-        if function is not None:
-            checks.check_functions(**{name: function})
-    if state is not None:
-        checks.check_kind(state, MetaState, "state")
+    if validation is not None:
+        checks.check_sampler(validation, "validation")
+        if outer.members is not None or not (validation_learner or outer.learner):
+            raise ValueError(
+                "validation: this jm.Outer has no learner of its own to validate; give "
+                "validation_learner, or evaluate each member of a population"
+            )
+    if save is not None:
+        checks.check_functions(save=save)
+    if log is not None:
+        checks.check_methods("log", log, ("chunk", "validation"), "a jm.Log")
+
+
+def _look(learner: MetaLearner, state, sampler, key_data: jax.Array) -> None:
+    """Raise ValueError for a first task that can't be learnt from.
+
+    Traced with a concrete task, the learner looks at its labels.
+    """
+    first = first_task(sampler, key_data, state.step)
+    checks.check_task(first)
+    one = partial(objective_of(learner), step=state.step)
+    jax.eval_shape(lambda params: one(params, first, key=key_data), state.params)
 
 
 @jax.jit
 def first_task(sampler: Any, key_data: jax.Array, step: jax.Array):
     """The first task of a meta-step, compiled once for a sampler of these shapes."""
-    key_tasks, _ = keys.step(key_data, step)
+    key_tasks, _ = keys.parts(keys.step(key_data, step))
     return sampler.sample(keys.tasks(key_tasks, 1)[0])
 
 
@@ -174,35 +202,20 @@ def _due(done: int, size: int, every: int, steps: int) -> bool:
     return done == steps or done // every > (done - size) // every
 
 
-@partial(
-    jax.jit,
-    donate_argnums=0,
-    static_argnames=(
-        "learner",
-        "optimizer",
-        "tasks_per_step",
-        "tasks_at_once",
-        "gradient",
-        "chunk",
-    ),
-)
+@partial(jax.jit, donate_argnums=0, static_argnames=("step", "chunk"))
 def _run_chunk(
-    state: MetaState,
+    state: Any,
     sampler: Any,
     key_data: jax.Array,
     size: int,  # a traced number, so that a shorter last chunk is the same program
     *,
-    learner,
-    optimizer,
-    tasks_per_step,
-    tasks_at_once,
-    gradient,
-    chunk,
+    step: Callable,
+    chunk: int,
 ):
     """`size` <= `chunk` meta-steps; metrics [chunk], of which the first `size` count."""
-    one = sampled_step(
-        learner, optimizer, sampler, key_data, tasks_per_step, tasks_at_once, gradient
-    )
+
+    def one(state):
+        return step(state, sampler, keys.step(key_data, state.step))
 
     def body(i, carry):
         state, history = carry
@@ -212,25 +225,3 @@ def _run_chunk(
     metrics = jax.eval_shape(one, state)[1]
     history = jax.tree.map(lambda m: jnp.zeros((chunk, *m.shape), m.dtype), metrics)
     return jax.lax.fori_loop(0, size, body, (state, history))
-
-
-def sampled_step(
-    learner,
-    optimizer,
-    sampler,
-    key_data,
-    tasks_per_step,
-    tasks_at_once,
-    gradient=None,
-) -> Callable[[MetaState], tuple[MetaState, Any]]:
-    """state -> (state, metrics): a meta-step on tasks drawn from (key_data, step)."""
-    meta_step = make_step(
-        learner, optimizer, tasks_at_once=tasks_at_once, gradient=gradient
-    )
-
-    def one(state):
-        key_tasks, key_loss = keys.step(key_data, state.step)
-        tasks = sample_tasks(sampler, key_tasks, tasks_per_step)
-        return meta_step(state, tasks, key_loss)
-
-    return one

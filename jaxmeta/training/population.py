@@ -1,8 +1,7 @@
 """Meta-train a population: seeds, inner rates and meta rates in one compiled program."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +9,113 @@ import numpy as np
 
 from jaxmeta import checks
 from jaxmeta import keys as streams
-from jaxmeta.outer import MetaState, init_state
+from jaxmeta.boundary import remembered
+from jaxmeta.outer import make_outer
 from jaxmeta.tasks.plain import as_pytree
-from jaxmeta.training.fit import first_task, sampled_step, warn_of_skipped
-from jaxmeta.types import Metrics, Sampler
+from jaxmeta.training.fit import first_task, fit
+from jaxmeta.types import Metrics, Outer, PyTree, Sampler
+
+
+class Population(NamedTuple):
+    """The states of all members, and the numbers by which they differ."""
+
+    members: PyTree  # states, [members] on each array
+    values: dict[str, jax.Array]  # [members] each
+
+    @property
+    def params(self) -> PyTree:
+        """Of all members, [members] on each array."""
+        return self.members.params
+
+    @property
+    def step(self) -> jax.Array:
+        """Meta-steps that each has done."""
+        return self.members.step[0]
+
+
+def population(
+    make: Callable[..., Any],
+    members: int,
+    *,
+    tasks_per_step: int = 4,
+    tasks_at_once: int | None = None,
+    **swept: Any,
+) -> Outer:
+    """All members of a population at once (vmap), as one training procedure.
+
+    Member i is the run of `make(**{name: values[i]})` with the i-th key. Small networks
+    leave most of a device idle, so eight members cost less than eight runs.
+
+    Args:
+        make: a member's values, by name -> (learner, optimizer), or an `Outer`. Only
+            numbers may differ between members, no shapes and no counts of steps.
+        members: how many.
+        tasks_per_step, tasks_at_once: as in `fit`, of each.
+        swept: arrays [members], passed to `make` one number each.
+
+    Returns: an `Outer` whose states are `Population`s; `fit` it with keys [members].
+    Raises: ValueError for a swept array that has not one value a member, or for values
+        that a learner refuses.
+    """
+    checks.check_functions(make=make)
+    checks.check_sizes(members=members, tasks_per_step=tasks_per_step)
+    if tasks_at_once is not None:
+        checks.check_sizes(tasks_at_once=tasks_at_once)
+    arrays = {n: jnp.asarray(checks.to_array(n, values)) for n, values in swept.items()}
+    for name, values in arrays.items():
+        if values.shape[:1] != (members,):
+            raise ValueError(
+                f"{name}: expected one value for each of the {members} keys, got "
+                f"shape {values.shape}"
+            )
+        checks.check_finite(values, name)
+    _check_members(make, arrays)
+    together = _together(make, tasks_per_step, tasks_at_once)
+    outer = together.init(arrays)
+    return Outer(outer, together.step, None, together.settle, members)
+
+
+class _Together(NamedTuple):
+    init: Callable  # values -> keys -> state
+    step: Callable
+    settle: Callable
+
+
+@remembered
+def _together(make, tasks_per_step, tasks_at_once) -> _Together:
+    """The functions of a population, the same for the same `make`: compiled once."""
+
+    def member(values) -> Outer:
+        made = make(**values)
+        if isinstance(made, Outer):
+            return made
+        how = {"tasks_per_step": tasks_per_step, "tasks_at_once": tasks_at_once}
+        return make_outer(*made, **how)
+
+    start = jax.jit(jax.vmap(lambda key, values: member(values).init(key)))
+
+    def step(state: Population, sampler, keys):
+        one = lambda own, values, key: member(values).step(own, sampler, key)
+        now, metrics = jax.vmap(one)(state.members, state.values, keys)
+        return Population(now, state.values), metrics
+
+    def settle(state: Population, sampler):
+        own = lambda i: jax.tree.map(lambda a: a[i], tuple(state))
+        if member(own(0)[1]).settle is None:
+            return state
+        settled = []
+        for i in range(len(state.members.step)):
+            one, values = own(i)
+            known = member(values).settle
+            assert known is not None
+            settled.append(known(one, sampler))
+        stack = lambda *parts: jnp.stack(parts)
+        return Population(jax.tree.map(stack, *settled), state.values)
+
+    def init(values):
+        return lambda keys: Population(start(keys, values), values)
+
+    return _Together(init, step, settle)
 
 
 def fit_population(
@@ -25,7 +127,7 @@ def fit_population(
     tasks_per_step: int = 4,
     tasks_at_once: int | None = None,
     **swept: Any,
-) -> tuple[MetaState, Metrics]:
+) -> tuple[Any, Metrics]:
     """`fit` for every member of a population at once (vmap).
 
     Member i is the run `fit(*make(**{name: values[i]}), ..., key=keys[i])`. Small
@@ -55,45 +157,39 @@ def fit_population(
     >>> states.params["head"]["bias"].shape, metrics["loss"].shape
     ((3, 1), (3, 5))
     """
-    checks.check_functions(make=make)
+    checks.check_keys(keys)
+    outer = population(
+        make,
+        len(keys),
+        tasks_per_step=tasks_per_step,
+        tasks_at_once=tasks_at_once,
+        **swept,
+    )
     checks.check_sampler(sampler)
-    shape = getattr(keys, "shape", ())
-    if len(shape) != 1 or not len(keys):
-        raise ValueError(
-            f"keys: expected an array of keys [members], got {checks.said(keys)}; make "
-            "them with jax.random.split(key, members)"
-        )
-    checks.check_key(jax.eval_shape(lambda keys: keys[0], keys), "keys")
-    checks.check_sizes(steps=steps, tasks_per_step=tasks_per_step)
-    if tasks_at_once is not None:
-        checks.check_sizes(tasks_at_once=tasks_at_once)
-    arrays = {n: jnp.asarray(checks.to_array(n, values)) for n, values in swept.items()}
-    for name, values in arrays.items():
-        if values.shape[:1] != keys.shape:
-            raise ValueError(
-                f"{name}: expected one value for each of the {len(keys)} keys, got "
-                f"shape {values.shape}"
-            )
-        checks.check_finite(values, name)
-    _check_members(make, arrays)
     sampler = as_pytree(sampler)
     checks.check_task(first_task(sampler, streams.data(jax.random.clone(keys)[0]), 0))
-    found = _run(sampler, keys, arrays, make, steps, tasks_per_step, tasks_at_once)
-    warn_of_skipped(found[1]["skipped"], steps)
-    return _settled(found[0], sampler, make, arrays), found[1]
+    history = _History()
+    state = fit(outer, sampler, steps=steps, key=keys, log=history)
+    return state.members, history.metrics()
 
 
-def _settled(states: MetaState, sampler, make, arrays) -> MetaState:
-    """As `fit` leaves its states: what is known of the training set is set."""
-    member = lambda i: make(**{name: a[i] for name, a in arrays.items()})[0]
-    if member(0).settle is None:
-        return states
-    each = [
-        member(i).settle(jax.tree.map(lambda a, i=i: a[i], states.params), sampler)
-        for i in range(len(states.step))
-    ]
-    together = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
-    return states._replace(params=together)
+class _History:
+    """Keeps the metrics of all steps."""
+
+    def __init__(self):
+        self.chunks: list[dict[str, np.ndarray]] = []
+
+    def chunk(self, step: int, history: dict[str, np.ndarray], seconds: float) -> None:
+        del step, seconds
+        self.chunks.append(history)
+
+    def validation(self, step: int, report: Any) -> None:
+        """There is none."""
+
+    def metrics(self) -> Metrics:
+        """[members, steps] each."""
+        whole = lambda name: np.concatenate([chunk[name] for chunk in self.chunks])
+        return {name: jnp.asarray(whole(name).T) for name in self.chunks[0]}
 
 
 def _check_members(make, arrays: dict[str, jax.Array]) -> None:
@@ -105,21 +201,9 @@ def _check_members(make, arrays: dict[str, jax.Array]) -> None:
     ends = {int(f(a)) for a in first.values() for f in (np.argmin, np.argmax)}
     for i in sorted({0, *ends}):
         made = make(**{name: a[i] for name, a in arrays.items()})
+        if isinstance(made, Outer):
+            continue
         if not isinstance(made, tuple) or len(made) != 2:
             raise ValueError(
                 f"make: expected to get (learner, optimizer), got {checks.said(made)}"
             )
-
-
-@partial(jax.jit, static_argnums=(3, 4, 5, 6))
-def _run(sampler, keys, swept, make, steps, tasks_per_step, tasks_at_once):
-    def member(key, values):
-        learner, optimizer = make(**values)
-        key_data = streams.data(key)
-        step = sampled_step(
-            learner, optimizer, sampler, key_data, tasks_per_step, tasks_at_once
-        )
-        state = init_state(learner, optimizer, streams.init(key))
-        return jax.lax.scan(lambda s, _: step(s), state, length=steps)
-
-    return jax.vmap(member)(keys, swept)

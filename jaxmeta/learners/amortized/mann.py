@@ -199,10 +199,13 @@ def mann(
 
     judge = query_metrics(predict, losses.cross_entropy)
 
-    def task_loss(params, task: Task, key=None):
+    def loss(params, task: Task, key=None):
+        return judge(adapt(params, task.support, key), task)
+
+    def objective(params, task: Task, key, step):
+        del step
         adapted, early = read(params, task.support, key)
         late, metrics = judge(adapted, task)
-        objective = early + late
-        return objective, metrics | {"objective": objective}
+        return early + late, metrics
 
-    return MetaLearner(init, adapt, predict, task_loss)
+    return MetaLearner(init, adapt, predict, loss, objective)

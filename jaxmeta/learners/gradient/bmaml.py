@@ -81,8 +81,8 @@ def bmaml(
         inner_lr: step size of adaptation; that of MAML for one particle, and the more
             particles, the larger it should be (the kernel averages over them).
         inner_steps: n, steps of adaptation.
-        leader_steps: s, further steps of what is chased; 0 has the query loss of the mean
-            prediction as the outer objective in place of the chaser loss.
+        leader_steps: s, further steps of what is chased; with 0 training descends the query
+            loss of the mean prediction in place of the chaser loss.
         loss: loss of one example, for adaptation and for judging.
         adjoint: how to differentiate through the inner loop.
 
@@ -128,7 +128,8 @@ def bmaml(
 
     judge = query_metrics(predict, loss)
 
-    def chaser_loss(params, task: Task, key=None):
+    def chaser_loss(params, task: Task, key, step):
+        del step
         chaser = adapt(params, task.support, key)
         everything = concatenate(task.support, task.query)
         leader = jax.lax.stop_gradient(
@@ -138,5 +139,6 @@ def bmaml(
         distance = jax.tree.map(lambda a, b: jnp.sum(jnp.square(a - b)), chaser, leader)
         return jnp.sum(jnp.stack(jax.tree.leaves(distance))), metrics
 
-    outer = chaser_loss if leader_steps else query_loss(adapt, predict, loss)
-    return MetaLearner(init, adapt, predict, outer)
+    test = query_loss(adapt, predict, loss)
+    chased = chaser_loss if leader_steps else None
+    return MetaLearner(init, adapt, predict, test, chased)

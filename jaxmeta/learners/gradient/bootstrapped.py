@@ -22,7 +22,12 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode, require
 from jaxmeta.inner import check_descent, fixed_rule
-from jaxmeta.learners.objectives import predictor, query_metrics, support_objective
+from jaxmeta.learners.objectives import (
+    predictor,
+    query_loss,
+    query_metrics,
+    support_objective,
+)
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, Task
 
@@ -85,7 +90,8 @@ def bootstrapped(
         del key  # deterministic
         return descend(params, support, inner_steps, adjoint)
 
-    def task_loss(params, task: Task, key=None):
+    def distance(params, task: Task, key, step):
+        del step
         adapted = adapt(params, task.support, key)
         _, metrics = judge(adapted, task)
         support, query = task
@@ -97,4 +103,5 @@ def bootstrapped(
         apart = _divergence(wanted, outputs, classify)
         return losses.mean(apart, query.mask), metrics
 
-    return MetaLearner(model.init, adapt, predict, task_loss)
+    test = query_loss(adapt, predict, loss)
+    return MetaLearner(model.init, adapt, predict, test, distance)

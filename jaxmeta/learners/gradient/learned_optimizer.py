@@ -27,7 +27,12 @@ from jax.flatten_util import ravel_pytree
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, Truncated, require
 from jaxmeta.inner import check_descent
-from jaxmeta.learners.objectives import predictor, query_metrics, support_objective
+from jaxmeta.learners.objectives import (
+    predictor,
+    query_loss,
+    query_metrics,
+    support_objective,
+)
 from jaxmeta.learners.registry import register
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
@@ -92,7 +97,7 @@ def learned_optimizer(
             growing by a constant factor in between; 1 weighs all alike. Losses that fall
             by orders of magnitude need it for their end to count.
         loss: loss of one example; what is optimised is its mean over the support set,
-            and the outer objective the weighted mean of that over all steps.
+            and training descends the weighted mean of that over all steps.
         adjoint: how to differentiate through the steps: the paper backpropagates through
             20 of them, and takes gradients as constants; here they are exact.
 
@@ -120,7 +125,7 @@ def learned_optimizer(
         theta = model.init(jax.random.key(0) if key is None else key)
         dtype = params["out"]["w"].dtype
         theta = jax.tree.map(lambda w: w.astype(dtype), theta)
-        end = inner.descend(
+        return inner.descend(
             objective,
             lambda hyper: lstm_optimizer(*hyper),
             inner_steps,
@@ -131,23 +136,22 @@ def learned_optimizer(
             hyper=(params, scale),
             trajectory=trajectory,
         )
-        return end, support
 
     def adapt(params, support, key=None):
-        return run(params, support, key, trajectory=False)[0]
+        return run(params, support, key, trajectory=False)
 
     predict = predictor(model)
     judge = query_metrics(predict, loss)
 
-    def task_loss(params, task: Task, key=None):
-        path, support = run(params, task.support, key, trajectory=True)
-        values = jax.vmap(lambda w: objective(w, (), support))(path)
-        last = jax.tree.map(lambda a: a[-1], path)
-        _, metrics = judge(last, task)
-        objective_value = jnp.mean(_weights(inner_steps, last_weight, values) * values)
-        return objective_value, metrics | {"objective": objective_value}
+    def of_all_steps(params, task: Task, key, step):
+        del step
+        path = run(params, task.support, key, trajectory=True)
+        values = jax.vmap(lambda w: objective(w, (), task.support))(path)
+        _, metrics = judge(jax.tree.map(lambda a: a[-1], path), task)
+        return jnp.mean(_weights(inner_steps, last_weight, values) * values), metrics
 
-    return MetaLearner(init, adapt, predict, task_loss)
+    test = query_loss(adapt, predict, loss)
+    return MetaLearner(init, adapt, predict, test, of_all_steps)
 
 
 def _weights(steps: int, last: float, like):

@@ -153,8 +153,8 @@ def leo(
         orthogonality: lambda.
         adjoint: how to differentiate through the inner loops.
 
-    Returns: a `MetaLearner`. With a key, codes and classifiers are sampled; without one
-        their means are used. The metrics are always those of the means. `predict` gives
+    Returns: a `MetaLearner`. With a key, `adapt` and the objective of training sample
+        codes and classifiers; without one, and in `loss`, they are means. `predict` gives
         logits [examples, ways], -inf for a class without support examples.
     Raises: ValueError for fewer than 2 ways, a latent size below 1, rates that are not
         positive, or an adjoint that gives no gradient for start, rates and decoder.
@@ -228,17 +228,21 @@ def leo(
         x = forward(model, adapted.features, inputs, mask)
         return mask_absent_classes(x @ adapted.w.T, adapted.shots)
 
-    def task_loss(params, task: Task, key=None):
+    judge = query_metrics(predict, losses.cross_entropy)
+
+    def loss(params, task: Task, key=None):
+        del key  # a test is of the means
+        return judge(adapt(params, task.support), task)
+
+    def objective(params, task: Task, key, step):
+        del step
         adapted, kl, moved = run(params, task.support, key)
-        judge = query_metrics(predict, losses.cross_entropy)
         value, metrics = judge(adapted, task)
-        if key is not None:  # what a person reads is of the means, as in a test
-            _, metrics = judge(adapt(params, task.support), task)
         penalties = kl_weight * kl + encoder_penalty * moved
         penalties += orthogonality * _correlations(params.decoder)
         return value + penalties, metrics | {"kl": kl}
 
-    return MetaLearner(init, adapt, predict, task_loss)
+    return MetaLearner(init, adapt, predict, loss, objective)
 
 
 def _noise(key, z_shape, w_shape, dtype):

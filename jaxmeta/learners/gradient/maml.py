@@ -86,6 +86,7 @@ def maml(
     paper="Finn et al. 2017, arXiv 1703.03400",
     learns=("classification", "regression"),
     networks=lambda n: [n.predictor()],
+    biased=True,  # gradients as constants
 )
 def fomaml(
     model: Model,

@@ -103,7 +103,7 @@ def maml_plus_plus(
         adjoint: how to differentiate through the inner loop after that.
 
     Returns: a `MetaLearner`; its params are a `MAMLPlusPlus`, `adapted` a tree of the
-        model's parameters. `loss` judges the last step; `scheduled_loss`, which `fit` and
+        model's parameters. `loss` judges the last step; `objective`, which `fit` and
         `make_step` use, is annealed.
     Raises: ValueError if the parameters are no dict, for `inner_steps` below 1, or an
         adjoint that gives no gradient for rates or norms (`FirstOrder`, `Implicit`).
@@ -170,7 +170,7 @@ def maml_plus_plus(
         last = jax.tree.map(lambda a: a[-1], metrics)
         return jnp.sum(v.astype(values.dtype) * values), last
 
-    def scheduled_loss(params, task: Task, key, step):
+    def annealed_loss(params, task: Task, key, step):
         exact = lambda: multi_step_loss(params, task, step, adjoint)
         annealed = lambda: jax.lax.cond(
             step < multi_step_until, exact, lambda: final_loss(params, task, key)
@@ -180,4 +180,4 @@ def maml_plus_plus(
         cheap = lambda: multi_step_loss(params, task, step, FirstOrder())
         return jax.lax.cond(step < first_order_until, cheap, annealed)
 
-    return MetaLearner(init, adapt, predict, final_loss, scheduled_loss)
+    return MetaLearner(init, adapt, predict, final_loss, annealed_loss)

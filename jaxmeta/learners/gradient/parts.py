@@ -1,20 +1,15 @@
 """Parts that learners of the gradient family share."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, losses
 from jaxmeta.inner import Objective
-from jaxmeta.learners.objectives import query_metrics, support_objective
-from jaxmeta.types import (
-    AdaptFn,
-    LossFn,
-    Model,
-    PredictFn,
-    PyTree,
-    Task,
-)
+from jaxmeta.learners.objectives import support_objective
+from jaxmeta.types import AdaptFn, Model, ObjectiveFn, PyTree, Task
 
 
 def check_layer(model: Model, name: str, argument: str) -> None:
@@ -41,23 +36,21 @@ def proximal_objective(model: Model, loss: losses.Loss, penalty: float) -> Objec
     return objective
 
 
-def displacement_loss(
-    adapt: AdaptFn, predict: PredictFn, loss: losses.Loss, factor: float = 1.0
-) -> LossFn:
-    """The outer objective of learners that move towards what they adapted to.
+def displacement(adapt: AdaptFn, judge: Callable, factor: float = 1.0) -> ObjectiveFn:
+    """The objective of learners that move towards what they adapted to.
 
     Its value is the query loss, its derivative factor (params - adapted); `adapted` is a
-    tree like `params`.
+    tree like `params`. Args: judge: (adapted, task) -> (query loss, metrics).
     """
-    judge = query_metrics(predict, loss)
 
-    def task_loss(params, task: Task, key=None):
+    def objective(params, task: Task, key, step):
+        del step
         adapted = jax.lax.stop_gradient(adapt(params, task.support, key))
         value, metrics = judge(adapted, task)
         move = jax.tree.map(lambda p, w: factor * (p - w), params, adapted)
         return with_gradient(value, params, move), metrics
 
-    return task_loss
+    return objective
 
 
 def with_gradient(value: jax.Array, params: PyTree, gradient: PyTree) -> jax.Array:

@@ -15,10 +15,14 @@ from collections.abc import Callable
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import FirstOrder
+from jaxmeta.adjoints import MixedMode
 from jaxmeta.inner import check_descent, fixed_rule
-from jaxmeta.learners.gradient.parts import displacement_loss, proximal_objective
-from jaxmeta.learners.objectives import predictor
+from jaxmeta.learners.gradient.parts import displacement, proximal_objective
+from jaxmeta.learners.objectives import (
+    predictor,
+    query_loss,
+    query_metrics,
+)
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
@@ -39,7 +43,7 @@ def proximal(
 ) -> MetaLearner:
     """Meta-MinibatchProx: learn the centre of a proximal term.
 
-    Its outer loss is evaluated on the query set but not descended.
+    Its query loss is reported, but not descended.
 
     Args:
         model: the network; its parameters are all adapted.
@@ -64,7 +68,7 @@ def proximal(
             objective,
             make_rule,
             inner_steps,
-            FirstOrder(),
+            MixedMode(),
             params,
             params,  # the centre of the proximal term
             support,
@@ -72,5 +76,6 @@ def proximal(
         )
 
     predict = predictor(model)
-    outer = displacement_loss(adapt, predict, loss, factor=penalty)
-    return MetaLearner(model.init, adapt, predict, outer)
+    test = query_loss(adapt, predict, loss)
+    towards = displacement(adapt, query_metrics(predict, loss), penalty)
+    return MetaLearner(model.init, adapt, predict, test, towards)

@@ -24,11 +24,16 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import FirstOrder
+from jaxmeta.adjoints import MixedMode
 from jaxmeta.batches import examples, of_examples
 from jaxmeta.inner import check_descent, fixed_rule
-from jaxmeta.learners.gradient.parts import displacement_loss
-from jaxmeta.learners.objectives import predictor, support_objective
+from jaxmeta.learners.gradient.parts import displacement
+from jaxmeta.learners.objectives import (
+    predictor,
+    query_loss,
+    query_metrics,
+    support_objective,
+)
 from jaxmeta.learners.registry import register
 from jaxmeta.types import Batch, MetaLearner, Model
 
@@ -57,7 +62,7 @@ def reptile(
 ) -> MetaLearner:
     """Reptile: first-order meta-learning without a query set.
 
-    Its outer loss is evaluated on the query set but not descended. The paper trains on
+    Its query loss is reported, but not descended. The paper trains on
     more shots than it tests on: give the training sampler more.
 
     Args:
@@ -109,7 +114,7 @@ def reptile(
             objective,
             make_rule,
             inner_steps,
-            FirstOrder(),
+            MixedMode(),
             params,
             (),
             support,
@@ -118,5 +123,6 @@ def reptile(
         )
 
     predict = predictor(model)
-    outer = displacement_loss(adapt, predict, loss)
-    return MetaLearner(model.init, adapt, predict, outer)
+    test = query_loss(adapt, predict, loss)
+    towards = displacement(adapt, query_metrics(predict, loss))
+    return MetaLearner(model.init, adapt, predict, test, towards)

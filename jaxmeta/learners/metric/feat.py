@@ -36,7 +36,7 @@ from jaxmeta.learners.features import (
     sized,
     squared_distances,
 )
-from jaxmeta.learners.objectives import query_metrics
+from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
@@ -134,11 +134,11 @@ def feat(
         )
         return -jnp.sum(onehot * log_p) / jnp.maximum(jnp.sum(onehot), 1)
 
-    judge = query_metrics(predict, losses.cross_entropy)
+    loss = query_loss(adapt, predict, losses.cross_entropy)
 
-    def loss(params, task, key=None):
-        value, metrics = judge(adapt(params, task.support, key), task)
-        objective = value + balance * contrast(params, task)
-        return objective, metrics | {"objective": objective}
+    def objective(params, task, key, step):
+        del step
+        value, metrics = loss(params, task, key)
+        return value + balance * contrast(params, task), metrics
 
-    return MetaLearner(init, adapt, predict, loss)
+    return MetaLearner(init, adapt, predict, loss, objective)

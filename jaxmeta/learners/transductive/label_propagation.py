@@ -142,7 +142,7 @@ def label_propagation(
         counts = jnp.concatenate([labelled, weights_of(query.mask, queries)])
         y = jnp.concatenate([jnp.where(labelled > 0, support.y, 0), query.y])
         value = losses.mean(losses.cross_entropy(logits, y), counts)
-        return value, metrics | {"objective": value}
+        return value, metrics
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
     return MetaLearner(init, adapt, predict, loss, trained)

@@ -1,0 +1,121 @@
+"""The task axis: a function of one task as a function of a batch of them.
+
+The only place that knows whether tasks run at once, in chunks or one by one. All three
+give the same numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+
+from jaxmeta import checks, defaults, keys
+from jaxmeta.types import PyTree
+
+
+def number_of(tasks: PyTree) -> int:
+    """Tasks in a batch of tasks, a tree of arrays [tasks, ...]."""
+    return jax.tree.leaves(tasks)[0].shape[0]
+
+
+def inputs_of(tasks: Any) -> int:
+    """Numbers in the support and query inputs of one task of a batch."""
+    inputs = jax.tree.leaves((tasks.support.x, tasks.query.x))
+    return sum(a.size for a in inputs) // number_of(tasks)
+
+
+def keys_of(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
+    """A key for each task, fold_in(key, i); None without a key."""
+    if key is None:
+        return None
+    checks.check_key(key)
+    return keys.tasks(key, num_tasks)
+
+
+def over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callable:
+    """f of one task, as a function of batches: what it gives has a [tasks] axis.
+
+    Args:
+        f: (trees of one task) -> a tree.
+        tasks_at_once: tasks in one vmap, the vmaps following each other; None = all.
+
+    Returns: (trees [tasks, ...]) -> trees [tasks, ...].
+    """
+
+    def batched(*operands):
+        n = number_of(operands)
+        if n == 1:  # a task axis of size 1 makes matrix products slower
+            alone = f(*jax.tree.map(lambda a: a[0], operands))
+            return jax.tree.map(lambda a: jnp.asarray(a)[None], alone)
+        if tasks_at_once is None:
+            return jax.vmap(f)(*operands)
+        size = min(tasks_at_once, n)
+        return jax.lax.map(lambda given: f(*given), operands, batch_size=size)
+
+    return batched
+
+
+def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callable:
+    """Value and gradient of a mean over tasks, gradients added up chunk by chunk.
+
+    Args:
+        f: (params, batch of tasks, ...) -> (mean [], means), of any number of tasks.
+        tasks_at_once: tasks in one chunk; None = the default of the backend.
+
+    Returns: (params, tasks, ...) -> ((mean, means), gradient like params).
+    Raises: ValueError if tasks_at_once does not divide the number of tasks.
+    """
+    of_chunk = jax.value_and_grad(f, has_aux=True)
+
+    def gradient(params, tasks, *others):
+        n = number_of(tasks)
+        at_once = tasks_at_once or defaults.tasks_at_once(n, inputs_of(tasks))
+        size = min(at_once, n)
+        if n % size:
+            raise ValueError(
+                f"tasks_at_once: {n} tasks can't be run {size} at once; expected a "
+                f"divisor of {n}, or a number >= {n} for all at once"
+            )
+        if size == n:
+            return of_chunk(params, tasks, *others)
+
+        def accumulate(total, chunk):
+            value, grads = of_chunk(params, *chunk)
+            return jax.tree.map(jnp.add, total, grads), value
+
+        split = lambda a: jnp.reshape(a, (n // size, size, *a.shape[1:]))
+        chunks = jax.tree.map(split, (tasks, *others))
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        total, values = jax.lax.scan(accumulate, zeros, chunks)
+        mean = jax.tree.map(lambda g: g / (n // size), total)
+        return jax.tree.map(jnp.mean, values), mean
+
+    return gradient
+
+
+def as_auto(tree: PyTree) -> PyTree:
+    """Arrays on a mesh with explicit axes (the default of `jax.make_mesh`) on one with
+    automatic axes: the tasks of a batch meet in one vmap, which refuses mixed shardings.
+
+    Raises: ValueError for traced arrays on a mesh with explicit axes, which can't be moved.
+    """
+
+    def move(a):
+        traced = isinstance(a, jax.core.Tracer)
+        sharding = getattr(jax.typeof(a) if traced else a, "sharding", None)
+        mesh = getattr(sharding, "mesh", None)
+        if mesh is None or jax.sharding.AxisType.Explicit not in mesh.axis_types:
+            return a
+        if traced:
+            raise ValueError(
+                f"tasks: traced arrays on a mesh with explicit axes {mesh.axis_names}; "
+                "make it with axis_types=(jax.sharding.AxisType.Auto,) * "
+                f"{len(mesh.axis_names)}"
+            )
+        kinds = (jax.sharding.AxisType.Auto,) * len(mesh.axis_names)
+        auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
+        return jax.device_put(a, jax.sharding.NamedSharding(auto, a.sharding.spec))
+
+    return jax.tree.map(move, tree)
