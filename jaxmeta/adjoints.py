@@ -21,7 +21,8 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks
 from jaxmeta import types as jaxmeta_types
-from jaxmeta.inner import Adjoint, Descent, Gradient, Inputs, Objective, has_keys
+from jaxmeta.inner import Adjoint as Adjoint
+from jaxmeta.inner import Descent, Gradient, Objective, Operands, has_keys
 
 PyTree = Any
 EVERYTHING = frozenset({"start", "rule", "context"})
@@ -54,14 +55,14 @@ class MixedMode:
     def __post_init__(self):
         checks.check_flags(save_gradients=self.save_gradients)
 
-    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+    def solve(self, descent: Descent, operands: Operands, /) -> PyTree:
         """One scan that stores the carry of each step and little else."""
         policy = None
         if self.save_gradients:
             policy = jax.checkpoint_policies.save_only_these_names(INNER_GRADIENT)
         loop = partial(_loop, block=1, policy=policy)
         gradient = _mixed_gradient(descent.objective)
-        return _run(descent, inputs, gradient, loop)
+        return _run(descent, operands, gradient, loop)
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,13 @@ class Reverse:
             checks.check_functions(policy=self.policy)
         checks.check_sizes(unroll=self.unroll)
 
-    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+    def solve(self, descent: Descent, operands: Operands, /) -> PyTree:
         """A scan, or a scan of scans, under plain automatic differentiation."""
         named = {"none": 0, "step": 1, "sqrt": max(1, round(descent.steps**0.5))}
         block = named[self.remat] if isinstance(self.remat, str) else self.remat
         loop = partial(_loop, block=block, policy=self.policy, unroll=self.unroll)
         gradient = jax.grad(descent.objective)
-        return _run(descent, inputs, gradient, loop)
+        return _run(descent, operands, gradient, loop)
 
 
 @dataclass(frozen=True)
@@ -115,15 +116,16 @@ class FirstOrder:
 
     exact: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"start"})
+    hint: ClassVar[str] = ", or for FirstOrder() a learner with a fixed rule: maml"
 
-    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+    def solve(self, descent: Descent, operands: Operands, /) -> PyTree:
         """One scan; there is nothing worth computing again."""
 
         def gradient(w, context, batch):
             return jax.lax.stop_gradient(jax.grad(descent.objective)(w, context, batch))
 
         loop = partial(_loop, block=0)
-        return _run(descent, inputs, gradient, loop)
+        return _run(descent, operands, gradient, loop)
 
 
 @dataclass(frozen=True)
@@ -149,19 +151,19 @@ class Truncated:
     def __post_init__(self):
         checks.check_sizes(k=self.k)
 
-    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+    def solve(self, descent: Descent, operands: Operands, /) -> PyTree:
         """Windows of k steps, the last ending with the last step."""
         exact = _mixed_gradient(descent.objective)
         first = descent.steps % self.k or self.k
         ends = [0, *range(first, descent.steps + 1, self.k)]
-        carry, path = descent.begin(inputs), []
+        carry, path = descent.begin(operands), []
         if not descent.trajectory and len(ends) > 2:  # only the last window counts
-            ends, now = [0, *ends[-2:]], jax.lax.stop_gradient(inputs)
+            ends, now = [0, *ends[-2:]], jax.lax.stop_gradient(operands)
         else:
-            now = inputs
+            now = operands
         for begin, end in itertools.pairwise(ends):
             if begin:
-                carry, now = _displaced(inputs.start, carry), inputs
+                carry, now = _displaced(operands.start, carry), operands
             carry, out = descent.run(
                 now, carry, exact, partial(_loop, block=1), slice(begin, end)
             )
@@ -176,7 +178,7 @@ class Forward:
 
     Memory does not grow with the steps; time and memory grow with the number of values
     that a derivative is asked for, as one tangent each: for a few scalars (a step size,
-    a regulariser) and very long loops. Inputs without a derivative cost nothing.
+    a regulariser) and very long loops. Operands without a derivative cost nothing.
 
     Source: Franceschi et al. 2017, Forward and Reverse Gradient-based Hyperparameter
     Optimization, arXiv 1703.01785, section 3.2.
@@ -185,24 +187,24 @@ class Forward:
     exact: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = EVERYTHING
 
-    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+    def solve(self, descent: Descent, operands: Operands, /) -> PyTree:
         """The descent, with its Jacobian as the residual of the backward pass."""
 
-        def run(inputs):
+        def run(operands):
             gradient = jax.grad(descent.objective)
-            return _run(descent, inputs, gradient, _loop)
+            return _run(descent, operands, gradient, _loop)
 
         solve = jax.custom_vjp(run)
 
         def forward(primals):
-            inputs = jax.tree.map(lambda p: p.value, primals)
+            operands = jax.tree.map(lambda p: p.value, primals)
             asked = [p.perturbed for p in jax.tree.leaves(primals)]
-            only, given = _restrict(lambda i: jax.tree.leaves(run(i)), inputs, asked)
+            only, given = _restrict(lambda i: jax.tree.leaves(run(i)), operands, asked)
             rows = zip(*jax.jacfwd(only)(given), strict=True)  # one list an input
-            return run(inputs), ([next(rows) if a else None for a in asked], inputs)
+            return run(operands), ([next(rows) if a else None for a in asked], operands)
 
         def backward(residuals, v):
-            jacobian, inputs = residuals
+            jacobian, operands = residuals
             v = [_instantiate(leaf) for leaf in jax.tree.leaves(v, is_leaf=_is_zero)]
             products = [
                 row
@@ -211,10 +213,10 @@ class Forward:
                 )
                 for row in jacobian
             ]
-            return (jax.tree.unflatten(jax.tree.structure(inputs), products),)
+            return (jax.tree.unflatten(jax.tree.structure(operands), products),)
 
         solve.defvjp(forward, backward, symbolic_zeros=True)
-        return solve(inputs)
+        return solve(operands)
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ class Implicit:
     scale: float = 0.1
     exact: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"context"})
+    hint: ClassVar[str] = ", or for Implicit() a learner with a proximal term: imaml"
 
     def __post_init__(self):
         solvers = ("cg", "neumann", "identity", "dense")
@@ -257,14 +260,14 @@ class Implicit:
         checks.check_numbers(least=0, damping=self.damping)
         checks.check_positive(scale=self.scale)
 
-    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+    def solve(self, descent: Descent, operands: Operands, /) -> PyTree:
         """The descent, and a linear solve in place of its backward pass."""
-        if descent.trajectory or inputs.each is not None:
+        if descent.trajectory or operands.xs is not None:
             raise ValueError(
                 "Implicit() differentiates the solution of one objective: no trajectory "
                 "and no data of single steps; expected MixedMode() or Reverse() here"
             )
-        if has_keys(inputs.batch):
+        if has_keys(operands.batch):
             raise ValueError(
                 "Implicit() differentiates the solution of one objective, and the "
                 "network's noise makes another of each step; expected MixedMode() or "
@@ -272,7 +275,7 @@ class Implicit:
             )
 
         found = custom_derivatives(
-            descent.objective, inputs.start, inputs.context, inputs.batch
+            descent.objective, operands.start, operands.context, operands.batch
         )
         if found:
             raise ValueError(
@@ -281,34 +284,34 @@ class Implicit:
             )
 
         @jax.custom_vjp
-        def solve(inputs):
+        def solve(operands):
             gradient = jax.grad(descent.objective)
-            return descent.run(inputs, descent.begin(inputs), gradient, _loop)[0][0]
+            return descent.run(operands, descent.begin(operands), gradient, _loop)[0][0]
 
-        def forward(inputs):
-            w = solve(inputs)
-            return w, (w, inputs)
+        def forward(operands):
+            w = solve(operands)
+            return w, (w, operands)
 
         def backward(residuals, v):
-            w, inputs = residuals
+            w, operands = residuals
             gradient = jax.grad(descent.objective)
 
             def matrix(u):
-                at = lambda w: gradient(w, inputs.context, inputs.batch)
+                at = lambda w: gradient(w, operands.context, operands.batch)
                 product = jax.jvp(at, (w,), (u,))[1]
                 return jax.tree.map(lambda h, u: h + self.damping * u, product, u)
 
             u = jax.tree.map(jnp.negative, self._invert(matrix, v))
-            rest = (inputs.context, inputs.batch)
+            rest = (operands.context, operands.batch)
             smooth = [_is_smooth(leaf) for leaf in jax.tree.leaves(rest)]
             only, given = _restrict(lambda r: gradient(w, *r), rest, smooth)
             products = iter(jax.vjp(only, given)[1](u)[0])
             products = [next(products) if s else None for s in smooth]
             context, batch = jax.tree.unflatten(jax.tree.structure(rest), products)
-            return (Inputs(None, None, context, batch),)
+            return (Operands(None, None, context, batch),)
 
         solve.defvjp(forward, backward)
-        return solve(inputs)
+        return solve(operands)
 
     def _invert(self, matrix, v):
         """(H + damping I)^-1 v, or what the solver makes of it."""
@@ -331,36 +334,6 @@ class Implicit:
         zeros = jax.tree.map(jnp.zeros_like, v)
         _, total = jax.lax.fori_loop(0, self.iterations, term, (v, zeros))
         return jax.tree.map(lambda t: self.scale * t, total)
-
-
-def require(adjoint: Adjoint, learner: str, *learned: str) -> None:
-    """Raise ValueError unless the adjoint gives a gradient for all that is learned.
-
-    Args: adjoint; the learner's name; learned: "start", "rule" or "context".
-    """
-    words = {
-        "start": "the initialisation",
-        "rule": "the inner rule's parameters (step sizes and the like)",
-        "context": "what the inner objective depends on",
-    }
-    if isinstance(adjoint, type) or not callable(getattr(adjoint, "solve", None)):
-        raise ValueError(
-            "adjoint: expected one like jm.MixedMode() or jm.Reverse(), made by a call, "
-            f"got {checks.said(adjoint)}"
-        )
-    for what in learned:
-        if what not in adjoint.gives:
-            raise ValueError(
-                f"adjoint: {learner} learns {words[what]}, and {adjoint} gives no "
-                "gradient for it; expected MixedMode(), Reverse(), Truncated(k) or "
-                f"Forward(){_HINTS.get(type(adjoint), '')}"
-            )
-
-
-_HINTS = {
-    Implicit: ", or for Implicit() a learner with a proximal term: imaml",
-    FirstOrder: ", or for FirstOrder() a learner with a fixed rule: maml",
-}
 
 
 def _mixed_gradient(objective: Objective) -> Gradient:
@@ -479,9 +452,11 @@ def _displaced(start, carry):
     return jax.tree.map(shift, start, w), state
 
 
-def _run(descent, inputs, gradient, loop):
+def _run(descent, operands, gradient, loop):
     """The whole descent: w_steps, or the trajectory."""
-    return _result(descent, descent.run(inputs, descent.begin(inputs), gradient, loop))
+    return _result(
+        descent, descent.run(operands, descent.begin(operands), gradient, loop)
+    )
 
 
 def _result(descent, ran):

@@ -1,7 +1,7 @@
 """The inner loop: one task, one optimisation, and all that its end depends on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -17,23 +17,29 @@ Gradient = Callable[[PyTree, PyTree, PyTree], PyTree]
 Rule = Callable[[PyTree], optax.GradientTransformation]
 
 
-class Inputs(NamedTuple):
+class Operands(NamedTuple):
     """Everything that the end of a descent depends on, so all that has a derivative."""
 
     start: PyTree  # w_0
     hyper: PyTree  # meta-parameters of the rule
     context: PyTree  # meta-learned, but not adapted
     batch: PyTree  # the data, the same at each step
-    each: PyTree = None  # arrays [steps, ...], one entry for each step
+    xs: PyTree = None  # arrays [steps, ...], one entry for each step
 
 
 @dataclass(frozen=True)
 class Descent:
-    """An inner optimisation, before anything is said about its derivatives.
+    """The inner optimisation of one task, made by `descent` and called in `adapt`.
 
-    objective: L(w, context, batch) -> []; batch is (batch, each[k]) if there is `each`.
-    rule: hyper -> the optax transformation of gradients into updates.
-    steps: how many. trajectory: whether w_1, ..., w_steps are wanted, or the last.
+        w_0 = start,  w_{k+1} = w_k + rule(hyper)(dL/dw (w_k, context, batch))
+
+    objective: L(w, context, batch) -> []; batch is (batch, xs[k]) if there are `xs`.
+        Everything it depends on is an argument: what is closed over gets no meta-gradient.
+    rule: hyper -> the optax transformation of gradients into updates; `optax.sgd` is one.
+    steps: how many; 0 returns the start.
+    adjoint: how to differentiate through it, see `jaxmeta.adjoints`.
+    hyper: of the rule, where a call gives none.
+    trajectory: whether w_1, ..., w_steps are wanted, or the last.
 
     A rule whose update needs `value=` gets L, and one whose derivative is infinite where
     a gradient is zero is tamed, see `jaxmeta.tame`.
@@ -42,17 +48,56 @@ class Descent:
     objective: Objective
     rule: Rule
     steps: int
+    adjoint: "Adjoint"
+    hyper: PyTree = ()
     trajectory: bool = False
 
-    def begin(self, inputs: Inputs) -> PyTree:
+    def __call__(
+        self,
+        start: PyTree,
+        context: PyTree,
+        batch: PyTree,
+        *,
+        hyper: PyTree = None,
+        xs: PyTree = None,
+        trajectory: bool = False,
+    ) -> PyTree:
+        """Adapt `start` to a batch by gradient steps, differentiably.
+
+        Args:
+            start: w_0, a pytree of floating arrays.
+            context: what is meta-learned but not adapted (a pytree, may be `()`).
+            batch: the support set, the same full batch at each step.
+            hyper: meta-parameters of the rule (its step size, an LSTM's weights).
+            xs: arrays [steps, ...]; the objective then gets (batch, xs[k]) as batch at
+                step k: examples, keys or weights of that step.
+            trajectory: return w_1, ..., w_steps on a leading axis in place of w_steps.
+
+        Returns: w_steps, a tree like `start`.
+        """
+        if self.steps == 0:
+            if trajectory:
+                raise ValueError("inner_steps: expected at least 1, got 0")
+            return start
+        for leaf in jax.tree.leaves(xs):
+            if leaf.shape[0] != self.steps:
+                raise ValueError(
+                    f"xs: expected one entry for each of the {self.steps} steps, got an "
+                    f"array of shape {leaf.shape}"
+                )
+        hyper = self.hyper if hyper is None else hyper
+        operands = Operands(start, hyper, context, batch, xs)
+        return self.adjoint.solve(replace(self, trajectory=trajectory), operands)
+
+    def begin(self, operands: Operands) -> PyTree:
         """The carry before the first step: w_0 and the rule's state."""
-        rule = self.rule(inputs.hyper)
+        rule = self.rule(operands.hyper)
         checks.check_optimizer(rule, "rule")
-        return inputs.start, rule.init(inputs.start)
+        return operands.start, rule.init(operands.start)
 
     def run(
         self,
-        inputs: Inputs,
+        operands: Operands,
         carry: PyTree,
         gradient: Gradient,
         loop: Callable,
@@ -64,23 +109,23 @@ class Descent:
 
         Keys in the batch (the noise of a network) are other keys at each step.
         """
-        rule = self.rule(inputs.hyper)
+        rule = self.rule(operands.hyper)
         update, with_value = tamed(rule.update), needs_value(rule, carry[0])
-        noisy = has_keys(inputs.batch)
+        noisy = has_keys(operands.batch)
 
         def step(carry, now):
-            (w, state), (each, k) = carry, now
-            batch = at_step(inputs.batch, k) if noisy else inputs.batch
-            batch = batch if inputs.each is None else (batch, each)
-            g, more = gradient(w, inputs.context, batch), {}
+            (w, state), (x, k) = carry, now
+            batch = at_step(operands.batch, k) if noisy else operands.batch
+            batch = batch if operands.xs is None else (batch, x)
+            g, more = gradient(w, operands.context, batch), {}
             if with_value:
-                more = {"value": self.objective(w, inputs.context, batch)}
+                more = {"value": self.objective(w, operands.context, batch)}
             updates, state = update(g, state, w, **more)
             w = optax.apply_updates(w, updates)
             return (w, state), w if self.trajectory else None
 
         steps = jnp.arange(self.steps) if noisy else None
-        now = jax.tree.map(lambda a: a[part], (inputs.each, steps))
+        now = jax.tree.map(lambda a: a[part], (operands.xs, steps))
         return loop(step, carry, now, len(range(self.steps)[part]))
 
 
@@ -116,82 +161,68 @@ class Adjoint(Protocol):
     gives: ClassVar[frozenset[str]]  # a gradient for "start", "rule", "context"
     exact: ClassVar[bool]  # whether that is the slope of what it runs
 
-    def solve(self, descent: Descent, inputs: Inputs, /) -> PyTree:
+    def solve(self, descent: Descent, operands: Operands, /) -> PyTree:
         """Run it, with this adjoint's derivative: w_steps, or the trajectory."""
         ...
 
 
-def descend(
+def descent(
+    learner: str,
     objective: Objective,
-    rule: Rule,
+    *,
     steps: int,
     adjoint: Adjoint,
-    params: PyTree,
-    context: PyTree,
-    batch: PyTree,
-    *,
-    hyper: PyTree = (),
-    each: PyTree = None,
-    trajectory: bool = False,
-) -> PyTree:
-    """Adapt `params` to a batch by gradient steps, differentiably.
-
-        w_0 = params,  w_{k+1} = w_k + rule(hyper)(dL/dw (w_k, context, batch))
+    rule: Rule = optax.sgd,
+    inner_lr: float | optax.Schedule | None = None,
+    learns: tuple[str, ...] = ("start",),
+    least: int = 0,
+) -> Descent:
+    """A `Descent`, whose parts make sense together.
 
     Args:
-        objective: L(w, context, batch) -> [], what each step descends. Everything it
-            depends on is an argument: what is closed over gets no meta-gradient.
-        rule: hyper -> what turns gradients into updates; `optax.sgd` is one.
-        steps: how many; 0 returns `params`.
-        adjoint: how to differentiate through it, see `jaxmeta.adjoints`.
-        params: w_0, a pytree of floating arrays.
-        context: what is meta-learned but not adapted (a pytree, may be `()`).
-        batch: the support set, the same full batch at each step.
-        hyper: meta-parameters of the rule (its step size, an LSTM's weights).
-        each: arrays [steps, ...]; the objective then gets (batch, each[k]) as batch at
-            step k: examples, keys or weights of that step.
-        trajectory: return w_1, ..., w_steps on a leading axis in place of w_steps.
+        learner: its name, for sentences. objective, steps, adjoint, rule: as in `Descent`.
+        inner_lr: what the rule is made from, where it is not meta-learned: a number (an
+            argument, so that it can be vmapped over), or a schedule of the inner step.
+        learns: what needs a gradient through the descent: "start", "rule", "context".
+        least: the least number of steps.
 
-    Returns: w_steps, a tree like `params`.
+    Raises: ValueError for a negative `inner_lr`, too few steps, or an adjoint that gives
+        no gradient for all that is learned.
     """
-    if steps == 0:
-        if trajectory:
-            raise ValueError("inner_steps: expected at least 1, got 0")
-        return params
-    for leaf in jax.tree.leaves(each):
-        if leaf.shape[0] != steps:
-            raise ValueError(
-                f"each: expected one entry for each of the {steps} steps, got an array of "
-                f"shape {leaf.shape}"
-            )
-    descent = Descent(objective, rule, steps, trajectory)
-    return adjoint.solve(descent, Inputs(params, hyper, context, batch, each))
-
-
-def fixed_rule(
-    rule: Callable[..., optax.GradientTransformation],
-    inner_lr: float | optax.Schedule,
-) -> tuple[Rule, PyTree]:
-    """An inner rule and its hyper-parameters, as `inner.descend` takes them.
-
-    A schedule is structure; a number is an argument, so that it can be vmapped over.
-    """
-    checks.check_functions(rule=rule)
-    if callable(inner_lr):
-        return lambda _: rule(inner_lr), ()
-    return rule, inner_lr
-
-
-def check_descent(inner_lr, inner_steps, least: int = 0) -> None:
-    """Raise ValueError unless the arguments of an inner loop make sense.
-
-    inner_lr: a number, or a schedule (a function of the inner step).
-    """
+    checks.check_sizes(least, inner_steps=steps)
+    checks.check_functions(objective=objective, rule=rule)
+    require(adjoint, learner, *learns)
+    if inner_lr is None:
+        return Descent(objective, rule, steps, adjoint)
     if callable(inner_lr):
         check_schedule(inner_lr)
-    else:
-        checks.check_numbers(least=0, inner_lr=inner_lr)
-    checks.check_sizes(least, inner_steps=inner_steps)
+        return Descent(objective, lambda _: rule(inner_lr), steps, adjoint)
+    checks.check_numbers(least=0, inner_lr=inner_lr)
+    return Descent(objective, rule, steps, adjoint, inner_lr)
+
+
+def require(adjoint: Adjoint, learner: str, *learned: str) -> None:
+    """Raise ValueError unless the adjoint gives a gradient for all that is learned.
+
+    Args: adjoint; the learner's name; learned: "start", "rule" or "context".
+    """
+    words = {
+        "start": "the initialisation",
+        "rule": "the inner rule's parameters (step sizes and the like)",
+        "context": "what the inner objective depends on",
+    }
+    if isinstance(adjoint, type) or not callable(getattr(adjoint, "solve", None)):
+        raise ValueError(
+            "adjoint: expected one like jm.MixedMode() or jm.Reverse(), made by a call, "
+            f"got {checks.said(adjoint)}"
+        )
+    for what in learned:
+        if what not in adjoint.gives:
+            raise ValueError(
+                f"adjoint: {learner} learns {words[what]}, and {adjoint} gives no "
+                "gradient for it; expected MixedMode(), Reverse(), Truncated(k) or "
+                f"Forward(){getattr(adjoint, 'hint', '')}"
+            )
 
 
 def check_schedule(inner_lr: Callable) -> None:

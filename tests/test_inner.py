@@ -39,7 +39,7 @@ def problem():
 
 def meta_loss(inputs, adjoint, rule, steps):
     w, context, batch = inputs
-    end = inner.descend(objective, lambda _: rule, steps, adjoint, w, context, batch)
+    end = inner.Descent(objective, lambda _: rule, steps, adjoint)(w, context, batch)
     return objective(end, context, batch._replace(x=jnp.cos(batch.x)))
 
 
@@ -74,9 +74,8 @@ def test_exact_adjoints_agree_in_everything_that_is_learned(problem, rule, steps
 @pytest.mark.parametrize("adjoint", [*EXACT, jm.FirstOrder()], ids=str)
 def test_adjoints_adapt_alike_and_pass_vmap(problem, adjoint):
     w, context, batch = double(jax.tree.map(jnp.asarray, problem))
-    run = lambda batch: inner.descend(
-        objective, optax.sgd, 3, adjoint, w, context, batch, hyper=0.1
-    )
+    descend = inner.Descent(objective, optax.sgd, 3, adjoint)
+    run = lambda batch: descend(w, context, batch, hyper=0.1)
     by_hand = w
     for _ in range(3):
         g = jax.grad(objective)(by_hand, context, batch)
@@ -96,22 +95,16 @@ def test_reverse_passes_forward_mode(problem):
 
 def test_no_step_changes_nothing(problem):
     w, context, batch = problem
-    assert (
-        inner.descend(
-            objective, lambda _: optax.sgd(1), 0, jm.MixedMode(), w, context, batch
-        )
-        is w
-    )
+    descend = inner.Descent(objective, optax.sgd, 0, jm.MixedMode(), hyper=1)
+    assert descend(w, context, batch) is w
 
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_data_of_single_steps_must_be_as_many(problem, steps):
     w, context, batch = problem
-    with pytest.raises(ValueError, match=f"each: expected one entry .* {steps} steps"):
-        inner.descend(
-            objective, optax.sgd, steps, jm.MixedMode(), w, context, batch,
-            hyper=0.1, each=np.zeros((5, 1)),
-        )  # fmt: skip
+    with pytest.raises(ValueError, match=f"xs: expected one entry .* {steps} steps"):
+        descend = inner.Descent(objective, optax.sgd, steps, jm.MixedMode())
+        descend(w, context, batch, hyper=0.1, xs=np.zeros((5, 1)))
 
 
 def test_mixed_mode_needs_less_memory_than_reverse():

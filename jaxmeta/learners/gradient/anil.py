@@ -9,6 +9,7 @@ Meta-parameters: theta, exactly the parameters of the model, body and head.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.core
@@ -16,11 +17,10 @@ import optax
 from jax.extend.core import Literal
 
 from jaxmeta import inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import forward
-from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import check_layer
-from jaxmeta.learners.objectives import predictor, query_loss
+from jaxmeta.learners.objectives import predictor, query_loss, support_objective
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
@@ -55,10 +55,16 @@ def anil(
     Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters.
     Raises: ValueError if the model has no layer of that name, or as `maml`.
     """
-    check_descent(inner_lr, inner_steps)
     check_layer(model, head, "head")
-    require(adjoint, "anil", "start")
-    make_rule, hyper = fixed_rule(rule, inner_lr)
+
+    descend = inner.descent(
+        "anil",
+        support_objective(model, loss),  # `adapt` puts the head's in its place
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+    )
 
     def adapt(params, support, key=None):
         del key  # deterministic
@@ -74,16 +80,8 @@ def anil(
         def objective(theta_l, features, batch):
             return losses.mean_loss(loss, apply_head(features, theta_l), batch)
 
-        theta_l = inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
-            params[head],
-            features,
-            support,
-            hyper=hyper,
-        )
+        of_head = replace(descend, objective=objective)
+        theta_l = of_head(params[head], features, support)
         return body | {head: theta_l}
 
     predict = predictor(model)

@@ -21,13 +21,15 @@ Departures:
 Meta-parameters: Theta_0, the model's parameters M times.
 """
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import concatenate, examples, forward
 from jaxmeta.learners.objectives import query_loss, query_metrics, support_objective
 from jaxmeta.learners.registry import register
@@ -92,32 +94,30 @@ def bmaml(
     Raises: ValueError for sizes below 1, a negative `leader_steps`, or as `maml`.
     """
     checks.check_numbers(least=0, inner_lr=inner_lr)
-    checks.check_sizes(inner_steps=inner_steps)
     checks.check_sizes(particles=particles)
     checks.check_sizes(0, leader_steps=leader_steps)
-    require(adjoint, "bmaml", "start")
     one = support_objective(model, loss)
     classify = losses.outputs_of(loss, "bmaml") == "logits"
 
     def objective(theta, context, batch):  # each particle gets its own gradient
         return jnp.sum(jax.vmap(one, (0, None, None))(theta, context, batch))
 
-    def chase(theta, batch, steps, adjoint):
-        n = (
-            examples(batch)
-            if batch.mask is None
-            else jnp.maximum(jnp.sum(batch.mask > 0), 1)
-        )
-        return inner.descend(
-            objective, _svgd, steps, adjoint, theta, (), batch, hyper=(inner_lr, n)
-        )
+    descend = inner.descent(
+        "bmaml", objective, steps=inner_steps, adjoint=adjoint, rule=_svgd, least=1
+    )
+    lead = replace(descend, steps=leader_steps)
+
+    def hyper(batch):
+        if batch.mask is None:
+            return inner_lr, examples(batch)
+        return inner_lr, jnp.maximum(jnp.sum(batch.mask > 0), 1)
 
     def init(key):
         return jax.vmap(model.init)(jax.random.split(key, particles))
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        return chase(params, support, inner_steps, adjoint)
+        return descend(params, (), support, hyper=hyper(support))
 
     def predict(adapted, inputs, mask=None):
         outputs = jax.vmap(lambda p: forward(model, p, inputs, mask))(adapted)
@@ -132,9 +132,9 @@ def bmaml(
         del step
         chaser = adapt(params, task.support, key)
         everything = concatenate(task.support, task.query)
-        leader = jax.lax.stop_gradient(
-            chase(jax.lax.stop_gradient(chaser), everything, leader_steps, MixedMode())
-        )
+        start = jax.lax.stop_gradient(chaser)
+        leader = lead(start, (), everything, hyper=hyper(everything))
+        leader = jax.lax.stop_gradient(leader)
         _, metrics = judge(chaser, task)
         distance = jax.tree.map(lambda a, b: jnp.sum(jnp.square(a - b)), chaser, leader)
         return jnp.sum(jnp.stack(jax.tree.leaves(distance))), metrics

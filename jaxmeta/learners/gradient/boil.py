@@ -13,8 +13,7 @@ from collections.abc import Callable
 import optax
 
 from jaxmeta import inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.inner import check_descent, fixed_rule
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.gradient.parts import check_layer
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
 from jaxmeta.learners.registry import register
@@ -51,28 +50,25 @@ def boil(
     Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters.
     Raises: ValueError if the model has no layer of that name, or as `maml`.
     """
-    check_descent(inner_lr, inner_steps)
     check_layer(model, head, "head")
-    require(adjoint, "boil", "start")
-    make_rule, hyper = fixed_rule(rule, inner_lr)
     whole = support_objective(model, loss)
 
     def objective(body, fixed_head, batch):
         return whole(body | {head: fixed_head}, (), batch)
 
+    descend = inner.descent(
+        "boil",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+    )
+
     def adapt(params, support, key=None):
         del key  # deterministic
         body = {name: layer for name, layer in params.items() if name != head}
-        body = inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
-            body,
-            params[head],
-            support,
-            hyper=hyper,
-        )
+        body = descend(body, params[head], support)
         return body | {head: params[head]}
 
     predict = predictor(model)

@@ -14,14 +14,14 @@ Meta-parameters: theta, exactly the parameters of the model.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.inner import check_descent, fixed_rule
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.objectives import (
     predictor,
     query_loss,
@@ -72,23 +72,26 @@ def bootstrapped(
     Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters.
     Raises: ValueError for `target_steps` below 1, or as `maml`.
     """
-    check_descent(inner_lr, inner_steps)
     checks.check_sizes(target_steps=target_steps)
-    require(adjoint, "bootstrapped", "start")
-    make_rule, hyper = fixed_rule(rule, inner_lr)
     objective = support_objective(model, loss)
     predict = predictor(model)
     judge = query_metrics(predict, loss)
     classify = losses.outputs_of(loss, "bootstrapped") == "logits"
 
-    def descend(theta, batch, steps, adjoint):
-        return inner.descend(
-            objective, make_rule, steps, adjoint, theta, (), batch, hyper=hyper
-        )
+    descend = inner.descent(
+        "bootstrapped",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+    )
+    further = replace(descend, steps=target_steps - 1)
+    once = replace(descend, steps=1)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        return descend(params, support, inner_steps, adjoint)
+        return descend(params, (), support)
 
     def distance(params, task: Task, key, step):
         del step
@@ -97,8 +100,7 @@ def bootstrapped(
         support, query = task
         later = jax.lax.stop_gradient(adapted)
         again = inner.at_step(support, inner_steps)  # noise of its own, if there is any
-        later = descend(later, again, target_steps - 1, MixedMode())
-        target = jax.lax.stop_gradient(descend(later, query, 1, MixedMode()))
+        target = jax.lax.stop_gradient(once(further(later, (), again), (), query))
         wanted, outputs = (predict(p, query.x, query.mask) for p in (target, adapted))
         apart = _divergence(wanted, outputs, classify)
         return losses.mean(apart, query.mask), metrics

@@ -19,8 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.inner import check_descent, fixed_rule
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.gradient.parts import check_layer
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
 from jaxmeta.learners.registry import register
@@ -61,10 +60,7 @@ def cavia(
         the model's with it.
     Raises: ValueError if the model has no entry of that name, or as `maml`.
     """
-    check_descent(inner_lr, inner_steps)
     check_layer(model, context, "context")
-    require(adjoint, "cavia")
-    make_rule, hyper = fixed_rule(rule, inner_lr)
     whole = support_objective(model, loss)
 
     def objective(phi, theta, batch):
@@ -73,21 +69,22 @@ def cavia(
     def init(key):
         return {n: layer for n, layer in model.init(key).items() if n != context}
 
+    descend = inner.descent(
+        "cavia",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+        learns=(),
+    )
+
     def adapt(params, support, key=None):
         del key  # deterministic
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))[context]
         dtype = jax.tree.leaves(params)[0].dtype
         phi = jax.tree.map(lambda s: jnp.zeros(s.shape, dtype), shapes)  # phi_0
-        phi = inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
-            phi,
-            params,
-            support,
-            hyper=hyper,
-        )
+        phi = descend(phi, params, support)
         return params | {context: phi}
 
     predict = predictor(model)

@@ -20,8 +20,7 @@ from collections.abc import Callable
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, Implicit, require
-from jaxmeta.inner import check_descent, fixed_rule
+from jaxmeta.adjoints import Adjoint, Implicit
 from jaxmeta.learners.gradient.parts import proximal_objective
 from jaxmeta.learners.objectives import predictor, query_loss
 from jaxmeta.learners.registry import register
@@ -60,24 +59,23 @@ def imaml(
     Raises: ValueError for a negative `inner_lr`, `inner_steps` below 1, a penalty that
         is not positive, or `FirstOrder`.
     """
-    check_descent(inner_lr, inner_steps, least=1)
     checks.check_positive(penalty=penalty)
-    require(adjoint, "imaml", "context")
-    make_rule, hyper = fixed_rule(rule, inner_lr)
     objective = proximal_objective(model, loss, penalty)
+
+    descend = inner.descent(
+        "imaml",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+        learns=("context",),
+        least=1,
+    )
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        return inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
-            params,
-            params,  # the centre of the proximal term
-            support,
-            hyper=hyper,
-        )
+        return descend(params, params, support)
 
     predict = predictor(model)
     return MetaLearner(model.init, adapt, predict, query_loss(adapt, predict, loss))

@@ -25,8 +25,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, Truncated, require
-from jaxmeta.inner import check_descent
+from jaxmeta.adjoints import Adjoint, Truncated
 from jaxmeta.learners.objectives import (
     predictor,
     query_loss,
@@ -106,10 +105,8 @@ def learned_optimizer(
     Raises: ValueError for sizes below 1, a weight that is not positive, or an adjoint that
         gives no gradient for the rule (`FirstOrder`, `Implicit`).
     """
-    check_descent(0.0, inner_steps, least=1)
     checks.check_sizes(hidden=hidden)
     checks.check_positive(scale=scale, last_weight=last_weight)
-    require(adjoint, "learned_optimizer", "rule")
     objective = support_objective(model, loss)
 
     def init(key):
@@ -121,21 +118,21 @@ def learned_optimizer(
             "out": {"w": 0.1 * w, "b": jnp.zeros(())},
         }
 
+    descend = inner.descent(
+        "learned_optimizer",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=lambda hyper: lstm_optimizer(*hyper),
+        learns=("rule",),
+        least=1,
+    )
+
     def run(params, support, key, trajectory):
         theta = model.init(jax.random.key(0) if key is None else key)
         dtype = params["out"]["w"].dtype
         theta = jax.tree.map(lambda w: w.astype(dtype), theta)
-        return inner.descend(
-            objective,
-            lambda hyper: lstm_optimizer(*hyper),
-            inner_steps,
-            adjoint,
-            theta,
-            (),
-            support,
-            hyper=(params, scale),
-            trajectory=trajectory,
-        )
+        return descend(theta, (), support, hyper=(params, scale), trajectory=trajectory)
 
     def adapt(params, support, key=None):
         return run(params, support, key, trajectory=False)

@@ -15,9 +15,8 @@ import jax
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.boundary import learner
-from jaxmeta.inner import check_descent
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
 from jaxmeta.types import MetaLearner, Model, PyTree
 
@@ -73,10 +72,8 @@ def learned_rule(
     >>> bool(gradient.phi["log_lr"] != 0)
     True
     """
-    check_descent(0.0, inner_steps)
     checks.check_functions(rule=rule, init_rule=init_rule)
     checks.check_names(name=name)
-    require(adjoint, name, "start", "rule")
     objective = support_objective(model, loss)
 
     def init(key):
@@ -84,18 +81,18 @@ def learned_rule(
         theta = model.init(key_theta)
         return LearnedRule(theta, init_rule(key_phi, theta))
 
+    descend = inner.descent(
+        name,
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        learns=("start", "rule"),
+    )
+
     def adapt(params, support, key=None):
         del key  # deterministic
-        return inner.descend(
-            objective,
-            rule,
-            inner_steps,
-            adjoint,
-            params.theta,
-            (),
-            support,
-            hyper=params.phi,
-        )
+        return descend(params.theta, (), support, hyper=params.phi)
 
     predict = predictor(model)
     return MetaLearner(init, adapt, predict, query_loss(adapt, predict, loss))

@@ -28,6 +28,7 @@ gamma, and the network that makes the features (in the paper a fixed, pre-traine
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -35,7 +36,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import forward
 from jaxmeta.learners.features import embed_support, mask_absent_classes, sized
 from jaxmeta.learners.objectives import query_metrics
@@ -166,13 +167,20 @@ def leo(
     checks.check_sizes(0, inner_steps=inner_steps, tuning_steps=tuning_steps)
     weights = {"kl_weight": kl_weight, "encoder_penalty": encoder_penalty}
     checks.check_numbers(least=0, orthogonality=orthogonality, **weights)
-    require(adjoint, "leo", "start", "rule", "context")
 
     def code_objective(z, fixed, onehot):
         decoder, x, noise = fixed
         return _class_set_loss(_decode(decoder, z, noise), x, onehot)
 
-    rule = lambda log_rates: optax.sgd(jnp.exp(log_rates)[None, :])
+    move_code = inner.descent(
+        "leo",
+        code_objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=lambda log_rates: optax.sgd(jnp.exp(log_rates)[None, :]),
+        learns=("start", "rule", "context"),
+    )
+    tune = replace(move_code, objective=_class_set_loss, steps=tuning_steps)
 
     def init(key):
         keys = jax.random.split(key, 6)
@@ -196,26 +204,9 @@ def leo(
         log_std = _bounded(log_std)
         z = mean + noise.z * jnp.exp(log_std)
         fixed = (params.decoder, x, noise.w)
-        z_end = inner.descend(
-            code_objective,
-            rule,
-            inner_steps,
-            adjoint,
-            z,
-            fixed,
-            onehot,
-            hyper=params.log_alpha,
-        )
-        w = inner.descend(
-            _class_set_loss,
-            rule,
-            tuning_steps,
-            adjoint,
-            _decode(params.decoder, z_end, noise.w),
-            x,
-            onehot,
-            hyper=params.log_gamma,
-        )
+        z_end = move_code(z, fixed, onehot, hyper=params.log_alpha)
+        w = _decode(params.decoder, z_end, noise.w)
+        w = tune(w, x, onehot, hyper=params.log_gamma)
         kl = 0.5 * (jnp.exp(2 * log_std) + jnp.square(mean) - 1) - log_std
         moved = jnp.square(jax.lax.stop_gradient(z_end) - z)
         adapted = LEOAdapted(params.features, w, shots)

@@ -21,8 +21,7 @@ from collections.abc import Callable
 import optax
 
 from jaxmeta import inner, losses
-from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode, require
-from jaxmeta.inner import check_descent, fixed_rule
+from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
@@ -67,16 +66,20 @@ def maml(
     >>> learner.predict(adapted, task.query.x).shape
     (10, 1)
     """
-    check_descent(inner_lr, inner_steps)
-    require(adjoint, "maml", "start")
-    make_rule, hyper = fixed_rule(rule, inner_lr)
     objective = support_objective(model, loss)
+
+    descend = inner.descent(
+        "maml",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+    )
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        return inner.descend(
-            objective, make_rule, inner_steps, adjoint, params, (), support, hyper=hyper
-        )
+        return descend(params, (), support)
 
     predict = predictor(model)
     return MetaLearner(model.init, adapt, predict, query_loss(adapt, predict, loss))

@@ -20,6 +20,7 @@ Departures:
 Meta-parameters: theta_0, the norms of each step, the rates of each layer and step.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -27,7 +28,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode, require
+from jaxmeta.adjoints import Adjoint, FirstOrder, MixedMode
 from jaxmeta.learners.objectives import (
     predictor,
     query_loss,
@@ -114,7 +115,6 @@ def maml_plus_plus(
     until = {"multi_step_until": multi_step_until}
     checks.check_sizes(0, first_order_until=first_order_until, **until)
     checks.check_names(norm=norm)
-    require(adjoint, "maml_plus_plus", "start", "rule", "context")
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     if not isinstance(shapes, dict):
         raise ValueError(
@@ -138,32 +138,38 @@ def maml_plus_plus(
             theta, jax.tree.map(repeated, norms), jax.tree.map(rates, theta)
         )
 
-    def path(params, support, adjoint):
+    descend = inner.descent(
+        "maml_plus_plus",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=_rule,
+        learns=("start", "rule", "context"),
+    )
+    first_order = replace(descend, adjoint=FirstOrder())
+
+    def path(params, support, descend):
         """The model's parameters after each step, on a leading axis."""
         _check_steps(params, inner_steps)
-        theta = inner.descend(
-            objective,
-            _rule,
-            inner_steps,
-            adjoint,
+        theta = descend(
             params.theta,
             (),
             support,
             hyper=params.alpha,
-            each=params.norms,
+            xs=params.norms,
             trajectory=True,
         )
         return theta | params.norms
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        return jax.tree.map(lambda a: a[-1], path(params, support, adjoint))
+        return jax.tree.map(lambda a: a[-1], path(params, support, descend))
 
     judge = query_metrics(predict, loss)
     final_loss = query_loss(adapt, predict, loss)
 
-    def multi_step_loss(params, task: Task, step, adjoint):
-        steps = path(params, task.support, adjoint)
+    def multi_step_loss(params, task: Task, step, descend):
+        steps = path(params, task.support, descend)
         each = lambda w, k: judge(w, inner.at_step(task, k))  # other noise at each step
         values, metrics = jax.vmap(each)(steps, jnp.arange(inner_steps))
         v = _weights(step / max(1, multi_step_until), inner_steps)
@@ -171,13 +177,13 @@ def maml_plus_plus(
         return jnp.sum(v.astype(values.dtype) * values), last
 
     def annealed_loss(params, task: Task, key, step):
-        exact = lambda: multi_step_loss(params, task, step, adjoint)
+        exact = lambda: multi_step_loss(params, task, step, descend)
         annealed = lambda: jax.lax.cond(
             step < multi_step_until, exact, lambda: final_loss(params, task, key)
         )
         if not first_order_until:
             return annealed()
-        cheap = lambda: multi_step_loss(params, task, step, FirstOrder())
+        cheap = lambda: multi_step_loss(params, task, step, first_order)
         return jax.lax.cond(step < first_order_until, cheap, annealed)
 
     return MetaLearner(init, adapt, predict, final_loss, annealed_loss)

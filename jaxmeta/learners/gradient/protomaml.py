@@ -25,9 +25,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import forward
-from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.features import class_means, embed_support, flat
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
@@ -79,9 +78,6 @@ def protomaml(
     """
     model = flat(model)
     checks.check_sizes(2, ways=ways)
-    check_descent(inner_lr, inner_steps)
-    require(adjoint, "protomaml", "start")
-    make_rule, hyper = fixed_rule(rule, inner_lr)
 
     def logits(adapted, x, mask):
         (theta, w, b), present = adapted
@@ -92,22 +88,22 @@ def protomaml(
         outputs = logits(Adapted(classifier, present), batch.x, batch.mask)
         return losses.mean_loss(losses.cross_entropy, outputs, batch)
 
+    descend = inner.descent(
+        "protomaml",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+    )
+
     def adapt(params, support, key=None):
         del key  # deterministic
         z, onehot = embed_support(model, params, support, ways)
         c, shots = class_means(z, onehot)
         start = Classifier(params, 2 * c.T, -jnp.sum(jnp.square(c), axis=1))
         present = shots > 0
-        end = inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
-            start,
-            present,
-            support,
-            hyper=hyper,
-        )
+        end = descend(start, present, support)
         return Adapted(end, present)
 
     def predict(adapted, inputs, mask=None):

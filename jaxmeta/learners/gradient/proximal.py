@@ -16,7 +16,6 @@ import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import MixedMode
-from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import displacement, proximal_objective
 from jaxmeta.learners.objectives import (
     predictor,
@@ -57,23 +56,23 @@ def proximal(
     Raises: ValueError for a negative `inner_lr`, `inner_steps` below 1, or a penalty
         that is not positive.
     """
-    check_descent(inner_lr, inner_steps, least=1)
     checks.check_positive(penalty=penalty)
-    make_rule, hyper = fixed_rule(rule, inner_lr)
     objective = proximal_objective(model, loss, penalty)
+
+    descend = inner.descent(
+        "proximal",
+        objective,
+        steps=inner_steps,
+        adjoint=MixedMode(),
+        rule=rule,
+        inner_lr=inner_lr,
+        learns=(),
+        least=1,
+    )
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        return inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            MixedMode(),
-            params,
-            params,  # the centre of the proximal term
-            support,
-            hyper=hyper,
-        )
+        return descend(params, params, support)
 
     predict = predictor(model)
     test = query_loss(adapt, predict, loss)

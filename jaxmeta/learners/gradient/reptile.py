@@ -26,7 +26,6 @@ import optax
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import MixedMode
 from jaxmeta.batches import examples, of_examples
-from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.gradient.parts import displacement
 from jaxmeta.learners.objectives import (
     predictor,
@@ -80,10 +79,8 @@ def reptile(
     Raises: ValueError for a negative `inner_lr`, `inner_steps` below 1, or an
         `inner_batch` below 1 or larger than a support set.
     """
-    check_descent(inner_lr, inner_steps, least=1)
     if inner_batch is not None:
         checks.check_sizes(inner_batch=inner_batch)
-    make_rule, hyper = fixed_rule(rule, inner_lr)
     full = support_objective(model, loss)
 
     def objective(theta, context, batch):
@@ -93,6 +90,17 @@ def reptile(
         take = lambda a: jnp.take(a, chosen, 0)
         drawn = Batch(of_examples(take, support.x), take(support.y))
         return full(theta, context, drawn)
+
+    descend = inner.descent(
+        "reptile",
+        objective,
+        steps=inner_steps,
+        adjoint=MixedMode(),
+        rule=rule,
+        inner_lr=inner_lr,
+        learns=(),
+        least=1,
+    )
 
     def adapt(params, support: Batch, key=None):
         chosen = None
@@ -110,17 +118,7 @@ def reptile(
                 )
             key = jax.random.key(0) if key is None else key
             chosen = _minibatches(key, n, inner_steps, inner_batch)
-        return inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            MixedMode(),
-            params,
-            (),
-            support,
-            hyper=hyper,
-            each=chosen,
-        )
+        return descend(params, (), support, xs=chosen)
 
     predict = predictor(model)
     test = query_loss(adapt, predict, loss)

@@ -27,8 +27,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
-from jaxmeta.inner import check_descent, fixed_rule
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.objectives import predictor, query_loss, support_objective
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
@@ -84,9 +83,6 @@ def tnet(
     Raises: ValueError as `maml`, or for an adjoint that gives no gradient for T by way of
         the inner gradients (`FirstOrder`).
     """
-    check_descent(inner_lr, inner_steps)
-    require(adjoint, "tnet", "start", "context")
-    make_rule, hyper = fixed_rule(rule, inner_lr)
     whole = support_objective(model, loss)
 
     def objective(theta, t, batch):
@@ -97,18 +93,19 @@ def tnet(
         kernels = [w for w in jax.tree.leaves(theta) if _is_kernel(w)]
         return TNet(theta, [jnp.eye(w.shape[-1], dtype=w.dtype) for w in kernels])
 
+    descend = inner.descent(
+        "tnet",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+        learns=("start", "context"),
+    )
+
     def adapt(params, support, key=None):
         del key  # deterministic
-        theta = inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
-            params.theta,
-            params.t,
-            support,
-            hyper=hyper,
-        )
+        theta = descend(params.theta, params.t, support)
         return _transformed(theta, params.t)
 
     predict = predictor(model)

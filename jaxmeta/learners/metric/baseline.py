@@ -29,9 +29,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import forward
-from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.features import (
     class_means,
     cosines,
@@ -63,11 +62,8 @@ def _fine_tuned(
     """start: (z, onehot) -> head; logits: (head, z) -> [n, ways]."""
     inner_lr, inner_steps, adjoint, rule = descent
     checks.check_sizes(2, ways=ways)
-    check_descent(inner_lr, inner_steps)
-    require(adjoint, name, "start", "context")  # the start may depend on the encoder
     model = sized(model, features)
     init = init_pretrained(model, features, classes)
-    make_rule, hyper = fixed_rule(rule, inner_lr)
 
     def objective(head, context, batch):
         z, onehot = context
@@ -76,19 +72,20 @@ def _fine_tuned(
         log_p = jax.nn.log_softmax(scores, axis=1)
         return -jnp.sum(onehot * log_p) / jnp.maximum(jnp.sum(onehot), 1)
 
+    descend = inner.descent(
+        name,
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+        learns=("start", "context"),
+    )
+
     def adapt(params, support, key=None):
         del key  # deterministic
         z, onehot = embed_support(model, params.encoder, support, ways)
-        head = inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
-            start(z, onehot),
-            (z, onehot),
-            (),
-            hyper=hyper,
-        )
+        head = descend(start(z, onehot), (z, onehot), ())
         return Head(params.encoder, head, jnp.sum(onehot, axis=0))
 
     def predict(adapted, inputs, mask=None):

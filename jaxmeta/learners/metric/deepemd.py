@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import MixedMode
@@ -126,21 +125,21 @@ def deepemd(
         log_p = jax.nn.log_softmax(scores, axis=1)
         return -jnp.sum(onehot * log_p) / jnp.maximum(jnp.sum(onehot), 1)
 
+    descend = inner.descent(
+        "deepemd",
+        objective,
+        steps=inner_steps,
+        adjoint=MixedMode(),
+        inner_lr=inner_lr,
+        learns=(),
+    )
+
     def adapt(params, support, key=None):
         del key  # deterministic
         z, onehot = embed_support(model, params, support, ways)
         u = _positions(z)
         v, shots = class_means(u, onehot)
-        v = inner.descend(
-            objective,
-            optax.sgd,
-            inner_steps,
-            MixedMode(),
-            v,
-            (u, onehot),
-            (),
-            hyper=inner_lr,
-        )
+        v = descend(v, (u, onehot), ())
         return Maps(params, v, shots)
 
     def predict(adapted, inputs, mask=None):

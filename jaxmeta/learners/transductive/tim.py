@@ -25,9 +25,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import forward
-from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.features import (
     SupportFeatures,
     class_means,
@@ -90,14 +89,11 @@ def tim(
         negative weights, or as `maml`.
     """
     checks.check_sizes(2, ways=ways)
-    check_descent(inner_lr, inner_steps)
     checks.check_positive(tau=tau)
     weights = {"support_weight": support_weight, "entropy_weight": entropy_weight}
     checks.check_numbers(least=0, **weights)
-    require(adjoint, "tim", "start", "context")
     model = sized(model, features)
     init = init_pretrained(model, features, classes)
-    make_rule, hyper = fixed_rule(rule, inner_lr)
 
     def logits(w, z):
         return -tau / 2 * squared_distances(z, w)
@@ -121,22 +117,23 @@ def tim(
         z, onehot = embed_support(model, params.encoder, support, ways)
         return SupportFeatures(params.encoder, unit(z), onehot)
 
+    descend = inner.descent(
+        "tim",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+        learns=("start", "context"),
+    )
+
     def predict(adapted, inputs, mask=None):
         encoder, f, onehot = adapted
         q = unit(forward(model, encoder, inputs, mask))
         weights = weights_of(mask, q)
         q = jnp.where(weights[:, None] > 0, q, 0)
         c, shots = class_means(f, onehot)
-        w = inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
-            c,
-            (f, onehot, q, weights, shots),
-            (),
-            hyper=hyper,
-        )
+        w = descend(c, (f, onehot, q, weights, shots), ())
         return mask_absent_classes(logits(w, q), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)

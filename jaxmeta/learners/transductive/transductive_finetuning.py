@@ -28,9 +28,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint, MixedMode, require
+from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import blank_padding, forward, one_hot
-from jaxmeta.inner import check_descent, fixed_rule
 from jaxmeta.learners.features import (
     class_means,
     mask_absent_classes,
@@ -92,12 +91,9 @@ def transductive_finetuning(
         positive, or as `maml`.
     """
     checks.check_sizes(2, ways=ways)
-    check_descent(inner_lr, inner_steps)
     checks.check_positive(temperature=temperature)
-    require(adjoint, "transductive_finetuning", "start", "context")
     model = sized(model, features)
     init = init_pretrained(model, features, classes)
-    make_rule, hyper = fixed_rule(rule, inner_lr)
 
     def logits(theta, x, mask):
         encoder, w, b = theta
@@ -118,6 +114,16 @@ def transductive_finetuning(
         del key  # deterministic
         return Unsolved(params.encoder, support)
 
+    descend = inner.descent(
+        "transductive_finetuning",
+        objective,
+        steps=inner_steps,
+        adjoint=adjoint,
+        rule=rule,
+        inner_lr=inner_lr,
+        learns=("start", "context"),
+    )
+
     def predict(adapted, inputs, mask=None):
         encoder, support = adapted
         n = len(jax.tree.leaves(inputs)[0])
@@ -125,15 +131,10 @@ def transductive_finetuning(
         z = forward(model, encoder, support.x, support.mask)
         onehot = one_hot(support.y, ways, support.mask, z.dtype)
         c, shots = class_means(z, onehot)
-        theta = inner.descend(
-            objective,
-            make_rule,
-            inner_steps,
-            adjoint,
+        theta = descend(
             (encoder, unit(c), jnp.zeros(ways, c.dtype)),
             shots,
             (support, (inputs, weights_of(mask, jnp.zeros(n, z.dtype)))),
-            hyper=hyper,
         )
         return mask_absent_classes(logits(theta, inputs, mask), shots)
 
