@@ -25,19 +25,26 @@ def forward(model: Model, params: PyTree, x: jax.Array, mask=None) -> Any:
 
 
 def blank_padding(batch: Batch) -> Batch:
-    """Put zeros where the mask is 0, so that not even a NaN in the padding is seen."""
+    """Put a copy of the first example that counts where the mask is 0, so that not even a
+    NaN in the padding is seen.
+
+    It is an example like the others, so a network makes numbers of it: of zeros (a text
+    without a word) it may make NaN, whose derivative no mask stops.
+    """
     if batch.mask is None:
         return batch
-
     counts = batch.mask > 0
+    first, none = jnp.argmax(counts), ~jnp.any(counts)
 
     def blank(a):
         if jnp.issubdtype(a.dtype, jax.dtypes.extended):
             return a  # a random key is never NaN
-        keep = jnp.reshape(counts, (-1,) + (1,) * (a.ndim - 1))
-        return jnp.where(keep, a, jnp.zeros_like(a))
+        rows = jnp.reshape(counts, (-1,) + (1,) * (a.ndim - 1))
+        one = jnp.where(none, jnp.zeros_like(a[0]), a[first])
+        return jnp.where(rows, a, one[None])
 
-    return Batch(of_examples(blank, batch.x), blank(batch.y), batch.mask)
+    y = jax.tree.map(blank, batch.y)
+    return Batch(of_examples(blank, batch.x), y, batch.mask)
 
 
 def of_examples(f: Callable, x: PyTree, *others: PyTree) -> PyTree:
@@ -56,6 +63,16 @@ def untagged(x: PyTree) -> PyTree:
     return untagged(x.x) if isinstance(x, Tagged) else x
 
 
+def columns(x: PyTree) -> jax.Array:
+    """Examples as rows of a table, [examples, numbers]: the arrays of a tree side by side,
+    each flattened, whole numbers as floating ones."""
+    parts = [jnp.reshape(a, (a.shape[0], -1)) for a in jax.tree.leaves(x)]
+    floating = [a.dtype for a in parts if jnp.issubdtype(a.dtype, jnp.floating)]
+    dtype = jnp.result_type(*floating) if floating else jnp.result_type(float)
+    parts = [a.astype(dtype) for a in parts]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
+
+
 def one_hot(labels, ways: int, mask, dtype):
     """[examples] integers -> [examples, ways]; the rows of masked examples are 0."""
     rows = (labels[:, None] == jnp.arange(ways)[None, :]).astype(dtype)
@@ -71,7 +88,7 @@ def concatenate(a: Batch, b: Batch) -> Batch:
     mask = None
     if a.mask is not None or b.mask is not None:
         mask = join(whole(a), whole(b))
-    return Batch(of_examples(join, a.x, b.x), join(a.y, b.y), mask)
+    return Batch(of_examples(join, a.x, b.x), jax.tree.map(join, a.y, b.y), mask)
 
 
 def shuffled(key: jax.Array | None, rows: PyTree) -> PyTree:

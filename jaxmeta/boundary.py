@@ -216,13 +216,15 @@ class _Boundary:
         checks.check_kind(batch, Batch, what)
         batch = Batch(
             entered(batch.x, f"{what} inputs"),
-            _array(batch.y, f"{what} targets"),
+            jax.tree.map(lambda a: _array(a, f"{what} targets"), batch.y),
             _mask(batch.mask),
         )
         checks.check_batch(batch, what)
-        if self.targets == "values" and losses.are_labels(batch.y):
+        if not losses.are_labels(batch.y):
+            return blank_padding(batch)
+        if self.targets == "values":
             batch = batch._replace(y=batch.y.astype(jnp.result_type(float)))
-        if jnp.issubdtype(batch.y.dtype, jnp.unsignedinteger):  # it has no -1
+        elif jnp.issubdtype(batch.y.dtype, jnp.unsignedinteger):  # it has no -1
             batch = batch._replace(y=batch.y.astype(jnp.int32))
         return blank_padding(batch)
 

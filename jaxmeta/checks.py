@@ -80,11 +80,13 @@ def check_tasks(tasks: Task) -> None:
     check_kind(tasks, Task, "tasks")
     for what, batch in zip(Task._fields, tasks, strict=True):
         check_kind(batch, Batch, f"tasks, {what}")
-    targets = [jnp.shape(batch.y) for batch in tasks]
-    if min(map(len, targets)) < 2 or targets[0][0] != targets[1][0]:
+    arrays = [jax.tree.leaves((batch.y, untagged(batch.x))) for batch in tasks]
+    shapes = [jnp.shape(a) for of_batch in arrays for a in of_batch]
+    if min(map(len, shapes)) < 2 or len({shape[0] for shape in shapes}) > 1:
+        shown = [jnp.shape(of_batch[0]) for of_batch in arrays]
         raise ValueError(
             "tasks: expected arrays [tasks, examples, ...] of as many tasks in the query "
-            f"as in the support set, got y of shapes {targets[0]} and {targets[1]}; of one "
+            f"as in the support set, got y of shapes {shown[0]} and {shown[1]}; of one "
             "task jax.tree.map(lambda a: a[None], task) makes a batch"
         )
 
@@ -93,11 +95,13 @@ def check_batch(batch: Batch, what: str = "support") -> None:
     """Raise ValueError unless the arrays of ONE task's batch fit together."""
     inputs = jax.tree.leaves(untagged(batch.x))
     shapes = [tuple(jnp.shape(a)) for a in inputs]
-    shown = shapes[0] if len(shapes) == 1 else shapes
-    if not inputs or min(map(len, shapes)) < 1 or jnp.ndim(batch.y) < 1:
+    targets = [tuple(jnp.shape(a)) for a in jax.tree.leaves(batch.y)]
+    one = lambda shapes: shapes[0] if len(shapes) == 1 else shapes
+    shown = one(shapes)
+    if not inputs or min(map(len, shapes + targets)) < 1:
         raise ValueError(
             f"{what} set: expected arrays with a leading [examples] axis, got x "
-            f"{shown} and y {jnp.shape(batch.y)}"
+            f"{shown} and y {one(targets)}"
         )
     n = shapes[0][0]
     if n == 0:
@@ -110,9 +114,9 @@ def check_batch(batch: Batch, what: str = "support") -> None:
             f"{what} set: the arrays of x have shapes {shapes}; expected as many "
             "examples in each, on the first axis"
         )
-    if batch.y.shape[0] != n:
+    if wrong := [shape[0] for shape in targets if shape[0] != n]:
         raise ValueError(
-            f"{what} set: x has {n} examples, y has {batch.y.shape[0]}; expected as many "
+            f"{what} set: x has {n} examples, y has {wrong[0]}; expected as many "
             "targets as inputs (one task at a time: use jax.vmap for a batch of tasks)"
         )
     if batch.mask is not None and jnp.shape(batch.mask) != (n,):
@@ -129,7 +133,9 @@ def check_labels(
 
     unlabelled: whether `UNLABELLED` is a label too; then some other has to be there.
     """
-    if not jnp.issubdtype(batch.y.dtype, jnp.integer) or batch.y.ndim != 1:
+    dtype = getattr(batch.y, "dtype", None)
+    whole = dtype is not None and jnp.issubdtype(dtype, jnp.integer)
+    if not whole or batch.y.ndim != 1:
         raise ValueError(
             f"{what} labels: expected integers of shape [examples], got "
             f"{said(batch.y)}; class numbers: y.astype(int).reshape(-1); whole-number "
@@ -439,7 +445,8 @@ def check_task(task: Task, ways: int | None = None) -> None:
         keep = slice(None) if batch.mask is None else np.asarray(batch.mask) > 0
         for leaf in jax.tree.leaves(batch.x):
             check_finite(np.asarray(leaf)[keep], f"{what} inputs")
-        check_finite(np.asarray(batch.y)[keep], f"{what} targets")
+        for leaf in jax.tree.leaves(batch.y):
+            check_finite(np.asarray(leaf)[keep], f"{what} targets")
         if ways is not None:
             check_labels(batch, ways, what)
 

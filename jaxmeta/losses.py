@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks
+from jaxmeta.batches import blank_padding
 from jaxmeta.types import Batch, Metrics
 
-Loss = Callable[[Any, jax.Array], jax.Array]
+Loss = Callable[[Any, Any], jax.Array]
 
 
 def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -61,6 +62,11 @@ def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     Returns: [examples, dims]; the mean over both is the mean squared error.
     Raises: ValueError if the shapes differ: (n,) against (n, 1) would broadcast to n x n.
     """
+    if not hasattr(outputs, "shape") or not hasattr(targets, "shape"):
+        raise ValueError(
+            f"mse: expected arrays, got outputs of type {type(outputs).__name__} and "
+            f"targets of type {type(targets).__name__}; write a loss of your own for trees"
+        )
     if outputs.shape != targets.shape:
         raise ValueError(
             f"mse: outputs have shape {outputs.shape}, targets {targets.shape}; expected "
@@ -101,9 +107,7 @@ def mean_loss(loss: Loss, outputs, batch: Batch) -> jax.Array:
         the loss makes of it.
     Raises: ValueError for a loss that does not give a value an example.
     """
-    y = batch.y
-    if batch.mask is not None:
-        y = jnp.where(_over_rows(batch.mask > 0, y), y, jnp.zeros_like(y))
+    y = blank_padding(batch).y
     each = loss(outputs, y)
     _check_each(each, outputs, y)
     value = mean(each, batch.mask)
@@ -120,9 +124,9 @@ def _check_each(each, outputs, y) -> None:
             "loss: expected a function (outputs, targets) -> losses [examples, ...], got "
             f"one that gives {checks.said(each)}"
         )
-    shapes = [a.shape for a in (y, outputs) if hasattr(a, "shape")]
-    fits = any(each.shape == shape[: each.ndim] for shape in shapes)
-    if not fits and hasattr(outputs, "shape"):
+    if not hasattr(outputs, "shape") or not hasattr(y, "shape"):
+        return
+    if not any(each.shape == a.shape[: each.ndim] for a in (y, outputs)):
         raise ValueError(
             f"loss: outputs of shape {outputs.shape} and targets of shape {y.shape} gave "
             f"losses of shape {each.shape}; expected one an example, [examples, ...], so "
@@ -147,9 +151,10 @@ def score(outputs: jax.Array, batch: Batch) -> Metrics:
     return {"accuracy": mean(each, batch.mask)}
 
 
-def are_labels(targets: jax.Array) -> bool:
+def are_labels(targets: Any) -> bool:
     """Integer targets are classes; anything else is regression."""
-    return bool(jnp.issubdtype(targets.dtype, jnp.integer))
+    dtype = getattr(targets, "dtype", None)  # trees of targets are regression
+    return dtype is not None and bool(jnp.issubdtype(dtype, jnp.integer))
 
 
 def classes_of(outputs: jax.Array) -> int:
@@ -225,11 +230,6 @@ def _marked(loss, said):
         loss = functools.partial(loss)
         setattr(loss, _MARK, said)
     return loss
-
-
-def _over_rows(rows, like):
-    """[examples] as [examples, 1, ...] of as many axes as `like`."""
-    return jnp.reshape(rows, (-1,) + (1,) * (like.ndim - 1))
 
 
 classification(cross_entropy)

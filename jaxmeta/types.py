@@ -19,15 +19,17 @@ UNLABELLED = -1  # in y: an example whose class is not told
 class Batch(NamedTuple):
     """Examples of one task.
 
-    x: [examples, ...] inputs, an array or a pytree of arrays.
+    x: [examples, ...] inputs, an array or a pytree of arrays (token ids and which of them
+        count, an image and a table row).
     y: [examples, ...] targets; for classification integers in 0..ways-1, or in a
         support set `UNLABELLED` (-1): an example whose class is not told. Learners that
         make use of such examples are marked in the registry, all others refuse them.
+        For regression an array or a pytree of arrays; None = the loss needs none.
     mask: [examples], 1 = counts, 0 = padding; None = every example counts.
     """
 
     x: PyTree
-    y: jax.Array
+    y: Any = None
     mask: jax.Array | None = None
 
 

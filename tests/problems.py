@@ -108,7 +108,7 @@ def double(tree):
 
 def pad(batch: jm.Batch, extra: int, fill: float) -> jm.Batch:
     """`extra` masked examples of nonsense appended."""
-    n = len(batch.x)
+    n = len(jax.tree.leaves(batch.x)[0])
 
     def longer(a):
         # NaN is not an integer; 99 is no label of any task
@@ -116,7 +116,7 @@ def pad(batch: jm.Batch, extra: int, fill: float) -> jm.Batch:
         return jnp.concatenate([a, jnp.full((extra, *a.shape[1:]), value, a.dtype)])
 
     mask = jnp.concatenate([jnp.ones(n), jnp.zeros(extra)])
-    return jm.Batch(longer(batch.x), longer(batch.y), mask)
+    return jm.Batch(*(jax.tree.map(longer, part) for part in batch[:2]), mask)
 
 
 def largest_difference(a, b) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxmeta import checks
@@ -15,13 +16,14 @@ class Dataset:
     """Examples by class, on the host; `jm.tasks.episodes` puts them on the device.
 
     name, split: what it is. images: [classes, most examples, ...], uint8 in 0..255 or
-    floating; rows beyond a class's count are padding. counts: [classes] int32.
-    classes: a name each. groups: the script or alphabet of each class, or "".
+    floating, or a pytree of such arrays; rows beyond a class's count are padding.
+    counts: [classes] int32. classes: a name each. groups: the script or alphabet of each
+    class, or "".
     """
 
     name: str
     split: str
-    images: np.ndarray
+    images: Any
     counts: np.ndarray
     classes: tuple[str, ...]
     groups: tuple[str, ...]
@@ -41,7 +43,7 @@ class Dataset:
         return Dataset(
             self.name,
             split,
-            self.images[list(chosen)],
+            jax.tree.map(lambda a: a[list(chosen)], self.images),
             self.counts[list(chosen)],
             tuple(self.classes[i] for i in chosen),
             tuple(self.groups[i] for i in chosen),
@@ -60,6 +62,7 @@ def from_arrays(
     Args:
         images: [examples, ...], uint8 in 0..255 or floating (any vectors will do), of
             any byte order; other integers are numbers of tokens and stay what they are.
+            A dict, tuple or other pytree of such arrays makes inputs that are trees.
         labels: [examples], integers or strings, not both; each different one is a class.
         name, split: what messages and reports call it.
 
@@ -74,21 +77,31 @@ def from_arrays(
     (('a', 'b'), [1, 3], (2, 3, 2, 2, 1))
     """
     checks.check_names(name=name, split=split)
-    images, labels = to_images(images, f"{name} images"), _to_labels(labels)
-    if labels.ndim != 1 or len(images) != len(labels) or len(labels) == 0:
+    tree = isinstance(images, (dict, tuple))  # a list is an array's rows
+    arrays, treedef = jax.tree.flatten(images) if tree else ([images], None)
+    arrays = [to_images(a, f"{name} images") for a in arrays]
+    labels = _to_labels(labels)
+    numbers = {len(a) for a in arrays}
+    if labels.ndim != 1 or numbers != {len(labels)} or len(labels) == 0:
+        shapes = [a.shape for a in arrays]
         raise ValueError(
             f"from_arrays: expected images [examples, ...] and labels [examples], got "
-            f"shapes {images.shape} and {labels.shape}"
+            f"shapes {shapes if tree else shapes[0]} and {labels.shape}"
         )
     classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    padded = np.zeros((len(classes), counts.max(), *images.shape[1:]), images.dtype)
     order = np.argsort(index, kind="stable")
     place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    padded[index[order], place] = images[order]
+
+    def by_class(a):
+        padded = np.zeros((len(classes), counts.max(), *a.shape[1:]), a.dtype)
+        padded[index[order], place] = a[order]
+        return padded
+
+    made = [by_class(a) for a in arrays]
     return Dataset(
         name,
         split,
-        padded,
+        made[0] if treedef is None else jax.tree.unflatten(treedef, made),
         counts.astype(np.int32),
         tuple(str(c) for c in classes),
         ("",) * len(classes),

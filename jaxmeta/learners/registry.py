@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 import jax
 
 from jaxmeta import checks
+from jaxmeta.batches import examples
 from jaxmeta.boundary import learner
 from jaxmeta.types import MetaLearner, Model, Sampler
 
@@ -208,7 +209,7 @@ def facts_of(
         getattr(sampler, "ways", None),
         numbers(support.x),
         numbers(support.y),
-        len(jax.tree.leaves(support.y)[0]),
+        examples(support),
         classes,
         features,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from jaxmeta.types import Batch, Task
 class Classes:
     """A distribution over minibatches; labels are the numbers of the classes."""
 
-    images: jax.Array  # [classes, examples, ...]
+    images: Any  # [classes, examples, ...], an array or a pytree of arrays
     counts: jax.Array  # [classes]
     batch: int
     rotations: bool
@@ -59,7 +60,7 @@ class Classes:
             )
 
     def _examples(self, row, place, turn):
-        x = to_float(self.images[row, place])
+        x = jax.tree.map(lambda a: to_float(a[row, place]), self.images)
         if not self.rotations:
             return x
         return jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(x, turn)
@@ -107,5 +108,6 @@ def classes(
     """
     check_sizes(batch=batch)
     check_images(dataset, rotations, jitter)
-    images, counts = jnp.asarray(dataset.images), jnp.asarray(dataset.counts)
+    images = jax.tree.map(jnp.asarray, dataset.images)
+    counts = jnp.asarray(dataset.counts)
     return Classes(images, counts, batch, rotations, float(jitter))

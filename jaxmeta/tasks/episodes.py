@@ -7,6 +7,7 @@ Rotations by 90 degrees as extra classes: Santoro et al. 2016, arXiv 1605.06065.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from jaxmeta.types import UNLABELLED, Batch, Task
 class Episodes:
     """A distribution over few-shot classification tasks."""
 
-    images: jax.Array  # [classes, examples, ...]
+    images: Any  # [classes, examples, ...], an array or a pytree of arrays
     counts: jax.Array  # [classes] examples that a class has, the rest is padding
     groups: (
         jax.Array | None
@@ -56,27 +57,28 @@ class Episodes:
         examples = jax.vmap(without_replacement, (0, None, None, 0))(
             jax.random.split(key_examples, len(chosen)),
             each,
-            self.images.shape[1],
+            jax.tree.leaves(self.images)[0].shape[1],
             self.counts[classes],
         )  # [ways + distractors, each]
-        x = to_float(self.images[classes[:, None], examples])
+        take = lambda a: to_float(a[classes[:, None], examples])
+        x = jax.tree.map(take, self.images)
         if self.rotations:
             x = jax.vmap(rotate)(x, turn)
         if self.jitter:
             keys = jax.random.split(key_jitter, (len(chosen), each))
             x = jax.vmap(jax.vmap(partial(jittered, strength=self.jitter)))(keys, x)
 
-        def batch(x, labels):
-            labels = jnp.repeat(labels, x.shape[1])
-            return Batch(jnp.reshape(x, (-1, *x.shape[2:])), labels)
+        def batch(labels, first, last=None):
+            part = lambda a: a[: len(labels), first:last]
+            flat = lambda a: jnp.reshape(part(a), (-1, *a.shape[2:]))
+            number = (each if last is None else last) - first
+            return Batch(jax.tree.map(flat, x), jnp.repeat(labels, number))
 
-        own, labels = x[: self.ways], jnp.arange(self.ways)
-        support = batch(own[:, : self.shots], labels)
-        query = batch(own[:, self.shots : self.shots + self.queries], labels)
+        labels, own = jnp.arange(self.ways), self.shots + self.queries
+        support = batch(labels, 0, self.shots)
+        query = batch(labels, self.shots, own)
         if self.unlabelled:
-            hidden = batch(
-                x[:, self.shots + self.queries :], jnp.full(len(chosen), UNLABELLED)
-            )
+            hidden = batch(jnp.full(len(chosen), UNLABELLED), own)
             support = jax.tree.map(
                 lambda a, b: jnp.concatenate([a, b]), support, hidden
             )
@@ -119,9 +121,9 @@ def episodes(
             15 degrees, scale and shear by up to 20 %, shift by up to 2.5 of 28 pixels.
         within_groups: draw all classes of a task from one group (the alphabet of a
             character), which is harder; groups with fewer classes are left out.
-        unlabelled: examples more of each class in the support set, with the label
-            `UNLABELLED`, for semi-supervised learners.
-        distractors: classes more that only have unlabelled examples.
+        unlabelled: additional support examples of each class, with the label `UNLABELLED`,
+            for semi-supervised learners.
+        distractors: additional classes of which only unlabelled examples are drawn.
 
     Returns: a sampler. Raises: ValueError for more ways than classes, more examples
         wanted than the smallest class has, distractors without unlabelled examples, or
@@ -164,7 +166,7 @@ def episodes(
             f"{dataset.counts[smallest]}; lower shots or queries"
         )
     return Episodes(
-        jnp.asarray(dataset.images),
+        jax.tree.map(jnp.asarray, dataset.images),
         jnp.asarray(dataset.counts),
         groups,
         ways,
@@ -186,10 +188,11 @@ def check_images(dataset: Dataset, rotations: bool, jitter: float) -> None:
         )
     checks.check_flags(rotations=rotations)
     checks.check_numbers(least=0, jitter=jitter)
-    if (rotations or jitter) and dataset.images.ndim != 5:
+    shapes = [a.shape[2:] for a in jax.tree.leaves(dataset.images)]
+    if (rotations or jitter) and (len(shapes) > 1 or len(shapes[0]) != 3):
         raise ValueError(
             "rotations and jitter: expected images [height, width, channels], got "
-            f"examples of shape {dataset.images.shape[2:]}"
+            f"examples of shape {shapes[0] if len(shapes) == 1 else shapes}"
         )
     if rotations and dataset.images.shape[2] != dataset.images.shape[3]:
         raise ValueError(

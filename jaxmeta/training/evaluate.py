@@ -161,8 +161,8 @@ def _check_episodes(learner, params, tasks: Task) -> None:
 
     Learners look at labels that are concrete; the tasks with the extremes suffice.
     """
-    if len({len(a) for a in jax.tree.leaves(tasks)}) > 1 or tasks.support.y.ndim < 2:
-        shapes = [tuple(a.shape) for a in jax.tree.leaves(tasks)]
+    shapes = [tuple(a.shape) for a in jax.tree.leaves(tasks)]
+    if len({shape[0] for shape in shapes}) > 1 or min(map(len, shapes)) < 2:
         raise ValueError(
             f"tasks: expected arrays [tasks, examples, ...] of as many tasks, got {shapes}"
         )
@@ -170,13 +170,15 @@ def _check_episodes(learner, params, tasks: Task) -> None:
         checks.check_batch(jax.tree.map(lambda a: a[0], batch), what)
     suspects = {0}
     for batch in tasks:
-        keep = np.ones(batch.y.shape[:2]) if batch.mask is None else batch.mask
+        shape = jax.tree.leaves(batch.x)[0].shape[:2]
+        keep = np.ones(shape) if batch.mask is None else batch.mask
         keep = np.asarray(keep) > 0
         for leaf in jax.tree.leaves(batch.x):
             checks.check_finite(np.asarray(leaf)[keep], "tasks, inputs")
-        checks.check_finite(np.asarray(batch.y)[keep], "tasks, targets")
-        each = np.where(keep, np.asarray(batch.y).reshape(*keep.shape, -1)[..., 0], 0)
-        suspects |= {int(each.min(axis=1).argmin()), int(each.max(axis=1).argmax())}
+        for leaf in jax.tree.leaves(batch.y):
+            checks.check_finite(np.asarray(leaf)[keep], "tasks, targets")
+            each = np.where(keep, np.asarray(leaf).reshape(*keep.shape, -1)[..., 0], 0)
+            suspects |= {int(each.min(axis=1).argmin()), int(each.max(axis=1).argmax())}
     for i in sorted(suspects):
         task = jax.tree.map(lambda a, i=i: a[i], tasks)
         checks.check_task(task)

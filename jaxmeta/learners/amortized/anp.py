@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 
 from jaxmeta import checks
-from jaxmeta.batches import forward
+from jaxmeta.batches import columns, forward
 from jaxmeta.learners.amortized.cnp import pairs
 from jaxmeta.learners.amortized.neural_process import latent_process
 from jaxmeta.learners.registry import register
@@ -86,7 +86,7 @@ def anp(
 
     def deterministic(params, support):
         r = forward(encoder, params.encoder, pairs(support), support.mask)
-        return Path(params.attention, support.x, r, support.mask)
+        return Path(params.attention, columns(support.x), r, support.mask)
 
     def read(path, inputs):
         return attention.apply(path.attention, inputs, path.x, path.r, path.mask)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.batches import concatenate, forward
+from jaxmeta.batches import columns, concatenate, forward
 from jaxmeta.learners.features import mean_of
 from jaxmeta.learners.registry import register
 from jaxmeta.types import (
@@ -57,17 +57,16 @@ class Gaussian(NamedTuple):
 def log_likelihood(outputs: Gaussian, targets: jax.Array) -> jax.Array:
     """Log-density of each target, in nats.
 
-    Args: outputs `Gaussian` and targets, all [examples, dims].
+    Args: outputs `Gaussian`, [examples, dims]; targets [examples, dims] or a tree.
     Returns: [examples], summed over dims.
     """
-    return jnp.sum(
-        jax.scipy.stats.norm.logpdf(targets, outputs.mean, outputs.std), axis=-1
-    )
+    y = columns(targets)
+    return jnp.sum(jax.scipy.stats.norm.logpdf(y, outputs.mean, outputs.std), axis=-1)
 
 
 def pairs(batch: Batch) -> jax.Array:
     """[examples, x dims + y dims]."""
-    return jnp.concatenate([batch.x, batch.y], axis=-1)
+    return columns((batch.x, batch.y))
 
 
 def gaussian(outputs: jax.Array, min_std: float) -> Gaussian:
@@ -97,7 +96,7 @@ def likelihood_loss(adapt: AdaptFn, predict: PredictFn) -> LossFn:
         query = task.query
         outputs = predict(adapted, query.x, query.mask)
         likelihood = losses.mean(log_likelihood(outputs, query.y), query.mask)
-        error = losses.mean(losses.mse(outputs.mean, query.y), query.mask)
+        error = losses.mean(losses.mse(outputs.mean, columns(query.y)), query.mask)
         metrics = {"loss": -likelihood, "log_likelihood": likelihood, "mse": error}
         return -likelihood, metrics
 
@@ -121,7 +120,8 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
         min_std: s, the least standard deviation it can predict, in units of y; above
             the noise of the data it limits the likelihood.
 
-    Returns: a `MetaLearner` for regression, x [examples, x dims], y [examples, y dims];
+    Returns: a `MetaLearner` for regression, x [examples, x dims], y [examples, y dims],
+        or trees of arrays, which are taken side by side;
         `predict` gives a `Gaussian`. The loss is the mean negative log-likelihood of the
         query; the metrics also have it as `log_likelihood`, and the `mse` of the mean.
         Training scores the support points too (eq. 4).
@@ -140,8 +140,9 @@ def cnp(encoder: Model, decoder: Model, *, min_std: float = 0.1) -> MetaLearner:
         return Representation(params.decoder, mean_of(r_i, support.mask))
 
     def predict(adapted, inputs, mask=None):
-        r = jnp.broadcast_to(adapted.r, (inputs.shape[0], *adapted.r.shape))
-        joined = jnp.concatenate([inputs, r], axis=-1)
+        x = columns(inputs)
+        r = jnp.broadcast_to(adapted.r, (len(x), *adapted.r.shape))
+        joined = jnp.concatenate([x, r], axis=-1)
         return gaussian(forward(decoder, adapted.decoder, joined, mask), min_std)
 
     loss = likelihood_loss(adapt, predict)

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
-from jaxmeta.batches import one_hot
+from jaxmeta.batches import columns, one_hot
 from jaxmeta.learners.amortized.cnp import check_min_std, gaussian, likelihood_loss
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
@@ -114,8 +114,8 @@ def in_context(
         parts = zip((embed_x, embed_y, reader), keys, strict=True)
         return PFNParams(*(part.init(k) for part, k in parts))
 
-    def columns(x):
-        flat = jnp.reshape(x, (len(x), -1))
+    def table(x):
+        flat = columns(x)
         if flat.shape[1] != x_dims:
             raise ValueError(
                 f"x_dims: expected inputs of {x_dims} columns, got {flat.shape[1]}; make "
@@ -125,7 +125,7 @@ def in_context(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        support = support._replace(x=columns(support.x))
+        support = support._replace(x=table(support.x))
         y = support.y
         if ways is not None:
             y = one_hot(y, ways, support.mask, support.x.dtype)
@@ -140,7 +140,7 @@ def in_context(
     def predict(adapted, inputs, mask=None):
         del mask  # queries are independent
         params, states, counts, (mean, std) = adapted
-        x = (columns(inputs) - mean[None]) / std[None]
+        x = (table(inputs) - mean[None]) / std[None]
         tokens = embed_x.apply(params.embed_x, x)
         outputs = reader.read(params.reader, states, tokens, counts)
         return outputs if ways is not None else gaussian(outputs, min_std)

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.batches import concatenate, forward
+from jaxmeta.batches import columns, concatenate, examples, forward
 from jaxmeta.learners.amortized.cnp import (
     Gaussian,
     check_min_std,
@@ -117,11 +117,12 @@ def latent_process(
 
     def each(adapted, inputs, mask) -> Gaussian:
         """The prediction of each sample: [samples, n, dims]."""
-        r = read(adapted.path, inputs)
+        x = columns(inputs)
+        r = read(adapted.path, x)
 
         def one(z):
-            rows = jnp.broadcast_to(z[None], (len(inputs), len(z)))
-            joined = jnp.concatenate([inputs, r, rows], axis=-1)
+            rows = jnp.broadcast_to(z[None], (len(x), len(z)))
+            joined = jnp.concatenate([x, r, rows], axis=-1)
             return gaussian(forward(decoder, adapted.decoder, joined, mask), min_std)
 
         return jax.vmap(one)(adapted.z)
@@ -135,7 +136,9 @@ def latent_process(
         outputs = each(adapted, query.x, query.mask)
         density = jax.vmap(log_likelihood, (0, None))(outputs, query.y)
         value = losses.mean(_log_mean_exp(density), query.mask)
-        error = losses.mean(losses.mse(_moments(outputs).mean, query.y), query.mask)
+        error = losses.mean(
+            losses.mse(_moments(outputs).mean, columns(query.y)), query.mask
+        )
         return -value, {"loss": -value, "log_likelihood": value, "mse": error}
 
     def bound(params, task, key, step):
@@ -149,7 +152,7 @@ def latent_process(
         outputs, mask = each(adapted, everything.x, everything.mask), everything.mask
         density = jax.vmap(log_likelihood, (0, None))(outputs, everything.y)
         fit = jax.vmap(losses.mean, (0, None))(density, mask)
-        points = len(everything.x) if mask is None else jnp.sum(mask > 0)
+        points = examples(everything) if mask is None else jnp.sum(mask > 0)
         if len(z) == 1:
             value = _divergence(q, prior) / points - fit[0]
         else:

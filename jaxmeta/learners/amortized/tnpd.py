@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, models
+from jaxmeta.batches import columns
 from jaxmeta.learners.amortized.cnp import (
     check_min_std,
     gaussian,
@@ -95,8 +96,9 @@ def tnpd(
     def predict(adapted, inputs, mask=None):
         del mask  # targets are independent
         params, states, counts = adapted
-        blank = jnp.zeros((len(inputs), y_dims), inputs.dtype)
-        tokens = embed.apply(params.embed, jnp.concatenate([inputs, blank], axis=1))
+        x = columns(inputs)
+        blank = jnp.zeros((len(x), y_dims), x.dtype)
+        tokens = embed.apply(params.embed, jnp.concatenate([x, blank], axis=1))
         return gaussian(reader.read(params.reader, states, tokens, counts), min_std)
 
     return MetaLearner(init, adapt, predict, likelihood_loss(adapt, predict))

@@ -88,7 +88,7 @@ def reptile(
             return full(theta, context, batch)
         support, chosen = batch
         take = lambda a: jnp.take(a, chosen, 0)
-        drawn = Batch(of_examples(take, support.x), take(support.y))
+        drawn = Batch(of_examples(take, support.x), jax.tree.map(take, support.y))
         return full(theta, context, drawn)
 
     descend = inner.descent(

@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
+from jaxmeta.batches import columns
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.types import Batch, MetaLearner
@@ -32,6 +34,8 @@ def nearest_neighbour(ways: int | None = 5) -> MetaLearner:
     if ways is not None:
         checks.check_sizes(2, ways=ways)
 
+    one = lambda shapes: shapes[0] if len(shapes) == 1 else shapes
+
     def adapt(params, support, key=None):
         del params, key
         return _Memory(support)
@@ -39,18 +43,18 @@ def nearest_neighbour(ways: int | None = 5) -> MetaLearner:
     def predict(adapted, inputs, mask=None):
         del mask  # examples are judged one by one
         x, y, keep = adapted.support
-        flat = lambda a: jnp.reshape(a, (a.shape[0], -1))
-        if inputs.shape[1:] != x.shape[1:]:
+        shapes = [[a.shape[1:] for a in jax.tree.leaves(t)] for t in (x, inputs)]
+        if shapes[0] != shapes[1]:
             raise ValueError(
-                f"inputs: expected examples of shape {x.shape[1:]}, as in the support "
-                f"set, got {inputs.shape[1:]}"
+                f"inputs: expected examples of shape {one(shapes[0])}, as in the support "
+                f"set, got {one(shapes[1])}"
             )
-        difference = flat(inputs)[:, None, :] - flat(x)[None, :, :]
+        difference = columns(inputs)[:, None, :] - columns(x)[None, :, :]
         distance = jnp.sqrt(jnp.sum(jnp.square(difference), axis=-1))  # [n, support]
         if keep is not None:
             distance = jnp.where(keep[None, :] > 0, distance, jnp.inf)
         if ways is None:
-            near = y[jnp.argmin(distance, axis=1)]
+            near = columns(y)[jnp.argmin(distance, axis=1)]
             return near + 0 * jnp.min(distance, axis=1, keepdims=True)  # NaN stays NaN
         of_class = y[None, :] == jnp.arange(ways)[:, None]  # [ways, support]
         masked = jnp.where(of_class[None], distance[:, None, :], jnp.inf)
