@@ -97,3 +97,8 @@ def shuffled(key: jax.Array | None, rows: PyTree) -> PyTree:
         return rows
     order = jax.random.permutation(key, len(jax.tree.leaves(rows)[0]))
     return jax.tree.map(lambda a: a[order], rows)
+
+
+def precise(a: jax.Array) -> jax.Array:
+    """At least single precision, which is what linear algebra is there for."""
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))

@@ -10,6 +10,9 @@ import pytest
 import jaxmeta as jm
 from jaxmeta import learners
 from jaxmeta.learners.registry import Facts, build, facts_of
+from jaxmeta.testing import double as double
+from jaxmeta.testing import largest_difference as largest_difference
+from jaxmeta.testing import pad as pad
 
 WAYS = 3
 CLASSES = 20
@@ -96,31 +99,3 @@ def as_grid(model: jm.Model) -> jm.Model:
     """8 features as a map of 4 positions and 2 channels."""
     apply = lambda params, x: jnp.reshape(model.apply(params, x), (len(x), 2, 2, 2))
     return jm.Model(model.init, apply)
-
-
-def double(tree):
-    """All floating leaves in float64."""
-    cast = lambda a: (
-        a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a
-    )
-    return jax.tree.map(cast, tree)
-
-
-def pad(batch: jm.Batch, extra: int, fill: float) -> jm.Batch:
-    """`extra` masked examples of nonsense appended."""
-    n = len(jax.tree.leaves(batch.x)[0])
-
-    def longer(a):
-        # NaN is not an integer; 99 is no label of any task
-        value = fill if jnp.issubdtype(a.dtype, jnp.floating) else 99
-        return jnp.concatenate([a, jnp.full((extra, *a.shape[1:]), value, a.dtype)])
-
-    mask = jnp.concatenate([jnp.ones(n), jnp.zeros(extra)])
-    return jm.Batch(*(jax.tree.map(longer, part) for part in batch[:2]), mask)
-
-
-def largest_difference(a, b) -> float:
-    """max |a - b| over two trees, relative to the largest entry of b."""
-    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(b))
-    return max(float(jnp.abs(p - q).max()) for p, q in leaves) / scale

@@ -23,6 +23,7 @@ import pytest
 import jaxmeta as jm
 from jaxmeta import adjoints, data, learners, models, solvers, tasks
 from jaxmeta.data import Dataset
+from jaxmeta.learners.registry import Facts
 from jaxmeta.types import Model, Sampler
 
 NAN, INF = math.nan, math.inf
@@ -84,7 +85,7 @@ KINDS = {int: "size", float: "number", bool: "flag", str: "text"}
 KINDS |= {Model: "model", Dataset: "dataset", Sampler: "sampler", typing.Any: "array"}
 KINDS |= {jm.MetaLearner: "learner", optax.GradientTransformation: "optimizer"}
 KINDS |= {tuple[float, float]: "range", jm.MetaState: "state", jm.Log: "log"}
-NAMED = {"seed": "seed", "frozen_seed": "seed", "adjoint": "adjoint", "keys": "keys"}
+NAMED = {"seed": "seed", "adjoint": "adjoint", "keys": "keys"}
 NAMED |= {"data_dir": "path", "root": "path", "key": "key", "path": "path"}
 NAMED |= {"folder": "path"}
 
@@ -150,7 +151,6 @@ CALLS = {
     jm.evaluate_episodes: {
         **{"learner": LEARNER, "params": LEARNER.init(KEY), "tasks": [TASK]}
     },
-    jm.nearest_neighbour: {},
     jm.with_noise: {"make": jm.protonet, "model": models.resnet12()},
     jm.with_support_statistics: {"make": jm.protonet, "model": models.conv4(None)},
     jm.Log: {"path": None},
@@ -162,10 +162,18 @@ APART = {"params", "phi", "frozen", "tasks", "swept", "labels"}
 APART |= {"policy"}
 
 
-def own_models(entry):
-    """Networks of a learner, none of which is run."""
-    sizes = {"context": models.mlp(1, 2, (4,), context=2)}
-    return [sizes.get(kind, models.mlp(1, 64, (4,))) for kind in entry.models]
+class Unrun:
+    """`Networks` none of which is run."""
+
+    facts, width = Facts(ways=5), 64
+
+    def predictor(self, *, context=0):
+        return models.mlp(1, 2, (4,), context=min(context, 2))
+
+    def encoder(self, *sizes):
+        return models.mlp(1, 64, (4,))
+
+    maps = pairs = mlp = sets = attention = encoder
 
 
 SMALL = {"classes": 4, "heads": 1, "reads": 1}
@@ -174,7 +182,9 @@ SMALL = {"classes": 4, "heads": 1, "reads": 1}
 def learner_calls():
     for entry in learners.REGISTRY.values():
         signature = inspect.signature(entry.constructor).parameters.values()
-        given = dict(zip((p.name for p in signature), own_models(entry), strict=False))
+        given = dict(
+            zip((p.name for p in signature), entry.networks(Unrun()), strict=False)
+        )
         given |= {k: v for k, v in SMALL.items() if entry.takes(k)}
         yield entry.constructor, given
 

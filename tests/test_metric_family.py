@@ -6,16 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import linprog
-from scipy.special import expit, log_softmax, logsumexp, softmax
+from scipy.special import expit, log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import LabelSpreading
 
 import jaxmeta as jm
 from jaxmeta.learners.metric.deepemd import similarity
 from jaxmeta.learners.metric.soft_kmeans import _statistics
-from jaxmeta.learners.transductive.bd_cspn import rectified
+from jaxmeta.learners.transductive.graph import neighbours, rectified
 from jaxmeta.learners.transductive.label_propagation import propagate
-from jaxmeta.learners.transductive.laplacian_shot import neighbours
 from jaxmeta.learners.transductive.pt_map import power_transform
 from jaxmeta.models import attention
 from jaxmeta.solvers import sinkhorn
@@ -526,43 +525,6 @@ def test_transductive_finetuning_descends_support_and_entropy():
     grad_b = of_support.sum(axis=0) + of_query.sum(axis=0)
     expected = q @ (w - 0.1 * grad_w).T / 0.5 - 0.1 * grad_b
     close(outputs(make(1), params, TASK), expected, 1e-8)
-
-
-TRANSDUCTIVE = [n for n, e in jm.learners.REGISTRY.items() if e.transductive]
-
-
-@pytest.mark.parametrize("name", [n for n, e in jm.learners.REGISTRY.items()
-                                  if e.models == ("features",)])  # fmt: skip
-def test_the_registry_says_who_is_transductive(name):
-    """Asked with fewer inputs, a transductive learner predicts something else."""
-    entry = jm.learners.REGISTRY[name]
-    given = {"classes": 4, "ways": WAYS, "features": 4, "latent": 2, "inner_lr": 0.01}
-    given |= {"frozen_seed": 0, "neighbours_of": 3, "inner_steps": 2}
-    given |= {
-        "length": 8,
-        "width": 0.05,
-        "hidden": 4,
-        "slots": 8,
-        "size": 2,
-        "reads": 1,
-    }
-    # without support-only randomness: no key is given
-    learner = entry.constructor(
-        IDENTITY, **{k: v for k, v in given.items() if entry.takes(k)}
-    )
-    params = learner.init(jax.random.key(0))
-    support = TASK.support
-    if entry.unlabelled:
-        support = jm.Batch(
-            jnp.concatenate([support.x, TASK.query.x[:2] + 0.1]),
-            jnp.concatenate([support.y, jnp.array([-1, -1])]),
-        )
-    adapted = learner.adapt(params, support)
-    whole = learner.predict(adapted, TASK.query.x)[:3]
-    part = learner.predict(adapted, TASK.query.x[:3])
-    differs = float(jnp.abs(whole - part).max()) > 1e-9
-    assert differs == entry.transductive
-    assert logsumexp(np.asarray(part)) < np.inf
 
 
 BAD = [

@@ -10,8 +10,8 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestCentroid
 
 import jaxmeta as jm
-from jaxmeta.learners.amortized.cnp import Gaussian, log_likelihood
-from jaxmeta.learners.solver.r2d2 import ridge
+from jaxmeta.learners.amortized.gaussian import Gaussian, log_likelihood
+from jaxmeta.solvers import ridge
 from jaxmeta.tasks.gaussian_process import posterior
 
 pytestmark = pytest.mark.usefixtures("x64")

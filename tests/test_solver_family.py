@@ -18,11 +18,11 @@ from sklearn.svm import LinearSVC
 from test_metric_family import IDENTITY, TASK, WAYS, close, means, outputs
 
 import jaxmeta as jm
-from jaxmeta.learners.amortized.cnp import Gaussian
+from jaxmeta.learners.amortized.gaussian import Gaussian
 from jaxmeta.learners.amortized.neural_process import _divergence
-from jaxmeta.learners.solver.lrd2 import logistic
-from jaxmeta.learners.solver.metaoptnet import svm_dual
 from jaxmeta.models.attention import SetToSet
+from jaxmeta.solvers import logistic
+from jaxmeta.solvers.svm import svm_dual
 
 pytestmark = pytest.mark.usefixtures("x64")
 X, Y = (np.asarray(a) for a in TASK.support[:2])

@@ -87,11 +87,6 @@ def mask_absent_classes(logits: jax.Array, shots: jax.Array) -> jax.Array:
     return jnp.where(shots[None, :] > 0, logits, -jnp.inf)
 
 
-def precise(a: jax.Array) -> jax.Array:
-    """At least single precision, which is what linear algebra is there for."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
-
-
 def sized(model: Model, features: int) -> Model:
     """The model, which says so if it does not make `features` numbers of an example.
 

@@ -1,8 +1,8 @@
 """Learners in which a network reads the support set."""
 
 from jaxmeta.learners.amortized.anp import anp as anp
-from jaxmeta.learners.amortized.cnp import Gaussian as Gaussian
 from jaxmeta.learners.amortized.cnp import cnp as cnp
+from jaxmeta.learners.amortized.gaussian import Gaussian as Gaussian
 from jaxmeta.learners.amortized.in_context import in_context as in_context
 from jaxmeta.learners.amortized.mann import mann as mann
 from jaxmeta.learners.amortized.neural_process import neural_process as neural_process

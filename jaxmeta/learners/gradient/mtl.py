@@ -22,10 +22,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, losses
+from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.gradient.anil import anil
-from jaxmeta.learners.objectives import query_loss
+from jaxmeta.learners.gradient.heads import head_adapter
+from jaxmeta.learners.gradient.parts import check_layer
+from jaxmeta.learners.objectives import predictor, query_loss, support_objective
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 
@@ -88,15 +89,16 @@ def mtl(
         the model's, or as `maml`.
     """
     checks.check_seeds(seed=seed)
-    learner = anil(
-        model,
-        head=head,
-        inner_lr=inner_lr,
-        inner_steps=inner_steps,
-        loss=loss,
+    check_layer(model, head, "head")
+    descend = inner.descent(
+        "mtl",
+        support_objective(model, loss),
+        steps=inner_steps,
         adjoint=adjoint,
         rule=rule,
+        inner_lr=inner_lr,
     )
+    adapt_head = head_adapter(model, head, loss, descend)
     without_head = lambda tree: {n: a for n, a in tree.items() if n != head}
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     shapes = lambda tree: jax.tree.map(jnp.shape, without_head(tree))
@@ -127,8 +129,9 @@ def mtl(
         )
 
     def adapt(params, support, key=None):
+        del key  # deterministic
         theta = _scaled_and_shifted(body(), params) | {head: params.head}
-        return learner.adapt(theta, support, key)
+        return adapt_head(theta, support)
 
-    outer = query_loss(adapt, learner.predict, loss)
-    return MetaLearner(init, adapt, learner.predict, outer)
+    predict = predictor(model)
+    return MetaLearner(init, adapt, predict, query_loss(adapt, predict, loss))

@@ -20,8 +20,10 @@ from jaxmeta.types import Batch, MetaLearner
 def nearest_neighbour(ways: int | None = 5) -> MetaLearner:
     """One nearest neighbour in input space (pixels), Euclidean.
 
-    Args: ways: classes of a task; None for regression, where the prediction is the
-        target of the nearest support input.
+    Args:
+        ways: classes of a task; None for regression, where the prediction is the target
+            of the nearest support input.
+
     Returns: a `MetaLearner` without parameters: `evaluate` it with params `()`. With
         ways, `predict` gives minus the distance to the nearest example of each class.
 

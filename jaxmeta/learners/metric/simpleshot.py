@@ -21,13 +21,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses
-from jaxmeta.batches import forward
+from jaxmeta.batches import forward, precise
 from jaxmeta.boundary import entered
 from jaxmeta.learners.features import (
     class_means,
     embed_support,
     mask_absent_classes,
-    precise,
     sized,
     squared_distances,
     unit,

@@ -42,7 +42,6 @@ from jaxmeta.learners.features import (
     squared_distances,
     weights_of,
 )
-from jaxmeta.learners.metric.protonet import Prototypes
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
@@ -57,6 +56,14 @@ class SoftKMeansParams(NamedTuple):
 
 
 VARIANTS = ("plain", "cluster", "masked")
+
+
+class Clusters(NamedTuple):
+    """An adapted soft k-means."""
+
+    phi: PyTree  # the encoder's parameters
+    p: jax.Array  # [ways, features] refined prototypes
+    shots: jax.Array  # [ways] labelled support examples of each class
 
 
 def _statistics(d, weights):
@@ -143,7 +150,7 @@ def soft_kmeans(
         for _ in range(iterations):
             z = shares(params, h, weights, p, shots)
             p, _ = class_means(h, onehot + z)
-        return Prototypes(params.encoder, p, shots)
+        return Clusters(params.encoder, p, shots)
 
     def predict(adapted, inputs, mask=None):
         phi, p, shots = adapted

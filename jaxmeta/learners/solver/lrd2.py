@@ -30,57 +30,28 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
-from jaxmeta.learners.features import embed_support, flat, mask_absent_classes, precise
+from jaxmeta.learners.features import embed_support, flat, mask_absent_classes
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
-from jaxmeta.learners.solver.r2d2 import R2D2Params
-from jaxmeta.types import MetaLearner, Model
+from jaxmeta.solvers import logistic
+from jaxmeta.types import MetaLearner, Model, PyTree
+
+
+class LRD2Params(NamedTuple):
+    """Meta-parameters of LR-D2; the scalars have shape []."""
+
+    encoder: PyTree
+    log_lambda: jax.Array
+    alpha: jax.Array
+    beta: jax.Array
 
 
 class Logistic(NamedTuple):
     """An adapted LR-D2."""
 
-    params: R2D2Params
+    params: LRD2Params
     w: jax.Array  # [features, ways]
     shots: jax.Array  # [ways]
-
-
-def logistic(
-    x: jax.Array,
-    y: jax.Array,
-    penalty: jax.Array | float,
-    iterations: int = 10,
-    counts: jax.Array | None = None,
-) -> jax.Array:
-    """Logistic regression without intercept, by Newton's method.
-
-    Args:
-        x: [n, features]. y: [n] in 0..1. penalty: lambda > 0, the factor of |w|^2 / 2.
-        iterations: Newton steps; the smaller the penalty, the more are needed.
-        counts: [n] 1 = counts, 0 = padding.
-
-    Returns: w [features].
-
-    >>> import jax.numpy as jnp
-    >>> w = logistic(jnp.array([[1.0]]), jnp.array([1.0]), 1.0)  # 1 - sigmoid(w) = w
-    >>> round(float(w[0]), 4)
-    0.4011
-    """
-    x, y = precise(x), precise(y)
-    counts = jnp.ones_like(y) if counts is None else precise(counts)
-    eye = jnp.eye(len(y), dtype=x.dtype)
-
-    def step(w, _):
-        f = x @ w
-        mu = jax.nn.sigmoid(f)
-        # sqrt(s) on both sides of eq. 10: no division where an example is certain
-        root = jnp.sqrt(jnp.maximum(mu * (1 - mu), 1e-7)) * counts
-        scaled = root[:, None] * x
-        z = root * f + counts * (y - mu) / jnp.where(counts > 0, root, 1)
-        matrix = scaled @ scaled.T + penalty * eye
-        return scaled.T @ jax.scipy.linalg.solve(matrix, z, assume_a="pos"), None
-
-    return jax.lax.scan(step, jnp.zeros_like(x[0]), None, iterations)[0]
 
 
 @register(
@@ -111,7 +82,7 @@ def lrd2(
 
     def init(key):
         scalars = (math.log(penalty), 1.0, 0.0)
-        return R2D2Params(
+        return LRD2Params(
             model.init(key), *(jnp.asarray(s, jnp.float32) for s in scalars)
         )
 

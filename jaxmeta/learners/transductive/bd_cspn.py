@@ -17,14 +17,10 @@ Departures:
 Meta-parameters: the encoder's, and the classifier's of the training classes.
 """
 
-import jax
-import jax.numpy as jnp
-
 from jaxmeta import checks, losses
 from jaxmeta.batches import forward
 from jaxmeta.learners.features import (
     SupportFeatures,
-    class_means,
     cosines,
     embed_support,
     mask_absent_classes,
@@ -34,28 +30,8 @@ from jaxmeta.learners.features import (
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
 from jaxmeta.learners.registry import register
+from jaxmeta.learners.transductive.graph import rectified
 from jaxmeta.types import MetaLearner, Model
-
-
-def rectified(z, onehot, q, weights, epsilon):
-    """Prototypes and queries without their biases.
-
-    Args: z [n, features], onehot [n, ways] of the support; q [m, features] queries,
-        weights [m] 1 or 0; epsilon.
-    Returns: p' [ways, features], shifted q, shots [ways].
-    """
-    counts = jnp.sum(onehot, axis=1)
-    q = jnp.where(weights[:, None] > 0, q, 0)  # padding may be NaN
-    mean = lambda a, w: w @ a / jnp.maximum(jnp.sum(w), 1)
-    q = q + (mean(z, counts) - mean(q, weights))[None, :]
-    q = jnp.where(weights[:, None] > 0, q, 0)
-    p, shots = class_means(z, onehot)
-    nearest = jnp.argmax(mask_absent_classes(cosines(q, p), shots), axis=1)
-    pseudo = jax.nn.one_hot(nearest, len(p), dtype=q.dtype) * weights[:, None]
-    x, member = jnp.concatenate([z, q]), jnp.concatenate([onehot, pseudo])
-    scores = jnp.where(member > 0, epsilon * cosines(x, p), -1e30)
-    w = jax.nn.softmax(scores, axis=0) * member  # a class without members gets zeros
-    return w.T @ x, q, shots
 
 
 @register(

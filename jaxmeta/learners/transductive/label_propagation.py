@@ -26,18 +26,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
-from jaxmeta.batches import forward
+from jaxmeta.batches import forward, precise
 from jaxmeta.learners.features import (
     embed_support,
     mask_absent_classes,
-    precise,
     sized,
     squared_distances,
     weights_of,
 )
 from jaxmeta.learners.objectives import query_loss, query_metrics
 from jaxmeta.learners.registry import register
-from jaxmeta.learners.transductive.laplacian_shot import neighbours
+from jaxmeta.learners.transductive.graph import neighbours
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
 

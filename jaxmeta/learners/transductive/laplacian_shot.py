@@ -42,18 +42,8 @@ from jaxmeta.learners.features import (
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.pretraining import classes_loss, init_pretrained
 from jaxmeta.learners.registry import register
-from jaxmeta.learners.transductive.bd_cspn import rectified
+from jaxmeta.learners.transductive.graph import neighbours, rectified
 from jaxmeta.types import MetaLearner, Model
-
-
-def neighbours(distances: jax.Array, weights: jax.Array, number: int) -> jax.Array:
-    """w_qp of eq. 1: [m, m] distances, [m] weights -> [m, m], 1 if p is among the
-    `number` nearest of q, itself and padding left out."""
-    out = jnp.eye(len(distances), dtype=bool) | (weights[None, :] == 0)
-    near = jnp.where(out, jnp.inf, distances)
-    last = -jax.lax.top_k(-near, min(number, len(near)))[0][:, -1:]
-    w = (near <= last) & ~out
-    return (w & (weights[:, None] > 0)).astype(distances.dtype)
 
 
 @register(

@@ -1,0 +1,449 @@
+"""The contract that every learner keeps, for those of your own: `jm.testing`.
+
+Each function below `PROMISES` holds a `Trial` (a learner with a small problem) to one
+promise, and raises AssertionError if it is broken. `check_learner` runs them all; the
+suite of this library runs them on every registered learner.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmeta import losses
+from jaxmeta.batches import examples
+from jaxmeta.outer import init_state, make_step, meta_gradient, sample_tasks
+from jaxmeta.training.evaluate import evaluate, evaluate_episodes
+from jaxmeta.training.fit import fit
+from jaxmeta.types import Batch, MetaLearner, PyTree, Sampler, Task
+
+OPTIMIZER = optax.adam(3e-3)  # one object: `fit` compiles anew for another
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A learner with a problem that it learns in some hundred meta-steps.
+
+    learner; sampler: of the tasks it is tested on, small ones. training: the sampler it
+    trains on, where that is another. exact: whether the gradient of its loss is the
+    loss's slope. transductive, unlabelled: as in `register`. closed: whether a class
+    without support examples has no chance. steps: meta-steps after which its loss is
+    lower.
+    """
+
+    learner: MetaLearner
+    sampler: Sampler
+    training: Sampler | None = None
+    exact: bool = True
+    transductive: bool = False
+    unlabelled: bool = False
+    closed: bool = False
+    steps: int = 300
+
+    @cached_property
+    def params(self) -> PyTree:
+        """Initial meta-parameters."""
+        with jax.enable_x64(False):
+            return self.learner.init(jax.random.key(0))
+
+    @cached_property
+    def task(self) -> Task:
+        """One task."""
+        with jax.enable_x64(False):
+            return jax.jit(self.sampler.sample)(jax.random.key(1))
+
+    @cached_property
+    def loss(self) -> Callable:
+        """(params, task) -> (loss, metrics), compiled once for all promises."""
+        return jax.jit(self.learner.loss)
+
+    @cached_property
+    def gradient(self) -> Callable:
+        """(params, task) -> gradient of the loss, compiled once for all promises."""
+        return jax.jit(jax.grad(lambda p, t: self.learner.loss(p, t)[0]))
+
+    @cached_property
+    def both_doors(self) -> Callable:
+        """(params, task) -> the loss, and what is predicted by adapt and predict."""
+
+        def both(params, task):
+            adapted = self.learner.adapt(params, task.support)
+            outputs = self.learner.predict(adapted, task.query.x, task.query.mask)
+            return self.learner.loss(params, task), outputs
+
+        return jax.jit(both)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether its targets are classes."""
+        return losses.are_labels(self.task.query.y)
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to meta-learn."""
+        return bool(jax.tree.leaves(self.params))
+
+    def train(self, steps: int, seed: int) -> Any:
+        """The state after some meta-steps."""
+        return fit(
+            self.learner,
+            self.training or self.sampler,
+            OPTIMIZER,
+            steps=steps,
+            key=jax.random.key(seed),
+            tasks_per_step=8,
+        )
+
+
+def check_learner(
+    learner: MetaLearner,
+    sampler: Sampler,
+    *,
+    training: Sampler | None = None,
+    exact: bool = True,
+    transductive: bool = False,
+    unlabelled: bool = False,
+    steps: int = 300,
+) -> None:
+    """Hold a learner of your own to all that the learners of this library keep.
+
+    Args:
+        learner: e.g. what a constructor under `@jm.learners.register(...)` gives.
+        sampler: of small tasks that it learns in some hundred meta-steps.
+        training: the sampler it trains on, where that is another.
+        exact: whether the gradient of its loss is the loss's slope.
+        transductive, unlabelled: as in `register`.
+        steps: meta-steps after which its loss is lower.
+
+    Raises: AssertionError that begins with the promise that is broken.
+
+    >>> import jaxmeta as jm
+    >>> network = jm.models.mlp(hidden=(8,))
+    >>> learner = jm.maml(network, inner_lr=0.01, loss=jm.losses.mse)
+    >>> jm.testing.check_learner(learner, jm.tasks.sinusoid(shots=5, queries=5))
+    """
+    trial = Trial(
+        learner,
+        sampler,
+        training,
+        exact=exact,
+        transductive=transductive,
+        unlabelled=unlabelled,
+        steps=steps,
+    )
+    for name, promise in PROMISES.items():
+        try:
+            promise(trial)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+def loss_falls(trial: Trial) -> None:
+    """Training lowers the loss of unseen tasks, by more than four standard errors."""
+    if not trial.learns:
+        return
+    judge = lambda params: evaluate(
+        trial.learner, params, trial.sampler, num_tasks=400, key=jax.random.key(2)
+    )
+    after = judge(trial.train(trial.steps, seed=3).params)
+    gain = judge(trial.params).per_task["loss"] - after.per_task["loss"]
+    assert gain.mean() > 4 * gain.std() / len(gain) ** 0.5, f"gain {gain.mean()}"
+
+
+def jit_equals_eager(trial: Trial) -> None:
+    """And nothing falls back to single precision."""
+    with jax.enable_x64(True):
+        params, task = double(trial.params), double(trial.task)
+        eager, jitted = trial.learner.loss(params, task), trial.loss(params, task)
+        np.testing.assert_allclose(eager[0], jitted[0], rtol=1e-12)
+        assert eager[1].keys() == jitted[1].keys()
+        assert eager[0].dtype == jnp.float64, eager[0].dtype
+
+
+def the_loss_is_reported(trial: Trial) -> None:
+    """The value of `loss` is its metric `loss`."""
+    value, metrics = trial.loss(trial.params, trial.task)
+    np.testing.assert_allclose(value, metrics["loss"], rtol=1e-6)
+
+
+def tasks_at_once_change_no_number(trial: Trial) -> None:
+    """A loop of two vmaps and a loop of six tasks give one meta-gradient."""
+    if not trial.learns:
+        return
+    with jax.enable_x64(True):
+        params, sampler = double(trial.params), trial.training or trial.sampler
+        tasks = double(sample_tasks(sampler, jax.random.key(4), 6))
+        results = [
+            jax.jit(meta_gradient(trial.learner, size))(
+                params, tasks, jax.random.key(5)
+            )
+            for size in (3, 1)
+        ]
+        assert largest_difference(results[1][1], results[0][1]) < 1e-9
+        np.testing.assert_allclose(results[1][0][0], results[0][0][0], rtol=1e-10)
+
+
+def state_is_stable(trial: Trial) -> None:
+    """A meta-step keeps the state's tree, shapes and types; the second compiles nothing."""
+    optimizer = optax.adam(1e-3)
+    state = init_state(trial.learner, optimizer, jax.random.key(0))
+    step = make_step(trial.learner, optimizer)
+    tasks = sample_tasks(trial.training or trial.sampler, jax.random.key(1), 2)
+    shapes = jax.eval_shape(lambda s: s, state)
+    assert jax.eval_shape(step, state, tasks, jax.random.key(2))[0] == shapes
+    for i in range(3):
+        state, _ = step(state, tasks, jax.random.key(i))
+    assert step._cache_size() == 1, "compiled again"
+    assert int(state.step) == 3
+
+
+def masked_examples_change_nothing(trial: Trial) -> None:
+    """Whatever stands in the padding: the same bits, and without it the same number."""
+    plain, _ = trial.loss(trial.params, trial.task)
+    masked = [
+        trial.loss(trial.params, Task(pad(support, 3, fill), pad(query, 2, fill)))
+        for support, query in [trial.task]
+        for fill in (0.0, 1e30, float("nan"))
+    ]
+    for value, metrics in masked:
+        assert value == masked[0][0], "the padding changes the loss"
+        assert metrics == masked[0][1], "the padding changes the metrics"
+    # sums over another number of terms are added up in another order
+    np.testing.assert_allclose(masked[0][0], plain, rtol=1e-5, atol=1e-6)
+
+
+def masked_examples_change_no_gradient(trial: Trial) -> None:
+    """Not even NaN in the padding."""
+    if not trial.learns:
+        return
+    with jax.enable_x64(True):
+        params, task = double(trial.params), double(trial.task)
+        padded = Task(pad(task.support, 3, jnp.nan), pad(task.query, 2, jnp.nan))
+        gradients = trial.gradient(params, padded), trial.gradient(params, task)
+        assert largest_difference(*gradients) < 1e-12
+
+
+def same_key_same_result(trial: Trial) -> None:
+    """And another key another one."""
+    if not trial.learns:
+        return
+    first, again, other = (
+        jax.tree.leaves(trial.train(3, seed).params) for seed in (0, 0, 1)
+    )
+    assert all(bool((a == b).all()) for a, b in zip(first, again, strict=True))
+    assert any(bool((a != b).any()) for a, b in zip(first, other, strict=True))
+
+
+def gradient_is_the_slope(trial: Trial) -> None:
+    """The gradient of the loss is that of finite differences, in two directions."""
+    if not trial.exact or not trial.learns:
+        return
+    with jax.enable_x64(True):
+        params, task = double(trial.params), double(trial.task)
+        random, slope = np.random.default_rng(0), trial.gradient(params, task)
+        draw = lambda a: jnp.asarray(random.normal(size=a.shape))
+        for along in (jax.tree.map(draw, params), jax.tree.map(draw, params)):
+            up, down = (
+                trial.loss(
+                    jax.tree.map(lambda p, v, e=e: p + e * v, params, along), task
+                )
+                for e in (1e-6, -1e-6)
+            )
+            found, numeric = optax.tree.vdot(slope, along), (up[0] - down[0]) / 2e-6
+            np.testing.assert_allclose(found, numeric, rtol=1e-5, atol=1e-7)
+
+
+def adapted_is_self_contained(trial: Trial) -> None:
+    """predict(adapt(...)) is all that the accuracy of a test is made of."""
+    adapted = jax.jit(trial.learner.adapt)(trial.params, trial.task.support)
+    outputs = jax.jit(trial.learner.predict)(adapted, trial.task.query.x)
+    metrics = trial.loss(trial.params, trial.task)[1]
+    if trial.classifies:
+        accuracy = losses.score(outputs, trial.task.query)["accuracy"]
+        np.testing.assert_allclose(accuracy, metrics["accuracy"], rtol=1e-6)
+    else:
+        gaussian = isinstance(outputs, tuple)
+        mean = np.asarray(outputs[0] if gaussian else outputs)
+        error = np.mean(np.square(mean - np.asarray(trial.task.query.y)))
+        np.testing.assert_allclose(
+            error, metrics["mse" if gaussian else "loss"], rtol=1e-5
+        )
+
+
+def transductive_or_not(trial: Trial) -> None:
+    """A prediction depends on the other inputs it is asked with, or it does not."""
+    if not trial.classifies:
+        return
+    adapted = trial.learner.adapt(trial.params, trial.task.support)
+    inputs = trial.task.query.x
+    few = jax.tree.map(lambda a: a[:3], inputs)
+    whole, part = (np.asarray(trial.learner.predict(adapted, x)) for x in (inputs, few))
+    same = np.allclose(whole[:3], part, rtol=1e-4, atol=1e-5)
+    assert same != trial.transductive, f"transductive={trial.transductive} is not true"
+
+
+def an_empty_support_set_is_refused(trial: Trial) -> None:
+    """With a sentence."""
+    empty = jax.tree.map(lambda a: a[:0], trial.task.support)
+    said = _refusal(trial.learner.adapt, trial.params, empty)
+    assert "support set is empty" in said, said
+
+
+def labels_out_of_range_are_refused(trial: Trial) -> None:
+    """With a sentence, where they can be seen; -1 is allowed in a support set of some."""
+    if not trial.classifies:
+        return
+    with jax.enable_x64(True):  # as in `jit_equals_eager`: compiled
+        params, task = double(trial.params), double(trial.task)
+        for label in (-2 if trial.unlabelled else -1, 99):
+            support = task.support._replace(y=task.support.y.at[1].set(label))
+            said = _refusal(trial.learner.adapt, params, support)
+            assert f"got [{label}]" in said, said
+        for label in (-1, 99):  # a query always has a label
+            query = task.query._replace(y=task.query.y.at[1].set(label))
+            said = _refusal(trial.learner.loss, params, task._replace(query=query))
+            assert "query labels: expected integers in 0.." in said, said
+
+
+def what_cannot_be_learnt_from_is_nan(trial: Trial) -> None:
+    """Under jit, where nothing can be refused, through both doors."""
+    task = Task(*(b._replace(mask=jnp.ones(examples(b))) for b in trial.task))
+    (value, metrics), outputs = trial.both_doors(trial.params, task)
+    assert all(bool(jnp.isfinite(v)) for v in [value, *metrics.values()])
+    assert not any(bool(jnp.isnan(a).any()) for a in jax.tree.leaves(outputs))
+    for where in ("support", "query"):
+        for what, batch in spoilt(getattr(trial.task, where)).items():
+            given = task._replace(**{where: batch})
+            (value, metrics), outputs = trial.both_doors(trial.params, given)
+            if what == "label -1" and where == "support" and trial.unlabelled:
+                assert bool(jnp.isfinite(value)), "an unlabelled example"
+                continue
+            seen = {"value": value, **metrics}
+            if where == "support" and seen.get("accuracy") == 0:
+                del seen["accuracy"]  # a prediction of NaN is no right one
+            assert all(bool(jnp.isnan(v)) for v in seen.values()), (where, what, seen)
+            if where == "support":  # the other door: adapt, then predict
+                leaves = jax.tree.leaves(outputs)
+                gone = [bool((jnp.isnan(a) | jnp.isneginf(a)).all()) for a in leaves]
+                assert all(gone), what
+
+
+def an_absent_class_has_no_chance(trial: Trial) -> None:
+    """A class without support examples is never predicted, and the loss is finite."""
+    if not trial.closed or not trial.classifies:
+        return
+    support, query = trial.task
+    last = int(jnp.max(query.y))
+    without = lambda b: b._replace(mask=(b.y != last).astype(jnp.float32))
+    given = Task(without(support), without(query))
+    (value, _), outputs = trial.both_doors(trial.params, given)
+    assert np.isfinite(value), value
+    counted = np.asarray(outputs)[np.asarray(given.query.mask) > 0]
+    assert np.isneginf(counted[:, last]).all() and np.isfinite(counted[:, :last]).all()
+
+
+def bytes_are_images(trial: Trial) -> None:
+    """uint8 inputs are 0..255, through every door."""
+    random = np.random.default_rng(0)
+    draw = lambda a: random.integers(0, 256, a.shape).astype(np.uint8)
+    given = Task(*(b._replace(x=jax.tree.map(draw, b.x)) for b in trial.task))
+    small = lambda a: a.astype(np.float32) / 255
+    scaled = Task(*(b._replace(x=jax.tree.map(small, b.x)) for b in given))
+    value = trial.learner.loss(trial.params, given)[0]
+    again, metrics = trial.learner.loss(trial.params, scaled)
+    np.testing.assert_allclose(value, again, 1e-5, 1e-7)
+    batch = jax.tree.map(lambda a: np.asarray(a)[None], given)
+    report = evaluate_episodes(trial.learner, trial.params, batch)
+    np.testing.assert_allclose(report.mean["loss"], metrics["loss"], rtol=1e-4)
+
+
+def half_precision_is_learnt_from(trial: Trial) -> None:
+    """Traced only: what has no half precision says so while it is traced."""
+    half = lambda tree: _cast(tree, jnp.bfloat16)
+    loss = lambda p, t: trial.learner.loss(p, t)[0].astype(jnp.float32)
+    found = jax.eval_shape(jax.grad(loss), half(trial.params), half(trial.task))
+    assert jax.tree.structure(found) == jax.tree.structure(trial.params)
+
+
+PROMISES: dict[str, Callable[[Trial], None]] = {
+    f.__name__: f
+    for f in (
+        *(loss_falls, jit_equals_eager, the_loss_is_reported),
+        *(tasks_at_once_change_no_number, state_is_stable),
+        *(masked_examples_change_nothing, masked_examples_change_no_gradient),
+        *(same_key_same_result, gradient_is_the_slope, adapted_is_self_contained),
+        *(transductive_or_not, an_empty_support_set_is_refused),
+        *(labels_out_of_range_are_refused, what_cannot_be_learnt_from_is_nan),
+        *(an_absent_class_has_no_chance, bytes_are_images),
+        half_precision_is_learnt_from,
+    )
+}
+
+
+def spoilt(batch: Batch) -> dict[str, Batch]:
+    """What no number may come of: all of one shape, so that one program serves all."""
+    n = examples(batch)
+    whole = batch._replace(mask=jnp.ones(n))
+    first = lambda value: lambda a: a.at[0].set(value) if _floating(a) else a
+    with_x = lambda value: whole._replace(x=jax.tree.map(first(value), batch.x))
+    made = {
+        "NaN input": with_x(jnp.nan),
+        "infinite input": with_x(jnp.inf),
+        "empty": whole._replace(mask=jnp.zeros(n)),
+        "NaN mask": whole._replace(mask=jnp.full(n, jnp.nan)),
+        "one NaN in the mask": whole._replace(mask=jnp.ones(n).at[0].set(jnp.nan)),
+    }
+    if losses.are_labels(batch.y):
+        ways = int(jnp.max(batch.y)) + 1
+        labels = {-1: batch.y.at[0].set(-1), "far": batch.y.at[n - 1].set(ways)}
+        made |= {f"label {k}": whole._replace(y=y) for k, y in labels.items()}
+        made["labels far out"] = whole._replace(y=jnp.full_like(batch.y, 2**30))
+    else:
+        made["NaN target"] = whole._replace(y=jax.tree.map(first(jnp.nan), batch.y))
+    return made
+
+
+def double(tree: PyTree) -> PyTree:
+    """All floating leaves in float64."""
+    return _cast(tree, jnp.float64)
+
+
+def pad(batch: Batch, extra: int, fill: float) -> Batch:
+    """`extra` masked examples of nonsense appended."""
+
+    def longer(a):
+        # NaN is not an integer; 99 is no label of any task
+        value = fill if _floating(a) else 99
+        return jnp.concatenate([a, jnp.full((extra, *a.shape[1:]), value, a.dtype)])
+
+    mask = jnp.concatenate([jnp.ones(examples(batch)), jnp.zeros(extra)])
+    return Batch(*(jax.tree.map(longer, part) for part in batch[:2]), mask)
+
+
+def largest_difference(a: PyTree, b: PyTree) -> float:
+    """max |a - b| over two trees, relative to the largest entry of b."""
+    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(b))
+    return max(float(jnp.abs(p - q).max()) for p, q in leaves) / scale
+
+
+def _floating(a) -> bool:
+    return bool(jnp.issubdtype(a.dtype, jnp.floating))
+
+
+def _cast(tree, dtype):
+    return jax.tree.map(lambda a: a.astype(dtype) if _floating(a) else a, tree)
+
+
+def _refusal(call: Callable, *args) -> str:
+    """The sentence of the ValueError that a call raises."""
+    try:
+        call(*args)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError("it was taken without a word")
