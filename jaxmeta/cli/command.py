@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_origin
 import docstring_parser
 import tyro
 
-from jaxmeta import checks, learners, models
-from jaxmeta.cli import recipes, run, session
+from jaxmeta import checks, learners
+from jaxmeta.cli import listing, recipes, run, session
 from jaxmeta.cli.options import NAMES, Options
 from jaxmeta.cli.sources import DEFAULT, SOURCES
 from jaxmeta.learners.registry import Facts
@@ -48,6 +48,9 @@ class Evaluate:
 class List:
     """Show learners, data sets and models."""
 
+    markdown: bool = False
+    """Print docs/learners.md: the learners with papers and numbers."""
+
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; a wrong use prints one sentence and exits with 2."""
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         if isinstance(command, Evaluate):
             evaluate(command)
         elif isinstance(command, List):
-            show()
+            print(listing.markdown(), end="") if command.markdown else listing.show()
         else:
             train(command)
     except (ValueError, OSError) as error:
@@ -102,45 +105,6 @@ def evaluate(command: Evaluate) -> None:
     folder, config = run.open_run(command.run)
     recipe = recipes.make(**_parts(config))
     session.test(folder, recipe, num_tasks=command.test_tasks, seed=command.seed)
-
-
-def show() -> None:
-    """Print the registries as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    def table(title, header, rows):
-        made = Table(title=title, title_justify="left")
-        for i, column in enumerate(header):
-            made.add_column(column, no_wrap=i == 0)
-        for row in rows:
-            made.add_row(*row)
-        Console().print(made)
-
-    table(
-        "learners",
-        ("name", "family", "learns", "", "paper"),
-        [
-            (name, e.family, ", ".join(e.learns), e.marks, e.paper)
-            for name, e in learners.REGISTRY.items()
-        ],
-    )
-    table(
-        "data sets and task distributions",
-        ("name", "kind", "what", "defaults"),
-        [
-            (name, s.kind, s.description, _spelled(s.defaults | s.learner))
-            for name, s in SOURCES.items()
-        ],
-    )
-    table(
-        "models",
-        ("name", "what"),
-        [
-            (name, (inspect.getdoc(make) or "").split("\n")[0])
-            for name, make in models.MODELS.items()
-        ],
-    )
 
 
 def _names_no_learner(rest: list[str]) -> bool:
@@ -255,7 +219,3 @@ def _parts(config: dict[str, Any]) -> dict[str, Any]:
         }
     except KeyError as error:
         raise ValueError(f"config.json lacks {error}; is it a jaxmeta run?") from error
-
-
-def _spelled(values: dict[str, Any]) -> str:
-    return ", ".join(f"{k}={v}" for k, v in values.items())
