@@ -168,7 +168,9 @@ def _kind(entry: learners.Entry, argument: str) -> Any:
         return annotation
     if default is not None:
         return type(default)
-    return {int | None: int, float | None: float}.get(annotation)
+    words = tuple[str, ...]
+    kinds = {int | None: int, float | None: float, words | None: words}
+    return kinds.get(annotation)
 
 
 def _optional(kind: Any, hint: str, text: str | None = None) -> Any:
