@@ -26,3 +26,4 @@ from jaxmeta.learners.gradient.protomaml import protomaml as protomaml
 from jaxmeta.learners.gradient.proximal import proximal as proximal
 from jaxmeta.learners.gradient.reptile import reptile as reptile
 from jaxmeta.learners.gradient.tnet import tnet as tnet
+from jaxmeta.learners.gradient.warpgrad import warpgrad as warpgrad
