@@ -2,6 +2,7 @@
 
 from jaxmeta.cli.sources import gaussian_process as gaussian_process
 from jaxmeta.cli.sources import glyphs as glyphs
+from jaxmeta.cli.sources import harmonics as harmonics
 from jaxmeta.cli.sources import omniglot as omniglot
 from jaxmeta.cli.sources import sinusoid as sinusoid
 from jaxmeta.cli.sources.source import SOURCES as SOURCES
