@@ -15,6 +15,7 @@ PyTree = Any
 Objective = Callable[[PyTree, PyTree, PyTree], jax.Array]
 Gradient = Callable[[PyTree, PyTree, PyTree], PyTree]
 Rule = Callable[[PyTree], optax.GradientTransformation]
+META_LEARNED = "meta-learned"  # of a rule whose numbers each call gives
 
 
 class Operands(NamedTuple):
@@ -173,7 +174,7 @@ def descent(
     steps: int,
     adjoint: Adjoint,
     rule: Rule = optax.sgd,
-    inner_lr: float | optax.Schedule | None = None,
+    inner_lr: Any = META_LEARNED,
     learns: tuple[str, ...] = ("start",),
     least: int = 0,
 ) -> Descent:
@@ -181,8 +182,8 @@ def descent(
 
     Args:
         learner: its name, for sentences. objective, steps, adjoint, rule: as in `Descent`.
-        inner_lr: what the rule is made from, where it is not meta-learned: a number (an
-            argument, so that it can be vmapped over), or a schedule of the inner step.
+        inner_lr: what the rule is made from: a number (an argument, so that it can be
+            vmapped over), or a schedule of the inner step; `META_LEARNED` = calls give it.
         learns: what needs a gradient through the descent: "start", "rule", "context".
         least: the least number of steps.
 
@@ -192,7 +193,7 @@ def descent(
     checks.check_sizes(least, inner_steps=steps)
     checks.check_functions(objective=objective, rule=rule)
     require(adjoint, learner, *learns)
-    if inner_lr is None:
+    if inner_lr is META_LEARNED:
         return Descent(objective, rule, steps, adjoint)
     if callable(inner_lr):
         check_schedule(inner_lr)

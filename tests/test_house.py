@@ -42,9 +42,9 @@ def named_in_code(tree: ast.AST) -> set[str]:
             found |= {*(node.module or "").split("."), *(a.name for a in node.names)}
         elif isinstance(node, ast.Import):
             found |= {part for a in node.names for part in a.name.split(".")}
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id in ("jm", "jaxmeta", "learners"):
-                found.add(node.attr)
+        elif isinstance(node, ast.Attribute):
+            of = getattr(node.value, "id", None)
+            found |= {node.attr} if of in ("jm", "jaxmeta", "learners") else set()
     return found | strings(tree)
 
 

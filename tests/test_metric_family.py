@@ -266,7 +266,8 @@ def test_feat_lets_prototypes_attend():
     centres = np.stack([each[y == k].mean(axis=0) for k in range(WAYS)])
     cross = lambda s, y: -log_softmax(s, axis=1)[np.arange(len(y)), y].mean()
     expected = cross(logits, labels) + 0.5 * cross(-distances(z, centres) / 2, y)
-    close(learner.loss(params, TASK)[0], expected)
+    close(learner.objective(params, TASK, None, 0)[0], expected)
+    close(learner.loss(params, TASK)[0], cross(logits, labels))
 
 
 def transport(cost, rows, columns):
@@ -324,7 +325,7 @@ def test_soft_kmeans_step_by_hand():
     learner = jm.soft_kmeans(IDENTITY, ways=2)
     adapted = learner.adapt(learner.init(jax.random.key(0)), support)
     z = np.exp(-1) / (np.exp(-1) + np.exp(-9))  # 0.99966
-    close(adapted.c, [[z / (1 + z)], [(4 + 1 - z) / (2 - z)]])
+    close(adapted.p, [[z / (1 + z)], [(4 + 1 - z) / (2 - z)]])
     assert z == pytest.approx(0.99966, abs=1e-5)
 
     # a cluster at the origin, of length r = 2: logit -1 / 4 - log 2 for the example
@@ -332,7 +333,7 @@ def test_soft_kmeans_step_by_hand():
     params = learner.init(jax.random.key(0))._replace(log_r=jnp.log(2.0))
     weights = softmax([-1.0, -9.0, -1 / 4 - np.log(2)])[:2]
     expected = [[weights[0] / (1 + weights[0])], [(4 + weights[1]) / (1 + weights[1])]]
-    close(learner.adapt(params, support).c, expected)
+    close(learner.adapt(params, support).p, expected)
 
 
 def test_masked_soft_kmeans_leaves_the_far_ones_out():
@@ -345,7 +346,7 @@ def test_masked_soft_kmeans_leaves_the_far_ones_out():
     # beta = gamma = softplus(b), whatever the statistics
     head = {"kernel": jnp.zeros((20, 2)), "bias": jnp.array([0.0, 5.0])}
     params = params._replace(network=params.network | {"head": head})
-    c = learner.adapt(params, support).c
+    c = learner.adapt(params, support).p
 
     u = np.asarray(x)[2:]
     d = distances(u, [[0.0], [2.0]])

@@ -25,14 +25,14 @@ class SupportFeatures(NamedTuple):
 
 
 def embed_support(
-    model: Model, params: PyTree, support: Batch, ways: int
+    encoder: Model, params: PyTree, support: Batch, ways: int
 ) -> tuple[jax.Array, jax.Array]:
     """A classification support set, seen by an encoder.
 
     Returns: z [examples, ...], features, 0 for padding; onehot [examples, ways], one-hot
         labels, rows of 0 for padding and for unlabelled examples.
     """
-    z = forward(model, params, support.x, support.mask)
+    z = forward(encoder, params, support.x, support.mask)
     if support.mask is not None:
         keep = jnp.reshape(support.mask > 0, (-1,) + (1,) * (z.ndim - 1))
         z = jnp.where(keep, z, 0)
@@ -87,23 +87,23 @@ def mask_absent_classes(logits: jax.Array, shots: jax.Array) -> jax.Array:
     return jnp.where(shots[None, :] > 0, logits, -jnp.inf)
 
 
-def sized(model: Model, features: int) -> Model:
-    """The model, which says so if it does not make `features` numbers of an example.
+def sized(encoder: Model, features: int) -> Model:
+    """The encoder, which says so if it does not make `features` numbers of an example.
 
-    Raises: ValueError for no model, or features below 1.
+    Raises: ValueError for no encoder, or features below 1.
     """
     checks.check_sizes(features=features)
-    return flat(model, features)
+    return flat(encoder, features)
 
 
-def flat(model: Model, features: int | None = None) -> Model:
-    """The model, which says so if its outputs are not [examples, features].
+def flat(encoder: Model, features: int | None = None) -> Model:
+    """The encoder, which says so if its outputs are not [examples, features].
 
-    features: None = as many as it makes. Raises: ValueError for no model.
+    features: None = as many as it makes. Raises: ValueError for no encoder.
     """
-    checks.check_models(model=model)
-    noisy = model.noisy and _Sized(model.noisy, features)
-    return model._replace(apply=_Sized(model.apply, features), noisy=noisy)
+    checks.check_models(encoder=encoder)
+    noisy = encoder.noisy and _Sized(encoder.noisy, features)
+    return encoder._replace(apply=_Sized(encoder.apply, features), noisy=noisy)
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,12 @@ class _Sized:
         got = z.shape[1:]
         if len(got) != 1:
             raise ValueError(
-                f"model: expected outputs [examples, features], got shape {z.shape}; this "
+                f"encoder: expected outputs [examples, features], got shape {z.shape}; this "
                 "learner takes an encoder with flat outputs, e.g. conv4(None)"
             )
         if self.features not in (None, *got):
             raise ValueError(
-                f"features: expected a model that makes {self.features} numbers of an "
+                f"features: expected an encoder that makes {self.features} numbers of an "
                 f"example, got {got[0]}; give the learner features={got[0]}"
             )
         return z

@@ -31,23 +31,23 @@ def linear(params: Pretrained, z: jax.Array) -> jax.Array:
     return z @ params.w + params.b[None, :]
 
 
-def init_pretrained(model: Model, features: int, classes: int) -> Callable:
+def init_pretrained(encoder: Model, features: int, classes: int) -> Callable:
     """key -> `Pretrained`. Raises: ValueError for classes below 2."""
     checks.check_sizes(2, classes=classes)
 
     def init(key):
         key_encoder, key_w = jax.random.split(key)
         w = jax.nn.initializers.glorot_uniform()(key_w, (features, classes))
-        return Pretrained(model.init(key_encoder), w, jnp.zeros(classes))
+        return Pretrained(encoder.init(key_encoder), w, jnp.zeros(classes))
 
     return init
 
 
-def classes_loss(model: Model, classes: int, logits: Logits = linear) -> ObjectiveFn:
+def classes_loss(encoder: Model, classes: int, logits: Logits = linear) -> ObjectiveFn:
     """Cross-entropy of all classes on a minibatch, the query of a task.
 
     Args:
-        model, classes: the encoder, and how many classes the training set has.
+        encoder, classes: the encoder, and how many classes the training set has.
         logits: (params, z) -> [n, classes].
     """
 
@@ -56,7 +56,7 @@ def classes_loss(model: Model, classes: int, logits: Logits = linear) -> Objecti
         checks.check_batch(task.query, "query")
         checks.check_labels(task.query, classes, "training")
         batch = blank_padding(task.query)
-        z = forward(model, params.encoder, batch.x, batch.mask)
+        z = forward(encoder, params.encoder, batch.x, batch.mask)
         outputs = logits(params, z)
         value = losses.mean_loss(losses.cross_entropy, outputs, batch)
         return value, {"loss": value, **losses.score(outputs, batch)}

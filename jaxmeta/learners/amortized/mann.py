@@ -108,7 +108,7 @@ def _step(state, x, gamma):
     tiny={"hidden": 16, "slots": 12, "size": 4, "reads": 2},
 )
 def mann(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     features: int = 64,
@@ -124,7 +124,7 @@ def mann(
     With a key the support set is read in random order, without one as it comes.
 
     Args:
-        model: the encoder, inputs -> [examples, features] (the paper has none).
+        encoder: the encoder, inputs -> [examples, features] (the paper has none).
         ways: classes of a task; the parameters depend on it.
         features: size of what the encoder makes of an example.
         hidden: units of the controller.
@@ -140,7 +140,7 @@ def mann(
         support set of more rows than the memory has slots.
     """
     checks.check_sizes(2, ways=ways)
-    model = sized(model, features)
+    encoder = sized(encoder, features)
     checks.check_sizes(hidden=hidden, slots=slots, size=size)
     checks.check_sizes(most=slots, reads=reads)  # of different slots
     checks.check_numbers(least=0, most=1, gamma=gamma)
@@ -149,7 +149,7 @@ def mann(
     def init(key):
         keys = jax.random.split(key, 6)
         return MANNParams(
-            model.init(keys[0]),
+            encoder.init(keys[0]),
             lstm.init(keys[1], features + ways + reads * size, hidden),
             _dense(keys[2], hidden, reads * size),
             _dense(keys[5], hidden, reads * size) if add_vectors else None,
@@ -175,7 +175,7 @@ def mann(
                 f"slots: the support set has {examples(support)} rows and the memory "
                 f"{slots} places; make it with slots={examples(support)} or more"
             )
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         sequence = shuffled(key, (z, onehot))
 
         def step(state, row):
@@ -194,7 +194,7 @@ def mann(
         return read(params, support, key)[0]
 
     def predict(adapted, inputs, mask=None):
-        z = forward(model, adapted.params.encoder, inputs, mask)
+        z = forward(encoder, adapted.params.encoder, inputs, mask)
         return jax.vmap(lambda x: _step(adapted, x, gamma)[1])(z)
 
     judge = query_metrics(predict, losses.cross_entropy)

@@ -94,7 +94,7 @@ def _attention(layer, s, q, counts):
     tiny={"length": 12, "scale": 0.1},
 )
 def snail(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     features: int = 64,
@@ -106,7 +106,7 @@ def snail(
     With a key the support set is read in random order, without one as it comes.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         ways: classes of a task; the first layer depends on it.
         features: size of what the encoder makes of an example.
         length: the largest support set (rows, padding included); T = length + 1 fixes
@@ -118,7 +118,7 @@ def snail(
         set longer than `length`.
     """
     checks.check_sizes(2, ways=ways)
-    model = sized(model, features)
+    encoder = sized(encoder, features)
     checks.check_sizes(length=length)
     checks.check_positive(scale=scale)
     dilations = [2**i for i in range(1, math.ceil(math.log2(length + 1)) + 1)]
@@ -141,8 +141,8 @@ def snail(
                     blocks.append(_dense(k, 2 * size, 2 * d))
                     size += d
                 layers.append(blocks)
-        encoder = model.init(key_encoder)
-        return SNAILParams(encoder, layers, _dense(key_head, size, ways))
+        phi = encoder.init(key_encoder)
+        return SNAILParams(phi, layers, _dense(key_head, size, ways))
 
     def adapt(params, support, key=None):
         if examples(support) > length:
@@ -150,7 +150,7 @@ def snail(
                 f"length: the support set has {examples(support)} rows, this SNAIL reads at "
                 f"most {length}; make it with length={examples(support)} or more"
             )
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         z, onehot = shuffled(key, (z, onehot))
         counts = jnp.sum(onehot, axis=1)
         order = jnp.argsort(counts, stable=True)  # padding first: before the sequence
@@ -159,7 +159,7 @@ def snail(
 
     def predict(adapted, inputs, mask=None):
         params, s, counts = adapted
-        z = forward(model, params.encoder, inputs, mask)
+        z = forward(encoder, params.encoder, inputs, mask)
         q = jnp.concatenate([z, jnp.zeros((len(z), ways), z.dtype)], axis=1)
         for layer in params.layers:
             if isinstance(layer, dict):

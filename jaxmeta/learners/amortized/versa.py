@@ -56,12 +56,12 @@ class Weights(NamedTuple):
     networks=lambda n: [n.encoder()],
 )
 def versa(
-    model: Model, *, ways: int = 5, features: int = 64, samples: int = 10
+    encoder: Model, *, ways: int = 5, features: int = 64, samples: int = 10
 ) -> MetaLearner:
     """VERSA: amortized inference of a distribution over classifiers.
 
     Args:
-        model: the encoder f, inputs -> [examples, features].
+        encoder: the encoder f, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         features: size of what the encoder makes of an example.
         samples: L, classifiers drawn with a key; without one their mean is used.
@@ -71,7 +71,7 @@ def versa(
     Raises: ValueError for fewer than 2 ways, features or samples below 1.
     """
     checks.check_sizes(2, ways=ways)
-    model = sized(model, features)
+    encoder = sized(encoder, features)
     checks.check_sizes(samples=samples)
     size = features + 1
     network = models.mlp(
@@ -84,10 +84,10 @@ def versa(
         # standard deviations of about 0.02 at first: e^-4
         bias = inference["head"]["bias"].at[size:].set(-4.0)
         inference["head"] = inference["head"] | {"bias": bias}
-        return VersaParams(model.init(key_encoder), inference)
+        return VersaParams(encoder.init(key_encoder), inference)
 
     def adapt(params, support, key=None):
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         h, shots = class_means(z, onehot)
         mu, log_sigma = jnp.split(network.apply(params.inference, h), 2, axis=1)
         psi = mu[None]
@@ -97,7 +97,7 @@ def versa(
         return Weights(params.encoder, psi, shots)
 
     def predict(adapted, inputs, mask=None):
-        z = forward(model, adapted.encoder, inputs, mask)
+        z = forward(encoder, adapted.encoder, inputs, mask)
         w, b = adapted.psi[..., :-1], adapted.psi[..., -1]
         logits = jnp.einsum("nf,lkf->lnk", z, w) + b[:, None, :]
         logits = jax.vmap(mask_absent_classes, (0, None))(logits, adapted.shots)

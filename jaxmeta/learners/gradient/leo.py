@@ -47,7 +47,7 @@ from jaxmeta.types import MetaLearner, Model, PyTree, Task
 class LEOParams(NamedTuple):
     """Meta-parameters of LEO; f is the size of features, h of latents."""
 
-    features: PyTree  # the model's
+    features: PyTree  # the encoder's
     encoder: jax.Array  # [f, h]
     relation: list[jax.Array]  # [2h, 2h] three times
     decoder: jax.Array  # [h, 2f]
@@ -123,7 +123,7 @@ def _correlations(decoder):
     tiny={"latent": 4},
 )
 def leo(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     features: int = 64,
@@ -140,10 +140,10 @@ def leo(
     """LEO: gradient descent in a low-dimensional space of classifiers.
 
     Args:
-        model: makes the features, inputs -> [examples, f]; a pre-trained one goes into
+        encoder: makes the features, inputs -> [examples, f]; a pre-trained one goes into
             `params.features`.
         ways: classes of a task; the parameters do not depend on it.
-        features: f, size of what the model makes of an example.
+        features: f, size of what the encoder makes of an example.
         latent: h, size of a class's code.
         inner_lr: where alpha, the learned step sizes in code space, start.
         inner_steps: steps in code space.
@@ -161,7 +161,7 @@ def leo(
         positive, or an adjoint that gives no gradient for start, rates and decoder.
     """
     checks.check_sizes(2, ways=ways)
-    model = sized(model, features)
+    encoder = sized(encoder, features)
     checks.check_sizes(latent=latent)
     checks.check_positive(inner_lr=inner_lr, tuning_lr=tuning_lr)
     checks.check_sizes(0, inner_steps=inner_steps, tuning_steps=tuning_steps)
@@ -187,7 +187,7 @@ def leo(
         glorot = jax.nn.initializers.glorot_uniform()
         square = (2 * latent, 2 * latent)
         return LEOParams(
-            model.init(keys[0]),
+            encoder.init(keys[0]),
             glorot(keys[1], (features, latent)),
             [glorot(k, square) for k in keys[2:5]],
             glorot(keys[5], (latent, 2 * features)),
@@ -197,7 +197,7 @@ def leo(
 
     def run(params, support, key):
         """w', and what the regularisers need."""
-        x, onehot = embed_support(model, params.features, support, ways)
+        x, onehot = embed_support(encoder, params.features, support, ways)
         shots = jnp.sum(onehot, axis=0)
         mean, log_std = _encode(params, x, onehot)
         noise = _noise(key, mean.shape, (ways, features), x.dtype)
@@ -216,7 +216,7 @@ def leo(
         return run(params, support, key)[0]
 
     def predict(adapted, inputs, mask=None):
-        x = forward(model, adapted.features, inputs, mask)
+        x = forward(encoder, adapted.features, inputs, mask)
         return mask_absent_classes(x @ adapted.w.T, adapted.shots)
 
     judge = query_metrics(predict, losses.cross_entropy)

@@ -54,7 +54,7 @@ class Adapted(NamedTuple):
     networks=lambda n: [n.encoder()],
 )
 def protomaml(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     inner_lr: float | optax.Schedule = 0.01,
@@ -65,7 +65,7 @@ def protomaml(
     """ProtoMAML: a prototypical network, then gradient steps on all of it.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         inner_lr: alpha, step size of adaptation; a number, or a schedule of the step.
         inner_steps: gradient steps of adaptation; 0 is a prototypical network.
@@ -76,12 +76,12 @@ def protomaml(
         without support examples.
     Raises: ValueError for fewer than 2 ways, or as `maml`.
     """
-    model = flat(model)
+    encoder = flat(encoder)
     checks.check_sizes(2, ways=ways)
 
     def logits(adapted, x, mask):
         (theta, w, b), present = adapted
-        scores = forward(model, theta, x, mask) @ w + b[None, :]
+        scores = forward(encoder, theta, x, mask) @ w + b[None, :]
         return jnp.where(present[None, :], scores, -jnp.inf)
 
     def objective(classifier, present, batch):
@@ -99,7 +99,7 @@ def protomaml(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params, support, ways)
+        z, onehot = embed_support(encoder, params, support, ways)
         c, shots = class_means(z, onehot)
         start = Classifier(params, 2 * c.T, -jnp.sum(jnp.square(c), axis=1))
         present = shots > 0
@@ -110,4 +110,4 @@ def protomaml(
         return logits(adapted, inputs, mask)
 
     outer = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(model.init, adapt, predict, outer)
+    return MetaLearner(encoder.init, adapt, predict, outer)

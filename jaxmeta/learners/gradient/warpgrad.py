@@ -93,21 +93,26 @@ def warpgrad(
             counted from the head, which adapts.
         inner_lr: alpha, step size of adaptation; a number, or a schedule of the step.
         inner_steps: K, gradient steps of adaptation.
-        start_weight: factor of Leap's gradient of theta_0; 0 leaves the start as it is.
+        start_weight: factor of Leap's gradient of theta_0.
         loss: loss of one example, for adaptation and for the outer objective.
         adjoint: how to differentiate `loss` through all steps; training does not.
         rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does.
 
     Returns: a `MetaLearner`; `params` and `adapted` are trees of the model's parameters.
     Raises: ValueError if the model has no layer of such a name, if no layer is left to
-        adapt, for a negative `start_weight`, `inner_steps` below 1, or as `maml`.
+        adapt, for a `start_weight` that is not positive, `inner_steps` below 1, or as `maml`.
     """
+    checks.check_models(model=model)
+    if not isinstance(warps, (tuple, list, type(None))):
+        raise ValueError(
+            f"warps: expected names of layers, ('dense1',), got {checks.said(warps)}"
+        )
     phi_names = _every_second(model) if warps is None else tuple(warps)
     for name in phi_names:
         check_layer(model, name, "warps")
     if set(jax.eval_shape(lambda: model.init(jax.random.key(0)))) <= set(phi_names):
         raise ValueError("warps: all layers are warp-layers; expected one to adapt")
-    checks.check_numbers(least=0, start_weight=start_weight)
+    checks.check_positive(start_weight=start_weight)
     whole = support_objective(model, loss)
 
     def objective(theta, phi, batch):

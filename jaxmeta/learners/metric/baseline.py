@@ -57,13 +57,13 @@ class Head(NamedTuple):
 
 
 def _fine_tuned(
-    name, model, ways, features, classes, start, logits, class_logits, descent
+    name, encoder, ways, features, classes, start, logits, class_logits, descent
 ) -> MetaLearner:
     """start: (z, onehot) -> head; logits: (head, z) -> [n, ways]."""
     inner_lr, inner_steps, adjoint, rule = descent
     checks.check_sizes(2, ways=ways)
-    model = sized(model, features)
-    init = init_pretrained(model, features, classes)
+    encoder = sized(encoder, features)
+    init = init_pretrained(encoder, features, classes)
 
     def objective(head, context, batch):
         z, onehot = context
@@ -84,16 +84,16 @@ def _fine_tuned(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         head = descend(start(z, onehot), (z, onehot), ())
         return Head(params.encoder, head, jnp.sum(onehot, axis=0))
 
     def predict(adapted, inputs, mask=None):
-        z = forward(model, adapted.encoder, inputs, mask)
+        z = forward(encoder, adapted.encoder, inputs, mask)
         return mask_absent_classes(logits(adapted.head, z), adapted.shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    train = classes_loss(model, classes, class_logits)
+    train = classes_loss(encoder, classes, class_logits)
     return MetaLearner(init, adapt, predict, loss, train)
 
 
@@ -104,7 +104,7 @@ def _fine_tuned(
     trains_on="classes",
 )
 def baseline(
-    model: Model,
+    encoder: Model,
     *,
     classes: int,
     ways: int = 5,
@@ -117,7 +117,7 @@ def baseline(
     """Baseline: train a classifier of all classes, then a linear head for each task.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
@@ -144,7 +144,7 @@ def baseline(
 
     descent = (inner_lr, inner_steps, adjoint, rule)
     return _fine_tuned(
-        "baseline", model, ways, features, classes, start, logits, linear, descent
+        "baseline", encoder, ways, features, classes, start, logits, linear, descent
     )
 
 
@@ -155,7 +155,7 @@ def baseline(
     trains_on="classes",
 )
 def baseline_plus_plus(
-    model: Model,
+    encoder: Model,
     *,
     classes: int,
     ways: int = 5,
@@ -169,7 +169,7 @@ def baseline_plus_plus(
     """Baseline++: the same with cosine similarities in place of inner products.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
@@ -194,6 +194,6 @@ def baseline_plus_plus(
 
     descent = (inner_lr, inner_steps, adjoint, rule)
     return _fine_tuned(
-        *("baseline_plus_plus", model, ways, features, classes),
+        *("baseline_plus_plus", encoder, ways, features, classes),
         *(start, logits, class_logits, descent),
     )

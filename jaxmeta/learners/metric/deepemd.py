@@ -79,7 +79,7 @@ def similarity(u, v, regularization, iterations):
     tiny={"iterations": 10, "inner_steps": 1},
 )
 def deepemd(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     temperature: float = 12.5,
@@ -91,7 +91,7 @@ def deepemd(
     """DeepEMD: match the parts of two images at least cost.
 
     Args:
-        model: the encoder, inputs -> feature maps [examples, ..., channels], e.g.
+        encoder: the encoder, inputs -> feature maps [examples, ..., channels], e.g.
             `conv4(None, pools=2, grid=True)`.
         ways: classes of a task; the parameters do not depend on it.
         temperature: t.
@@ -105,7 +105,7 @@ def deepemd(
     Raises: ValueError for fewer than 2 ways, a temperature or regularization that is not
         positive, iterations below 1.
     """
-    checks.check_models(model=model)
+    checks.check_models(encoder=encoder)
     checks.check_sizes(2, ways=ways)
     checks.check_numbers(least=0, inner_lr=inner_lr)
     checks.check_sizes(0, inner_steps=inner_steps)
@@ -136,15 +136,15 @@ def deepemd(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params, support, ways)
+        z, onehot = embed_support(encoder, params, support, ways)
         u = _positions(z)
         v, shots = class_means(u, onehot)
         v = descend(v, (u, onehot), ())
         return Maps(params, v, shots)
 
     def predict(adapted, inputs, mask=None):
-        u = _positions(forward(model, adapted.encoder, inputs, mask))
+        u = _positions(forward(encoder, adapted.encoder, inputs, mask))
         return mask_absent_classes(logits(adapted.v, u), adapted.shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(model.init, adapt, predict, loss)
+    return MetaLearner(encoder.init, adapt, predict, loss)

@@ -62,7 +62,7 @@ class Adapted(NamedTuple):
     networks=lambda n: [n.encoder()],
 )
 def feat(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     features: int = 64,
@@ -73,7 +73,7 @@ def feat(
     """FEAT: a prototypical network whose prototypes look at each other first.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         features: size of what the encoder makes of an example, a multiple of heads.
         heads: of the attention.
@@ -87,7 +87,7 @@ def feat(
         positive, a negative balance, heads that do not divide features.
     """
     checks.check_sizes(2, ways=ways)
-    model = sized(model, features)
+    encoder = sized(encoder, features)
     checks.check_sizes(heads=heads)
     checks.check_positive(temperature=temperature)
     checks.check_numbers(least=0, balance=balance)
@@ -105,24 +105,24 @@ def feat(
     def init(key):
         key_encoder, key_transformer = jax.random.split(key)
         transformer = module.init(key_transformer, jnp.zeros((1, features)))["params"]
-        return FEATParams(model.init(key_encoder), transformer)
+        return FEATParams(encoder.init(key_encoder), transformer)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         c, shots = class_means(z, onehot)
         return Adapted(params.encoder, transform(params, c, shots), shots)
 
     def predict(adapted, inputs, mask=None):
-        encoder, c, shots = adapted
-        z = forward(model, encoder, inputs, mask)
+        phi, c, shots = adapted
+        z = forward(encoder, phi, inputs, mask)
         return mask_absent_classes(-squared_distances(z, c) / temperature, shots)
 
     def contrast(params, task):
         """L_reg: every instance against the centres of all."""
-        support = embed_support(model, params.encoder, task.support, ways)
+        support = embed_support(encoder, params.encoder, task.support, ways)
         query = task.query
-        z = forward(model, params.encoder, query.x, query.mask)
+        z = forward(encoder, params.encoder, query.x, query.mask)
         onehot = one_hot(query.y, ways, query.mask, z.dtype)
         if query.mask is not None:
             z = jnp.where(query.mask[:, None] > 0, z, 0)

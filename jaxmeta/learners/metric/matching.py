@@ -89,7 +89,7 @@ def _attend(cell_params, z, g, counts, steps):
     networks=lambda n: [n.encoder()],
 )
 def matching(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     features: int = 64,
@@ -100,7 +100,7 @@ def matching(
     """Matching networks: attention over the labelled support set.
 
     Args:
-        model: the encoder f' = g', inputs -> [examples, features].
+        encoder: the encoder f' = g', inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         features: size of what the encoder makes of an example.
         full_context: full context embeddings; the support set is then read in the order
@@ -117,7 +117,7 @@ def matching(
     checks.check_sizes(2, ways=ways)
     checks.check_flags(full_context=full_context)
     checks.check_sizes(features=features, processing_steps=processing_steps)
-    model = sized(model, features) if full_context else flat(model)
+    encoder = sized(encoder, features) if full_context else flat(encoder)
     checks.check_positive(scale=scale)
 
     def init(key):
@@ -127,11 +127,11 @@ def matching(
             name: lstm.init(k, size, features)
             for k, (name, size) in zip(keys[1:], sizes.items(), strict=True)
         }
-        return MatchingParams(model.init(keys[0]), cells if full_context else {})
+        return MatchingParams(encoder.init(keys[0]), cells if full_context else {})
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         if full_context:
             counts, cells = jnp.any(onehot > 0, axis=1), params.context
             z = (
@@ -143,7 +143,7 @@ def matching(
 
     def predict(adapted, inputs, mask=None):
         params, g, onehot = adapted
-        z = forward(model, params.encoder, inputs, mask)
+        z = forward(encoder, params.encoder, inputs, mask)
         counts = jnp.any(onehot > 0, axis=1)
         if full_context:
             z = _attend(params.context["attend"], z, g, counts, processing_steps)

@@ -52,7 +52,7 @@ class Means(NamedTuple):
     networks=lambda n: [n.encoder()],
 )
 def meta_baseline(
-    model: Model, *, ways: int = 5, temperature: float = 10.0
+    encoder: Model, *, ways: int = 5, temperature: float = 10.0
 ) -> MetaLearner:
     """Meta-Baseline: cosine to class means, times a learned temperature.
 
@@ -60,7 +60,7 @@ def meta_baseline(
     `params._replace(encoder=pretrained.encoder)`.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         temperature: where tau starts.
 
@@ -68,23 +68,23 @@ def meta_baseline(
         without support examples.
     Raises: ValueError for fewer than 2 ways or a temperature that is not positive.
     """
-    model = flat(model)
+    encoder = flat(encoder)
     checks.check_sizes(2, ways=ways)
     checks.check_positive(temperature=temperature)
 
     def init(key):
         return MetaBaselineParams(
-            model.init(key), jnp.asarray(temperature, jnp.float32)
+            encoder.init(key), jnp.asarray(temperature, jnp.float32)
         )
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         return Means(params, *class_means(z, onehot))
 
     def predict(adapted, inputs, mask=None):
         params, w, shots = adapted
-        z = forward(model, params.encoder, inputs, mask)
+        z = forward(encoder, params.encoder, inputs, mask)
         return mask_absent_classes(params.tau * cosines(z, w), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)

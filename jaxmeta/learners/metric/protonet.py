@@ -52,7 +52,7 @@ DISTANCES = ("euclidean", "cosine")
     networks=lambda n: [n.encoder()],
 )
 def protonet(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     distance: Literal["euclidean", "cosine"] = "euclidean",
@@ -61,7 +61,7 @@ def protonet(
     """Prototypical network: classify by the nearest class mean of embeddings.
 
     Args:
-        model: the encoder f_phi, inputs -> [examples, features].
+        encoder: the encoder f_phi, inputs -> [examples, features].
         ways: classes of a task. The parameters do not depend on it: train with 20 or
             60 ways, then build the learner again with the ways of the test tasks.
         distance: "euclidean" (squared) or "cosine".
@@ -71,22 +71,22 @@ def protonet(
         without support examples.
     Raises: ValueError for fewer than 2 ways, another distance or a scale <= 0.
     """
-    model = flat(model)
+    encoder = flat(encoder)
     checks.check_sizes(2, ways=ways)
     checks.check_choice("distance", distance, DISTANCES)
     checks.check_positive(scale=scale)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params, support, ways)
+        z, onehot = embed_support(encoder, params, support, ways)
         return Prototypes(params, *class_means(z, onehot))
 
     def predict(adapted, inputs, mask=None):
         phi, c, shots = adapted
-        z = forward(model, phi, inputs, mask)
+        z = forward(encoder, phi, inputs, mask)
         if distance == "cosine":
             return mask_absent_classes(scale * cosines(z, c), shots)
         return mask_absent_classes(-squared_distances(z, c), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(model.init, adapt, predict, loss)
+    return MetaLearner(encoder.init, adapt, predict, loss)

@@ -52,11 +52,11 @@ class Memory(NamedTuple):
     learns=("classification",),
     networks=lambda n: [n.encoder()],
 )
-def siamese(model: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
+def siamese(encoder: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
     """Siamese network: learned verification of pairs, then the most similar example.
 
     Args:
-        model: the encoder h, inputs -> [examples, features].
+        encoder: the encoder h, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         features: size of what the encoder makes of an example.
 
@@ -67,19 +67,19 @@ def siamese(model: Model, *, ways: int = 5, features: int = 64) -> MetaLearner:
     Raises: ValueError for fewer than 2 ways, features below 1.
     """
     checks.check_sizes(2, ways=ways)
-    model = sized(model, features)
+    encoder = sized(encoder, features)
 
     def init(key):
         alpha = jnp.full((features,), -1.0 / features, jnp.float32)  # nearer = likelier
-        return SiameseParams(model.init(key), alpha, jnp.zeros((), jnp.float32))
+        return SiameseParams(encoder.init(key), alpha, jnp.zeros((), jnp.float32))
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        return Memory(params, *embed_support(model, params.encoder, support, ways))
+        return Memory(params, *embed_support(encoder, params.encoder, support, ways))
 
     def pair_logits(adapted, inputs, mask):
         params, h, _ = adapted
-        z = forward(model, params.encoder, inputs, mask)
+        z = forward(encoder, params.encoder, inputs, mask)
         apart = jnp.abs(z[:, None, :] - h[None, :, :])
         return apart @ params.alpha + params.bias  # [n, examples]
 

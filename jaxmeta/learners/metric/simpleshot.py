@@ -70,7 +70,7 @@ TRANSFORMS = ("UN", "L2N", "CL2N")
     trains_on="classes",
 )
 def simpleshot(
-    model: Model,
+    encoder: Model,
     *,
     classes: int,
     ways: int = 5,
@@ -80,7 +80,7 @@ def simpleshot(
     """SimpleShot: train a classifier of all classes, then compare with class means.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
@@ -92,8 +92,8 @@ def simpleshot(
     """
     checks.check_sizes(2, ways=ways)
     checks.check_choice("transform", transform, TRANSFORMS)
-    model = sized(model, features)
-    init_classifier = init_pretrained(model, features, classes)
+    encoder = sized(encoder, features)
+    init_classifier = init_pretrained(encoder, features, classes)
 
     def init(key):
         encoder, w, b = init_classifier(key)
@@ -106,17 +106,17 @@ def simpleshot(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         return Centroids(params, *class_means(transformed(params, z), onehot))
 
     def predict(adapted, inputs, mask=None):
         params, c, shots = adapted
-        z = transformed(params, forward(model, params.encoder, inputs, mask))
+        z = transformed(params, forward(encoder, params.encoder, inputs, mask))
         return mask_absent_classes(-squared_distances(z, c), shots)
 
     @jax.jit
-    def total(encoder, batch):
-        z = forward(model, encoder, entered(batch.x), batch.mask)
+    def total(phi, batch):
+        z = forward(encoder, phi, entered(batch.x), batch.mask)
         counts = weights_of(batch.mask, z)
         return precise(counts) @ precise(z), jnp.sum(precise(counts))
 
@@ -130,5 +130,5 @@ def simpleshot(
         return params._replace(m=(m / n).astype(params.m.dtype))
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    train = classes_loss(model, classes)
+    train = classes_loss(encoder, classes)
     return MetaLearner(init, adapt, predict, loss, train, settle)

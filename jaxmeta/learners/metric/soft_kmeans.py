@@ -89,7 +89,7 @@ def _statistics(d, weights):
     unlabelled="required",
 )
 def soft_kmeans(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     variant: Literal["plain", "cluster", "masked"] = "plain",
@@ -101,7 +101,7 @@ def soft_kmeans(
     `tasks.episodes(..., unlabelled=5, distractors=2)`.
 
     Args:
-        model: the encoder h, inputs -> [examples, features].
+        encoder: the encoder h, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         variant: "plain", or made for distractors (unlabelled examples of other classes):
             "cluster" or "masked".
@@ -112,7 +112,7 @@ def soft_kmeans(
     Raises: ValueError for fewer than 2 ways, another variant, iterations below 1, or a
         support set without labelled or without unlabelled examples.
     """
-    model = flat(model)
+    encoder = flat(encoder)
     checks.check_sizes(2, ways=ways)
     checks.check_choice("variant", variant, VARIANTS)
     checks.check_sizes(iterations=iterations)
@@ -121,7 +121,7 @@ def soft_kmeans(
     def init(key):
         key_encoder, key_network = jax.random.split(key)
         extra = network.init(key_network) if variant == "masked" else {}
-        return SoftKMeansParams(model.init(key_encoder), jnp.zeros(()), extra)
+        return SoftKMeansParams(encoder.init(key_encoder), jnp.zeros(()), extra)
 
     def shares(params, h, weights, p, shots):
         """z_jc [m, ways] of the unlabelled examples, times what they count."""
@@ -143,7 +143,7 @@ def soft_kmeans(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        h, onehot = embed_support(model, params.encoder, support, ways)
+        h, onehot = embed_support(encoder, params.encoder, support, ways)
         told = jnp.sum(onehot, axis=1)
         weights = weights_of(support.mask, h) * (1 - told)
         p, shots = class_means(h, onehot)
@@ -154,7 +154,7 @@ def soft_kmeans(
 
     def predict(adapted, inputs, mask=None):
         phi, p, shots = adapted
-        z = forward(model, phi, inputs, mask)
+        z = forward(encoder, phi, inputs, mask)
         return mask_absent_classes(-squared_distances(z, p), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)

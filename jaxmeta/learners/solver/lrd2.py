@@ -60,12 +60,12 @@ class Logistic(NamedTuple):
     networks=lambda n: [n.encoder()],
 )
 def lrd2(
-    model: Model, *, ways: int = 5, penalty: float = 1.0, iterations: int = 10
+    encoder: Model, *, ways: int = 5, penalty: float = 1.0, iterations: int = 10
 ) -> MetaLearner:
     """LR-D2: logistic regressions on learned features, by Newton's method.
 
     Args:
-        model: the encoder phi, inputs -> [examples, features].
+        encoder: the encoder phi, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         penalty: initial lambda; it is meta-learned through its logarithm.
         iterations: Newton steps, differentiated through.
@@ -75,7 +75,7 @@ def lrd2(
     Raises: ValueError for fewer than 2 ways, a penalty that is not positive, iterations
         below 1.
     """
-    model = flat(model)
+    encoder = flat(encoder)
     checks.check_sizes(2, ways=ways)
     checks.check_positive(penalty=penalty)
     checks.check_sizes(iterations=iterations)
@@ -83,12 +83,12 @@ def lrd2(
     def init(key):
         scalars = (math.log(penalty), 1.0, 0.0)
         return LRD2Params(
-            model.init(key), *(jnp.asarray(s, jnp.float32) for s in scalars)
+            encoder.init(key), *(jnp.asarray(s, jnp.float32) for s in scalars)
         )
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        x, onehot = embed_support(model, params.encoder, support, ways)
+        x, onehot = embed_support(encoder, params.encoder, support, ways)
         counts = jnp.sum(onehot, axis=1)
         fit = lambda y: logistic(x, y, jnp.exp(params.log_lambda), iterations, counts)
         w = jax.vmap(fit, in_axes=1, out_axes=1)(onehot)
@@ -96,7 +96,7 @@ def lrd2(
 
     def predict(adapted, inputs, mask=None):
         params, w, shots = adapted
-        x = forward(model, params.encoder, inputs, mask)
+        x = forward(encoder, params.encoder, inputs, mask)
         return mask_absent_classes(params.alpha * (x @ w) + params.beta, shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)

@@ -58,7 +58,7 @@ class Machine(NamedTuple):
     networks=lambda n: [n.encoder()],
 )
 def metaoptnet(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     head: Literal["svm", "ridge"] = "svm",
@@ -69,7 +69,7 @@ def metaoptnet(
     """MetaOptNet: a convex classifier on learned features, differentiated implicitly.
 
     Args:
-        model: the encoder f, inputs -> [examples, features].
+        encoder: the encoder f, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         head: "svm" (multi-class, Crammer and Singer) or "ridge" (on one-hot labels).
         penalty: C of the SVM, by default 0.1, or lambda of the ridge, by default 50.
@@ -83,7 +83,7 @@ def metaoptnet(
     Raises: ValueError for fewer than 2 ways, another head, penalty or diagonal <= 0,
         iterations below 1.
     """
-    model = flat(model)
+    encoder = flat(encoder)
     checks.check_sizes(2, ways=ways)
     checks.check_choice("head", head, ("svm", "ridge"))
     c = penalty if penalty is not None else {"svm": 0.1, "ridge": 50.0}[head]
@@ -94,11 +94,11 @@ def metaoptnet(
     def init(key):
         # outputs of both heads lie within about 0..1, whatever the features: with 1, as
         # the authors have it, the classes would start with nearly equal probabilities
-        return MetaOptNetParams(model.init(key), jnp.full((), 10.0, jnp.float32))
+        return MetaOptNetParams(encoder.init(key), jnp.full((), 10.0, jnp.float32))
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        f, onehot = embed_support(model, params.encoder, support, ways)
+        f, onehot = embed_support(encoder, params.encoder, support, ways)
         shots = jnp.sum(onehot, axis=0)
         if head == "ridge":
             return Machine(params, ridge(f, onehot, c), shots, jnp.zeros_like(shots[0]))
@@ -109,7 +109,7 @@ def metaoptnet(
 
     def predict(adapted, inputs, mask=None):
         params, w, shots, _ = adapted
-        logits = params.gamma * (forward(model, params.encoder, inputs, mask) @ w)
+        logits = params.gamma * (forward(encoder, params.encoder, inputs, mask) @ w)
         return mask_absent_classes(logits, shots)
 
     judge = query_metrics(predict, losses.cross_entropy)

@@ -58,7 +58,7 @@ class Ridge(NamedTuple):
     networks=lambda n: [n.encoder()],
 )
 def r2d2(
-    model: Model,
+    encoder: Model,
     *,
     ways: int | None = 5,
     penalty: float = 1.0,
@@ -67,7 +67,7 @@ def r2d2(
     """R2D2: a ridge regression on learned features, solved in closed form.
 
     Args:
-        model: the encoder phi, inputs -> [examples, features].
+        encoder: the encoder phi, inputs -> [examples, features].
         ways: classes of a task; None for regression, where W fits the targets as they
             are, [examples, dims].
         penalty: initial lambda; it is meta-learned through its logarithm.
@@ -77,7 +77,7 @@ def r2d2(
         without support examples, or [examples, dims].
     Raises: ValueError for fewer than 2 ways or a penalty that is not positive.
     """
-    model = flat(model)
+    encoder = flat(encoder)
     if ways is not None:
         checks.check_sizes(2, ways=ways)
     checks.check_positive(penalty=penalty)
@@ -90,17 +90,17 @@ def r2d2(
         alpha = 1.0 if ways is None else 10.0
         scalars = (math.log(penalty), alpha, 0.0)
         return R2D2Params(
-            model.init(key), *(jnp.asarray(s, jnp.float32) for s in scalars)
+            encoder.init(key), *(jnp.asarray(s, jnp.float32) for s in scalars)
         )
 
     def features(params, x, mask):
-        z = forward(model, params.encoder, x, mask)
+        z = forward(encoder, params.encoder, x, mask)
         return z if mask is None else jnp.where(mask[:, None] > 0, z, 0)
 
     def adapt(params, support, key=None):
         del key  # deterministic
         if ways is not None:
-            x, y = embed_support(model, params.encoder, support, ways)
+            x, y = embed_support(encoder, params.encoder, support, ways)
             shots = jnp.sum(y, axis=0)
         else:
             x, y, shots = features(params, support.x, support.mask), support.y, None
@@ -108,7 +108,7 @@ def r2d2(
 
     def predict(adapted, inputs, mask=None):
         params, w, shots = adapted
-        x = forward(model, params.encoder, inputs, mask)
+        x = forward(encoder, params.encoder, inputs, mask)
         outputs = params.alpha * (x @ w) + params.beta
         return outputs if shots is None else mask_absent_classes(outputs, shots)
 

@@ -42,7 +42,7 @@ from jaxmeta.types import MetaLearner, Model
     transductive=True,
 )
 def bd_cspn(
-    model: Model,
+    encoder: Model,
     *,
     classes: int,
     ways: int = 5,
@@ -53,7 +53,7 @@ def bd_cspn(
     """BD-CSPN: shift the queries to the support, then let them move the prototypes.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
@@ -66,19 +66,19 @@ def bd_cspn(
     """
     checks.check_sizes(2, ways=ways)
     checks.check_positive(epsilon=epsilon, temperature=temperature)
-    model = sized(model, features)
-    init = init_pretrained(model, features, classes)
+    encoder = sized(encoder, features)
+    init = init_pretrained(encoder, features, classes)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         return SupportFeatures(params.encoder, z, onehot)
 
     def predict(adapted, inputs, mask=None):
-        encoder, z, onehot = adapted
-        q = forward(model, encoder, inputs, mask)
+        phi, z, onehot = adapted
+        q = forward(encoder, phi, inputs, mask)
         p, q, shots = rectified(z, onehot, q, weights_of(mask, q), epsilon)
         return mask_absent_classes(temperature * cosines(q, p), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(init, adapt, predict, loss, classes_loss(model, classes))
+    return MetaLearner(init, adapt, predict, loss, classes_loss(encoder, classes))

@@ -77,7 +77,7 @@ def propagate(w: jax.Array, y: jax.Array, alpha: float) -> jax.Array:
     tiny={"neighbours_of": 5},
 )
 def label_propagation(
-    model: Model,
+    encoder: Model,
     *,
     ways: int = 5,
     features: int = 64,
@@ -87,7 +87,7 @@ def label_propagation(
     """Label propagation: a graph of support and queries, trained in episodes.
 
     Args:
-        model: the encoder f, inputs -> [examples, features].
+        encoder: the encoder f, inputs -> [examples, features].
         ways: classes of a task; the parameters do not depend on it.
         features: size of what the encoder makes of an example.
         alpha: how far labels spread, in (0, 1).
@@ -99,24 +99,24 @@ def label_propagation(
     Raises: ValueError for fewer than 2 ways, alpha not in (0, 1), sizes below 1.
     """
     checks.check_sizes(2, ways=ways)
-    model = sized(model, features)
+    encoder = sized(encoder, features)
     checks.check_sizes(neighbours_of=neighbours_of)
     checks.check_numbers(above=0, below=1, alpha=alpha)
     graph = models.mlp(features, 1, (8,))
 
     def init(key):
         key_encoder, key_graph = jax.random.split(key)
-        return TPNParams(model.init(key_encoder), graph.init(key_graph))
+        return TPNParams(encoder.init(key_encoder), graph.init(key_graph))
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        f, onehot = embed_support(model, params.encoder, support, ways)
+        f, onehot = embed_support(encoder, params.encoder, support, ways)
         return Labelled(params, f, onehot, weights_of(support.mask, f))
 
     def spread(adapted, inputs, mask):
         """Logits [support + inputs, ways]."""
         params, f, onehot, counts = adapted
-        q = forward(model, params.encoder, inputs, mask)
+        q = forward(encoder, params.encoder, inputs, mask)
         weights = jnp.concatenate([counts, weights_of(mask, q)])
         both = jnp.where(weights[:, None] > 0, jnp.concatenate([f, q]), 0)
         # exp keeps the length positive, and starts it near 1

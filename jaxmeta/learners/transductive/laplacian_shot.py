@@ -55,7 +55,7 @@ from jaxmeta.types import MetaLearner, Model
     tiny={"iterations": 4},
 )
 def laplacian_shot(
-    model: Model,
+    encoder: Model,
     *,
     classes: int,
     ways: int = 5,
@@ -68,7 +68,7 @@ def laplacian_shot(
     """LaplacianShot: queries that are neighbours get the same class.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
@@ -86,17 +86,17 @@ def laplacian_shot(
     checks.check_sizes(neighbours_of=neighbours_of, iterations=iterations)
     checks.check_positive(epsilon=epsilon)
     checks.check_numbers(least=0, smoothness=smoothness)
-    model = sized(model, features)
-    init = init_pretrained(model, features, classes)
+    encoder = sized(encoder, features)
+    init = init_pretrained(encoder, features, classes)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         return SupportFeatures(params.encoder, unit(z), onehot)
 
     def predict(adapted, inputs, mask=None):
-        encoder, z, onehot = adapted
-        q = unit(forward(model, encoder, inputs, mask))
+        phi, z, onehot = adapted
+        q = unit(forward(encoder, phi, inputs, mask))
         weights = weights_of(mask, q)
         m, q, shots = rectified(z, onehot, q, weights, epsilon)
         q, m = unit(q), unit(m)
@@ -110,4 +110,4 @@ def laplacian_shot(
         return mask_absent_classes(jax.lax.fori_loop(0, iterations, step, -a), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(init, adapt, predict, loss, classes_loss(model, classes))
+    return MetaLearner(init, adapt, predict, loss, classes_loss(encoder, classes))

@@ -57,7 +57,7 @@ def power_transform(f: jax.Array, beta: float, eps: float = 1e-6) -> jax.Array:
     tiny={"iterations": 4, "sharpness": 2.0},
 )
 def pt_map(
-    model: Model,
+    encoder: Model,
     *,
     classes: int,
     ways: int = 5,
@@ -70,7 +70,7 @@ def pt_map(
     """PT-MAP: class centres and a balanced assignment of the queries, in turns.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
@@ -89,17 +89,17 @@ def pt_map(
     checks.check_positive(beta=beta, sharpness=sharpness)
     checks.check_numbers(above=0, most=1, alpha=alpha)
     checks.check_sizes(iterations=iterations)
-    model = sized(model, features)
-    init = init_pretrained(model, features, classes)
+    encoder = sized(encoder, features)
+    init = init_pretrained(encoder, features, classes)
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         return SupportFeatures(params.encoder, power_transform(z, beta), onehot)
 
     def predict(adapted, inputs, mask=None):
-        encoder, f, onehot = adapted
-        q = power_transform(forward(model, encoder, inputs, mask), beta)
+        phi, f, onehot = adapted
+        q = power_transform(forward(encoder, phi, inputs, mask), beta)
         weights = weights_of(mask, q)
         q = jnp.where(weights[:, None] > 0, q, 0)  # padding may be NaN
         centre = weights @ q / jnp.sum(weights)  # both sets about their own mean
@@ -125,4 +125,4 @@ def pt_map(
         return mask_absent_classes(jnp.log(assign(c) + 1e-12), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(init, adapt, predict, loss, classes_loss(model, classes))
+    return MetaLearner(init, adapt, predict, loss, classes_loss(encoder, classes))

@@ -52,7 +52,7 @@ from jaxmeta.types import MetaLearner, Model
     tiny={"inner_lr": 0.01},
 )
 def tim(
-    model: Model,
+    encoder: Model,
     *,
     classes: int,
     ways: int = 5,
@@ -70,7 +70,7 @@ def tim(
     """TIM: class weights that make the queries' predictions informative.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
@@ -92,8 +92,8 @@ def tim(
     checks.check_positive(tau=tau)
     weights = {"support_weight": support_weight, "entropy_weight": entropy_weight}
     checks.check_numbers(least=0, **weights)
-    model = sized(model, features)
-    init = init_pretrained(model, features, classes)
+    encoder = sized(encoder, features)
+    init = init_pretrained(encoder, features, classes)
 
     def logits(w, z):
         return -tau / 2 * squared_distances(z, w)
@@ -114,7 +114,7 @@ def tim(
 
     def adapt(params, support, key=None):
         del key  # deterministic
-        z, onehot = embed_support(model, params.encoder, support, ways)
+        z, onehot = embed_support(encoder, params.encoder, support, ways)
         return SupportFeatures(params.encoder, unit(z), onehot)
 
     descend = inner.descent(
@@ -128,8 +128,8 @@ def tim(
     )
 
     def predict(adapted, inputs, mask=None):
-        encoder, f, onehot = adapted
-        q = unit(forward(model, encoder, inputs, mask))
+        phi, f, onehot = adapted
+        q = unit(forward(encoder, phi, inputs, mask))
         weights = weights_of(mask, q)
         q = jnp.where(weights[:, None] > 0, q, 0)
         c, shots = class_means(f, onehot)
@@ -137,4 +137,4 @@ def tim(
         return mask_absent_classes(logits(w, q), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(init, adapt, predict, loss, classes_loss(model, classes))
+    return MetaLearner(init, adapt, predict, loss, classes_loss(encoder, classes))

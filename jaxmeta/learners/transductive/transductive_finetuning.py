@@ -59,7 +59,7 @@ class Unsolved(NamedTuple):
     tiny={"inner_lr": 0.001},
 )
 def transductive_finetuning(
-    model: Model,
+    encoder: Model,
     *,
     classes: int,
     ways: int = 5,
@@ -75,7 +75,7 @@ def transductive_finetuning(
     """Transductive fine-tuning: the whole network, on labels and confident queries.
 
     Args:
-        model: the encoder, inputs -> [examples, features].
+        encoder: the encoder, inputs -> [examples, features].
         classes: of the training set, see `jaxmeta.tasks.classes`.
         ways: classes of a task.
         features: size of what the encoder makes of an example.
@@ -92,12 +92,12 @@ def transductive_finetuning(
     """
     checks.check_sizes(2, ways=ways)
     checks.check_positive(temperature=temperature)
-    model = sized(model, features)
-    init = init_pretrained(model, features, classes)
+    encoder = sized(encoder, features)
+    init = init_pretrained(encoder, features, classes)
 
     def logits(theta, x, mask):
-        encoder, w, b = theta
-        z = unit(forward(model, encoder, x, mask))
+        phi, w, b = theta
+        z = unit(forward(encoder, phi, x, mask))
         return z @ w.T / temperature + b[None, :]
 
     def objective(theta, shots, batch):
@@ -125,18 +125,18 @@ def transductive_finetuning(
     )
 
     def predict(adapted, inputs, mask=None):
-        encoder, support = adapted
+        phi, support = adapted
         n = len(jax.tree.leaves(inputs)[0])
         inputs = blank_padding(Batch(inputs, jnp.zeros(n), mask)).x
-        z = forward(model, encoder, support.x, support.mask)
+        z = forward(encoder, phi, support.x, support.mask)
         onehot = one_hot(support.y, ways, support.mask, z.dtype)
         c, shots = class_means(z, onehot)
         theta = descend(
-            (encoder, unit(c), jnp.zeros(ways, c.dtype)),
+            (phi, unit(c), jnp.zeros(ways, c.dtype)),
             shots,
             (support, (inputs, weights_of(mask, jnp.zeros(n, z.dtype)))),
         )
         return mask_absent_classes(logits(theta, inputs, mask), shots)
 
     loss = query_loss(adapt, predict, losses.cross_entropy)
-    return MetaLearner(init, adapt, predict, loss, classes_loss(model, classes))
+    return MetaLearner(init, adapt, predict, loss, classes_loss(encoder, classes))

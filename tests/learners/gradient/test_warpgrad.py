@@ -108,7 +108,7 @@ def test_every_second_layer_warps_and_the_head_adapts():
     [
         ({"warps": ("nobody",)}, "warps: the model has no layer 'nobody'"),
         ({"warps": ("body", "warp")}, "warps: all layers are warp-layers"),
-        ({"start_weight": -1.0}, "start_weight: .*>= 0"),
+        ({"start_weight": -1.0}, "start_weight: .*> 0"),
         ({"inner_steps": 0}, "inner_steps: .*>= 1"),
         ({"adjoint": jm.FirstOrder()}, "adjoint: warpgrad learns"),
     ],
