@@ -105,7 +105,7 @@ def learner(
     Args:
         make: the constructor. What it is called with tells of the tasks: `ways` (None =
             regression), `classes` (training is on classes), `loss`.
-        targets: "values" of a learner of regression alone; None = told by their type.
+        targets: "values" of a learner of regression alone; None = known from their type.
         unlabelled: whether the support set may have examples labelled `UNLABELLED`, or has
             to ("required", where it can be seen).
     """

@@ -146,13 +146,13 @@ def check_labels(
     labels = np.asarray(batch.y)
     if batch.mask is not None:
         labels = labels[np.asarray(batch.mask) > 0]
-    told = labels[labels != UNLABELLED]
-    if unlabelled and not told.size:
+    labelled = labels[labels != UNLABELLED]
+    if unlabelled and not labelled.size:
         raise ValueError(
             f"{what} set: every example is unlabelled (y = {UNLABELLED}); expected at "
             "least one with a label"
         )
-    labels = told if unlabelled else labels
+    labels = labelled if unlabelled else labels
     bad = labels[(labels < 0) | (labels >= ways)]
     if bad.size:
         hint = f" ({UNLABELLED} = unlabelled, for soft_kmeans and label_propagation)"

@@ -422,7 +422,8 @@ def pad(batch: Batch, extra: int, fill: float) -> Batch:
         return jnp.concatenate([a, jnp.full((extra, *a.shape[1:]), value, a.dtype)])
 
     mask = jnp.concatenate([jnp.ones(examples(batch)), jnp.zeros(extra)])
-    return Batch(*(jax.tree.map(longer, part) for part in batch[:2]), mask)
+    x, y, _ = jax.tree.map(longer, batch._replace(mask=None))
+    return Batch(x, y, mask)
 
 
 def largest_difference(a: PyTree, b: PyTree) -> float:

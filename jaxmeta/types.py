@@ -13,7 +13,7 @@ import jax
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
-UNLABELLED = -1  # in y: an example whose class is not told
+UNLABELLED = -1  # in y: an example without a label
 
 
 class Batch(NamedTuple):
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     x: [examples, ...] inputs, an array or a pytree of arrays (token ids and which of them
         count, an image and a table row).
     y: [examples, ...] targets; for classification integers in 0..ways-1, or in a
-        support set `UNLABELLED` (-1): an example whose class is not told. Learners that
+        support set `UNLABELLED` (-1): an example without a label. Learners that
         make use of such examples are marked in the registry, all others refuse them.
         For regression an array or a pytree of arrays; None = the loss needs none.
     mask: [examples], 1 = counts, 0 = padding; None = every example counts.

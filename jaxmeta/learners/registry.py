@@ -41,8 +41,15 @@ class Networks(Protocol):
     the papers.
     """
 
-    facts: Facts
-    width: int  # of hidden layers
+    @property
+    def facts(self) -> Facts:
+        """What the tasks determine."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Of hidden layers."""
+        ...
 
     def predictor(self, *, context: int = 0) -> Model:
         """Inputs -> outputs of the task; with context parameters, if there are any."""
@@ -225,5 +232,5 @@ def build(name: str, facts: Facts, networks: Networks, **hyper: Any) -> MetaLear
     Raises: ValueError for an unknown name, or whatever the constructor finds wrong.
     """
     entry = get(name)
-    told = {k: v for k, v in facts._asdict().items() if entry.takes(k)}
-    return entry.constructor(*entry.networks(networks), **(told | hyper))
+    known = {k: v for k, v in facts._asdict().items() if entry.takes(k)}
+    return entry.constructor(*entry.networks(networks), **(known | hyper))

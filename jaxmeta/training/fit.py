@@ -15,7 +15,7 @@ from jaxmeta import checks, keys
 from jaxmeta.outer import make_outer, objective_of
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.training.evaluate import evaluate
-from jaxmeta.training.log import Log
+from jaxmeta.training.log import Logs
 from jaxmeta.types import MetaLearner, Outer, Sampler
 
 
@@ -35,7 +35,7 @@ def fit(
     validation_learner: MetaLearner | None = None,
     validate_every: int = 1000,
     validation_tasks: int = 100,
-    log: Log | None = None,
+    log: Logs | None = None,
     save: Callable[[Any], None] | None = None,
     save_every: int = 1000,
 ) -> Any:
@@ -58,7 +58,7 @@ def fit(
         validation: sampler of validation tasks; validation_learner: what adapts to
             them, if not `learner` (other ways, more inner steps); validate_every,
             validation_tasks: how often (in steps, rounded up to chunks), on how many.
-        log: where metrics go, see `Log`; None = nowhere.
+        log: where metrics go, a `Log` or another with its two methods; None = nowhere.
         save: called with the state every `save_every` steps (rounded up to chunks), and
             at the end.
 
@@ -109,9 +109,10 @@ def fit(
         keep = _due(done, size, save_every, steps)
         if outer.settle is not None and (validate or keep):  # both are due at the end
             now = outer.settle(now, sampler)
-        if validation is not None and validate:
+        judge = validation_learner or outer.learner
+        if validation is not None and judge is not None and validate:
             report = evaluate(
-                validation_learner or outer.learner,
+                judge,
                 now.params,
                 validation,
                 num_tasks=validation_tasks,

@@ -2,12 +2,26 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxmeta import checks
 from jaxmeta.training.evaluate import Report
+
+
+class Logs(Protocol):
+    """Where `fit` reports to."""
+
+    def chunk(
+        self, step: int, history: dict[str, np.ndarray], seconds: float, /
+    ) -> None:
+        """Metrics [steps of the chunk] each, and the wall time of the chunk."""
+        ...
+
+    def validation(self, step: int, report: Report, /) -> None:
+        """A validation in the middle of training."""
+        ...
 
 
 class Log:
@@ -54,13 +68,14 @@ class Log:
     def chunk(self, step: int, history: dict[str, np.ndarray], seconds: float) -> None:
         """Metrics [steps of the chunk] each, and the wall time of the chunk."""
         values = {name: float(v.mean()) for name, v in history.items()}
-        speed = len(history["loss"]) / seconds
+        speed = len(next(iter(history.values()))) / seconds
         self._write({"step": step, **values, "steps_per_second": speed})
         if self._bar is not None:
+            quiet = ("diverged", "skipped")  # `fit` warns of them
             shown = "  ".join(
-                f"{name} {values[name]:.3f}"
-                for name in ("loss", "accuracy", "mse")
-                if name in values
+                f"{name} {value:.3f}"
+                for name, value in values.items()
+                if name not in quiet
             )
             task = self._bar.task_ids[0]
             self._bar.update(task, completed=step, shown=shown, speed=f"{speed:.1f}")

@@ -12,12 +12,12 @@ label and what was read one step late, and makes keys k_t for a memory M of N sl
 
 Outputs: linear in [h_t, r_t]. The support set is such a sequence; each query is then its
 next step, from the same state. As in the paper each step is judged (L = sum_t -log p(y_t)):
-the objective is the mean loss of the queries and that of the support set, foretold example
+the objective is the mean loss of the queries and that of the support set, predicted example
 by example before the label is seen.
 
 Departures:
 - Each query is the next step from the state after the support set; the paper's episodes
-  are one sequence of 50, each example foretold before its label is seen.
+  are one sequence of 50, each example predicted before its label is seen.
 - Each read writes to a least used slot of its own; in the paper each to all n of them.
 - There may be an encoder before the controller; the paper has none.
 - `add_vectors=True` writes other vectors than the keys, as in NTM and in the public
@@ -169,7 +169,7 @@ def mann(
         )
 
     def read(params, support, key):
-        """The state after the support set, and the mean loss of what it foretold."""
+        """The state after the support set, and the mean loss of predicting it."""
         if examples(support) > slots:
             raise ValueError(
                 f"slots: the support set has {examples(support)} rows and the memory "

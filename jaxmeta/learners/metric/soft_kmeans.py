@@ -136,16 +136,16 @@ def soft_kmeans(
         if variant == "masked":
             mean = weights @ d / jnp.maximum(jnp.sum(weights), 1)
             d = d / jnp.where(mean > 0, mean, 1)[None, :]
-            told = network.apply(params.network, _statistics(d, weights))
-            beta, gamma = jax.nn.softplus(told[:, 0]), jax.nn.softplus(told[:, 1])
+            out = network.apply(params.network, _statistics(d, weights))
+            beta, gamma = jax.nn.softplus(out[:, 0]), jax.nn.softplus(out[:, 1])
             z = z * jax.nn.sigmoid(-gamma[None, :] * (d - beta[None, :]))
         return z
 
     def adapt(params, support, key=None):
         del key  # deterministic
         h, onehot = embed_support(encoder, params.encoder, support, ways)
-        told = jnp.sum(onehot, axis=1)
-        weights = weights_of(support.mask, h) * (1 - told)
+        labelled = jnp.sum(onehot, axis=1)
+        weights = weights_of(support.mask, h) * (1 - labelled)
         p, shots = class_means(h, onehot)
         for _ in range(iterations):
             z = shares(params, h, weights, p, shots)
