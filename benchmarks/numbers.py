@@ -1,0 +1,75 @@
+"""One number a learner, ours beside the published one: jaxmeta/learners/numbers.json.
+
+    python benchmarks/numbers.py && jaxmeta list --markdown > docs/learners.md
+
+Ours come from results/, theirs from published.json; a learner without a run that has a
+published counterpart has no row.
+"""
+
+import json
+from pathlib import Path
+
+from published import published
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "jaxmeta" / "learners" / "numbers.json"
+OMNIGLOT = "Omniglot, 5-way 1-shot, %"
+
+
+def result(name: str) -> dict:
+    """A file of results/."""
+    return json.loads((HERE / "results" / f"{name}.json").read_text())
+
+
+def accuracy(found: dict, steps: int) -> str:
+    """x ± y (steps)."""
+    return f"{found['accuracy']:.2f} ± {found['ci95']:.2f} ({steps:,} steps)"
+
+
+def row(on: str, ours: str, experiment: str, name: str, column: str) -> dict[str, str]:
+    """One learner's cells."""
+    said = published(experiment, name).get(column, "-")
+    return {"on": on, "ours": ours, "published": said}
+
+
+def numbers() -> dict[str, dict[str, str]]:
+    """learner -> cells."""
+    rows = {}
+    long = ("maml", "protonet")  # runs of their own
+    for name in ("fomaml", "anil", "meta_sgd", "reptile", "imaml", "maml_plus_plus"):
+        found = result(f"omniglot_5way_{name}_seed0")["result"]
+        ours = accuracy(found, found["steps"])
+        rows[name] = row(OMNIGLOT, ours, "omniglot", name, "5-way 1-shot")
+    for name in long:
+        found = result(f"omniglot_{name}")["results"][0]
+        ours = accuracy(found, found["steps"])
+        rows[name] = row(OMNIGLOT, ours, "omniglot", name, "5-way 1-shot")
+    for name in ("matching", "relation", "r2d2", "metaoptnet", "versa", "snail"):
+        found = result(f"omniglot_families_{name}_seed0")["results"][0]
+        ours = accuracy(found, found["steps"])
+        rows[name] = row(OMNIGLOT, ours, "omniglot", name, "5-way 1-shot")
+    found = result("mann_5way")
+    ours = accuracy(found["1-shot"], found["steps"])
+    rows["mann"] = row(OMNIGLOT, ours, "mann", "mann", "1-shot")
+    pixels = result("omniglot_families_pixels_seed0")["results"][0]
+    ours = f"{pixels['accuracy']:.2f} ± {pixels['ci95']:.2f}"
+    rows["nearest_neighbour"] = {"on": OMNIGLOT, "ours": ours, "published": "-"}
+    for name in ("cnp", "neural_process", "anp", "tnpd"):
+        run = result(f"neural_process_{name}_50000")["runs"][0]
+        on = "Gaussian processes, log-likelihood (exact: 1.54)"
+        ours = f"{run['log_likelihood'][-1]:.3f} (50,000 steps)"
+        rows[name] = row(on, ours, "neural_process", name, "100,000 steps")
+    seeds = result("cavia")["CAVIA"]["2"]
+    ours = f"{sum(seeds) / len(seeds):.2f} ({min(seeds):.2f} to {max(seeds):.2f})"
+    on = "sinusoids, error with 2 context parameters"
+    rows["cavia"] = row(on, ours, "cavia", "CAVIA", "2")
+    return dict(sorted(rows.items()))
+
+
+def main() -> None:
+    """Write the file that `jaxmeta list --markdown` reads."""
+    PAGE.write_text(json.dumps(numbers(), indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
