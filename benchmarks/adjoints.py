@@ -112,17 +112,21 @@ def ratios(rows: list[dict]) -> dict[str, float]:
     }
 
 
-def spelled(row: dict) -> dict:
-    """A row of the table: one digit after the point, no single turns."""
-    cells = {k: f"{v:.1f}" if isinstance(v, float) else v for k, v in row.items()}
-    return {k: v for k, v in cells.items() if k != "turns"}
+def rows(results: dict) -> list[dict]:
+    """A row an adjoint, a column a number of steps; compilation is in the file."""
+    lines = {}
+    for r in results["rows"]:
+        line = lines.setdefault(r["adjoint"], {"adjoint": r["adjoint"]})
+        column = "1 step" if r["steps"] == 1 else f"{r['steps']} steps"
+        line[column] = f"{r['MB']:.1f} MB, {r['ms']:.1f} ms"
+    return list(lines.values())
 
 
 def main(config: Config) -> None:
     """Print the grid and the ratios, keep the numbers."""
     results = run(jax.random.key(0), config)
     title = f"Conv4-{config.width}, 5-way 1-shot, one task, {device()}"
-    table(title, [spelled(row) for row in results["rows"]])
+    table(title, rows(results))
     found = ", ".join(f"{k} {v:.2f}" for k, v in results["ratios"].items())
     print("\nMixedMode():", found)
     print(save(f"adjoints_{config.queries}_queries", results))

@@ -97,13 +97,14 @@ def run(key: jax.Array, config: Config) -> dict[str, dict[str, float]]:
     return results
 
 
-def rows(results: dict, columns: tuple[int, ...]) -> list[dict]:
+def rows(results: dict) -> list[dict]:
     """The table: ours and the published, of both methods."""
+    columns = sorted({n for cells in results.values() for n in cells}, key=int)
     lines = []
     for method, cells in results.items():
         ours = {n: spelled(errors) for n, errors in cells.items()}
         for who, found in (("ours", ours), ("published", published("cavia", method))):
-            line = {str(n): found.get(str(n), "-") for n in columns}
+            line = {n: found.get(n, "-") for n in columns}
             lines.append({"method": f"{method}, {who}"} | line)
     return lines
 
@@ -112,8 +113,7 @@ def main(config: Config) -> None:
     """Run all cells, print the table, keep the numbers."""
     results = seeds(run, config)
     title = f"Sinusoid, error after one step, mean (range) of {len(config.seeds)} seeds"
-    lines = rows(results, config.columns)
-    table(f"{title}, by additional parameters; {device()}", lines)
+    table(f"{title}, by additional parameters; {device()}", rows(results))
     print(save("cavia", results))
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from report import device, save, table
+from report import device, save, spelled, table
 
 import jaxmeta as jm
 
@@ -169,9 +169,8 @@ def rows(runs: list[dict]) -> list[dict]:
     lines = []
     for i, who in enumerate([OURS, *RIVALS]):
         curves = [list(r.values())[i] for r in runs]
-        ends = np.array([curve[-1] for curve in curves])
-        spread = f"{ends.mean():.3g} ({ends.min():.3g} to {ends.max():.3g})"
-        lines.append({"optimiser": who, f"loss at step {len(curves[0]) - 1}": spread})
+        ends = spelled([curve[-1] for curve in curves], ".3g")
+        lines.append({"optimiser": who, f"loss at step {len(curves[0]) - 1}": ends})
     return lines
 
 

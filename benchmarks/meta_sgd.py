@@ -73,22 +73,20 @@ def run(key: jax.Array, config: Config) -> dict[str, np.ndarray]:
     return {m: errors(jax.random.clone(key), m, config) for m in METHODS}
 
 
-def ratio(results: dict[str, np.ndarray]) -> np.ndarray:
+def ratio(results: dict) -> np.ndarray:
     """The mean error of Meta-SGD over that of MAML, [test_shots]."""
-    return results["Meta-SGD"].mean(axis=0) / results["MAML"].mean(axis=0)
+    return np.mean(results["Meta-SGD"], axis=0) / np.mean(results["MAML"], axis=0)
 
 
-def rows(results: dict[str, np.ndarray], shots: tuple[int, ...]) -> list[dict]:
+def rows(results: dict, shots: tuple[int, ...]) -> list[dict]:
     """The table: ours and the published of both, and our ratio."""
     columns, lines = [f"{n}-shot" for n in shots], []
     for method in METHODS:
-        ours = [spelled(found) for found in results[method].T]
-        lines.append(
-            {"method": f"{method}, ours"} | dict(zip(columns, ours, strict=True))
-        )
-        theirs = published("meta_sgd", method)
-        line = {c: theirs.get(c, "-") for c in columns}
-        lines.append({"method": f"{method}, published"} | line)
+        found = zip(columns, np.transpose(results[method]), strict=True)
+        ours, theirs = {c: spelled(v) for c, v in found}, published("meta_sgd", method)
+        for who, cells in (("ours", ours), ("published", theirs)):
+            line = {c: cells.get(c, "-") for c in columns}
+            lines.append({"method": f"{method}, {who}"} | line)
     last = zip(columns, ratio(results), strict=True)
     ours = {column: f"{value:.2f}" for column, value in last}
     return [*lines, {"method": "Meta-SGD / MAML, ours"} | ours]

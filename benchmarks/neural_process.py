@@ -22,6 +22,7 @@ import optax
 import report
 import tyro
 from published import published
+from report import spelled
 
 import jaxmeta as jm
 from jaxmeta import keys
@@ -147,24 +148,21 @@ def plot(results: dict[str, list[dict[str, np.ndarray]]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def spelled(values: np.ndarray) -> str:
-    """Mean and range of a few seeds."""
-    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
-
-
-def rows(results: dict[str, list[dict[str, np.ndarray]]]) -> list[dict]:
-    """A row a learner: early, at the end, published, minutes."""
+def rows(results: dict[str, list[dict]]) -> list[dict]:
+    """A row a learner: early, at the end, published, minutes; last the ceiling."""
     lines = []
     for name, runs in results.items():
-        values = np.array([run["log_likelihood"] for run in runs])
-        steps = runs[0]["steps"]
-        line = {"learner": name, f"after {steps[0]} steps": spelled(values[:, 0])}
-        line[f"after {steps[-1]} steps"] = spelled(values[:, -1])
+        steps, last = runs[0]["steps"], f"after {runs[0]['steps'][-1]:,} steps"
+        values = np.transpose([run["log_likelihood"] for run in runs])
+        line = {"learner": name, f"after {steps[0]:,} steps": spelled(values[0], ".3f")}
+        line[last] = spelled(values[-1], ".3f")
         for column, theirs in published("neural_process", name).items():
             line[f"published, {column}"] = theirs
-        minutes = np.array([run["minutes"] for run in runs])
-        lines.append(line | {"minutes": spelled(minutes)})
-    return lines
+        minutes = spelled([run["minutes"] for run in runs], ".1f")
+        lines.append(line | {"minutes": minutes})
+    exact = np.unique([run["exact"] for runs in results.values() for run in runs])
+    ceiling = dict.fromkeys(lines[0], "") | {"learner": "exact process, a ceiling"}
+    return [*lines, ceiling | {last: spelled(exact, ".3f")}]
 
 
 def main(config: Config) -> None:
@@ -182,8 +180,6 @@ def main(config: Config) -> None:
     plot(stored(config.steps), picture)
     title = f"Log-likelihood of a target point, nats, {report.device()}"
     report.table(title, rows(results))
-    exact = np.array([run["exact"] for runs in results.values() for run in runs])
-    print(f"\nexact process, a ceiling: {spelled(exact)}; {len(config.seeds)} seeds")
 
 
 if __name__ == "__main__":

@@ -204,6 +204,7 @@ def row(r: dict) -> dict:
     return {
         "learner": r["learner"],
         "seed": r["seed"],
+        "fraction": f"{r['steps'] / r['paper_steps']:.4g}",
         "steps (paper)": f"{r['steps']:,} ({r['paper_steps']:,})",
         "train minutes": f"{r['train minutes']:.1f}",
         "accuracy %, 95 % interval over tasks": f"{r['accuracy']:.2f} ± {r['ci95']:.2f}",

@@ -44,9 +44,11 @@ def table(title: str, rows: list[dict]) -> None:
         print("| " + " | ".join(str(row[c]) for c in columns) + " |", flush=True)
 
 
-def spelled(values) -> str:
-    """Mean and range of a few seeds."""
-    return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+def spelled(values, form: str = ".2f") -> str:
+    """Mean and range of a few seeds; of one, its value."""
+    values = np.asarray(values)
+    mean, low, high = (f"{f(values):{form}}" for f in (np.mean, np.min, np.max))
+    return f"{mean} ({low} to {high})" if values.size > 1 else mean
 
 
 def temporaries(program) -> float:

@@ -117,11 +117,12 @@ def plot(results: dict[str, np.ndarray], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def rows(results: dict[str, np.ndarray]) -> list[dict]:
+def rows(results: dict) -> list[dict]:
     """The table: ours and the published, of both networks."""
     lines = []
     for name, errors in results.items():
-        ours = {f"after {n}": spelled(errors[:, i]) for i, n in enumerate(STEPS)}
+        columns = zip(STEPS, np.transpose(errors), strict=True)
+        ours = {f"after {n}": spelled(found) for n, found in columns}
         lines.append({"method": f"{name}, ours"} | ours)
         lines.append({"method": f"{name}, published"} | published("sinusoid", name))
     return lines
