@@ -1,7 +1,6 @@
 """Every experiment of benchmarks/ runs at a tiny size, and its results are sound."""
 
 import dataclasses
-import importlib
 import json
 from functools import partial
 from pathlib import Path
@@ -15,15 +14,6 @@ import jaxmeta as jm
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 FILES = [p for p in sorted(FOLDER.rglob("*.py")) if "\n    def tiny(" in p.read_text()]
 QUICK = "end_to_end", "mann", "meta_step", "omniglot", "population", "run"
-
-
-@pytest.fixture
-def experiment(monkeypatch, tmp_path):
-    """Import an experiment; its results go to a folder of the test."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.syspath_prepend(str(FOLDER / "speed"))
-    monkeypatch.setattr(importlib.import_module("report"), "FOLDER", tmp_path)
-    return importlib.import_module
 
 
 def row(name):
