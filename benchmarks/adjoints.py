@@ -43,6 +43,11 @@ class Config:
     queries: int = 5
     repeats: int = 15
 
+    @classmethod
+    def tiny(cls) -> "Config":
+        """Seconds."""
+        return cls((1, 3), (OURS, PLAIN), width=4, queries=1, repeats=1)
+
 
 def one_task(key: jax.Array, queries: int) -> jm.Task:
     """A 5-way 1-shot task of noise: what is measured does not depend on the pixels."""
@@ -63,8 +68,8 @@ def compiled(arguments, adjoint: str, steps: int, config: Config):
     return program, time.perf_counter() - start
 
 
-def run(key: jax.Array, config: Config) -> list[dict]:
-    """One row for each adjoint and number of steps."""
+def run(key: jax.Array, config: Config) -> dict:
+    """A row for each adjoint and number of steps, and the ratios that matter."""
     key_init, key_task = jax.random.split(key)
     params = jm.models.conv4(5, widths=config.width).init(key_init)
     arguments = params, one_task(key_task, config.queries)
@@ -90,12 +95,11 @@ def run(key: jax.Array, config: Config) -> list[dict]:
                     "turns": seconds[adjoint],
                 }
             )
-    return rows
+    return {"rows": rows, "ratios": ratios(rows)}
 
 
 def ratios(rows: list[dict]) -> dict[str, float]:
-    """What issue and README quote: `MixedMode` beside itself at one step, and beside
-    plain reverse at the most steps."""
+    """`MixedMode` beside itself at one step, and beside plain reverse at most steps."""
     most, least = (f(r["steps"] for r in rows) for f in (max, min))
     at = {(r["adjoint"], r["steps"]): r for r in rows}
     ours, plain = at[OURS, most], at[PLAIN, most]
@@ -108,17 +112,24 @@ def ratios(rows: list[dict]) -> dict[str, float]:
     }
 
 
+def rows(results: dict) -> list[dict]:
+    """A row an adjoint, a column a number of steps; compilation is in the file."""
+    lines = {}
+    for r in results["rows"]:
+        line = lines.setdefault(r["adjoint"], {"adjoint": r["adjoint"]})
+        column = "1 step" if r["steps"] == 1 else f"{r['steps']} steps"
+        line[column] = f"{r['MB']:.1f} MB, {r['ms']:.1f} ms"
+    return list(lines.values())
+
+
 def main(config: Config) -> None:
     """Print the grid and the ratios, keep the numbers."""
-    rows = run(jax.random.key(0), config)
-    spelled = [
-        {k: f"{v:.1f}" if isinstance(v, float) else v for k, v in row.items()}
-        for row in [{k: v for k, v in r.items() if k != "turns"} for r in rows]
-    ]
-    table(f"Conv4-{config.width}, 5-way 1-shot, one task, {device()}", spelled)
-    found = ratios(rows)
-    print("\nMixedMode():", ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
-    print(save(f"adjoints_{config.queries}_queries", {"rows": rows, "ratios": found}))
+    results = run(jax.random.key(0), config)
+    title = f"Conv4-{config.width}, 5-way 1-shot, one task, {device()}"
+    table(title, rows(results))
+    found = ", ".join(f"{k} {v:.2f}" for k, v in results["ratios"].items())
+    print("\nMixedMode():", found)
+    print(save(f"adjoints_{config.queries}_queries", results))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from report import device, save, table
+from report import device, save, spelled, table
 
 import jaxmeta as jm
 
@@ -34,7 +34,7 @@ OURS = "learned"
 
 @dataclass
 class Config:
-    """Both problems; the defaults are the table of README.md."""
+    """Both problems; the defaults are the tables of learned_optimizer.md."""
 
     problems: tuple[str, ...] = ("quadratics", "network")
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -44,6 +44,12 @@ class Config:
     window: int = 10  # steps of the optimiser that are backpropagated through
     test_tasks: int = 256
     rates: int = 33
+
+    @classmethod
+    def tiny(cls) -> "Config":
+        """Seconds."""
+        small = {"horizon": 5, "steps": 3, "test_tasks": 8, "rates": 3}
+        return cls(("quadratics",), seeds=(0,), **small)
 
 
 @jax.tree_util.register_dataclass
@@ -96,7 +102,7 @@ def curve(model, loss, rule, tasks, keys, horizon: int) -> jax.Array:
     return jnp.mean(jax.vmap(one)(tasks, keys), axis=0)
 
 
-def run(key: jax.Array, name: str, config: Config) -> dict[str, np.ndarray]:
+def curves_of(name: str, key: jax.Array, config: Config) -> dict[str, np.ndarray]:
     """Curves [horizon + 1] of the learned optimiser and its tuned rivals."""
     model, loss, sampler, tasks_per_step, last_weight = problem(name)
     key_fit, key_held_out, key_tune, key_test, key_start = jax.random.split(key, 5)
@@ -140,32 +146,43 @@ def run(key: jax.Array, name: str, config: Config) -> dict[str, np.ndarray]:
     return {who: np.asarray(values) for who, values in curves.items()}
 
 
-def plot(name: str, curves: dict[str, np.ndarray], path: Path) -> None:
-    """Loss against steps."""
+def run(key: jax.Array, config: Config) -> dict[str, dict[str, np.ndarray]]:
+    """problem -> optimiser -> loss after each step, [horizon + 1]."""
+    return {n: curves_of(n, jax.random.clone(key), config) for n in config.problems}
+
+
+def plot(results: dict[str, np.ndarray], path: Path) -> None:
+    """Loss against steps, on one problem."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
-    for who, values in curves.items():
+    for who, values in results.items():
         axes.semilogy(values, label=who, lw=2 if who == OURS else 1)
-    axes.set(title=name, xlabel="step", ylabel="loss")
+    axes.set(title=path.stem, xlabel="step", ylabel="loss")
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
 
 
+def rows(runs: list[dict]) -> list[dict]:
+    """The table of one problem: loss at the last step; tuned rates differ by seed."""
+    lines = []
+    for i, who in enumerate([OURS, *RIVALS]):
+        curves = [list(r.values())[i] for r in runs]
+        ends = spelled([curve[-1] for curve in curves], ".3g")
+        lines.append({"optimiser": who, f"loss at step {len(curves[0]) - 1}": ends})
+    return lines
+
+
 def main(config: Config) -> None:
     """Run all, print loss at the last step, keep curves and pictures."""
+    runs = [run(jax.random.key(seed), config) for seed in config.seeds]
     for name in config.problems:
-        runs = [run(jax.random.key(seed), name, config) for seed in config.seeds]
-        rows = []
-        for i, who in enumerate([OURS, *RIVALS]):
-            ends = np.array([list(r.values())[i][-1] for r in runs])
-            spread = f"{ends.mean():.3g} ({ends.min():.3g} to {ends.max():.3g})"
-            rows.append({"optimiser": who, f"loss at step {config.horizon}": spread})
-        table(f"{name}, mean (range) of {len(config.seeds)} seeds, {device()}", rows)
-        kept = [{who: values.tolist() for who, values in r.items()} for r in runs]
-        path = save(f"learned_optimizer_{name}", {"runs": kept})
-        plot(name, runs[0], path.with_suffix(".png"))
+        its = [r[name] for r in runs]
+        title = f"{name}, mean (range) of {len(config.seeds)} seeds, {device()}"
+        table(title, rows(its))
+        path = save(f"learned_optimizer_{name}", {"runs": its})
+        plot(its[0], path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

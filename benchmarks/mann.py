@@ -30,19 +30,24 @@ import numpy as np
 import optax
 import report
 import tyro
-from omniglot import load, trainval
+from characters import few_shot
+from networks import Pixels, build
+from published import number, published
 
 import jaxmeta as jm
+from jaxmeta.types import Sampler
 
-PUBLISHED = {"1-shot": 82.8, "5-shot": 94.9}  # second and fifth presentation
+SHOTS = (1, 5)
 
 
 @dataclass
 class Config:
-    """One run; the defaults are the row of benchmarks/README.md."""
+    """One run; the defaults are the row of mann.md."""
 
-    root: Path = Path("../shared/data/omniglot")
-    folder: Path = Path("runs/mann")  # of its checkpoints
+    root: Path | None = Path("../shared/data/omniglot")
+    """Folder of Omniglot; None = printed letters."""
+    folder: Path | None = Path("runs/mann")
+    """Of its checkpoints; None = an interrupted run begins again."""
     ways: int = 5
     shots: int = 5
     queries: int = 1
@@ -57,15 +62,11 @@ class Config:
     test_queries: int = 5
     sequences: int = 200  # of 10 examples a class
 
-
-def pixels() -> jm.Model:
-    """Images of 14 x 14, flat."""
-
-    def apply(params, x):
-        halves = jnp.reshape(x, (len(x), 14, 2, 14, 2))
-        return jnp.reshape(jnp.mean(halves, axis=(2, 4)), (len(x), -1))
-
-    return jm.Model(lambda key: (), apply)
+    @classmethod
+    def tiny(cls) -> "Config":
+        """Seconds; a curve of two points."""
+        small = {"tasks_per_step": 2, "curve_tasks": 2, "test_tasks": 2, "sequences": 1}
+        return cls(None, None, steps=2, every=1, **small)
 
 
 def rate(config: Config) -> optax.Schedule:
@@ -89,16 +90,15 @@ def test(learner, params, data, shots: int, tasks: int, config: Config, key):
     return 100 * found.mean["accuracy"], 100 * found.ci95["accuracy"]
 
 
-def train(key: jax.Array, learner, config: Config, train_set, test_set):
+def train(key: jax.Array, learner, config: Config, data):
     """The parameters, and the curve: a dict a point."""
     key_train, key_test = jax.random.split(key)
-    optimizer = optax.adam(rate(config))
-    sampler = jm.tasks.episodes(
-        train_set, config.ways, config.shots, config.queries, rotations=True
-    )
-    kept = jm.Checkpoints(config.folder)
-    state = kept.latest(jm.init_state(learner, optimizer, key_train))
-    curve = stored(config) if state is not None else []
+    again = lambda key: jax.random.clone(key)
+    optimizer, sampler = optax.adam(rate(config)), episodes(data[0], config)
+    kept = jm.Checkpoints(config.folder) if config.folder else None
+    like = jm.init_state(learner, optimizer, again(key_train))
+    state = kept.latest(like) if kept else None
+    curve = [] if state is None else stored(config)
     for end in range(config.every, config.steps + 1, config.every):
         if state is not None and int(state.step) >= end:
             continue
@@ -108,22 +108,30 @@ def train(key: jax.Array, learner, config: Config, train_set, test_set):
             sampler,
             optimizer,
             steps=end,
-            key=key_train,
+            key=again(key_train),
             tasks_per_step=config.tasks_per_step,
             tasks_at_once=config.tasks_per_step,
             state=state,
         )
         point = {"step": end, "minutes": (time.perf_counter() - start) / 60}
-        for shots in (1, 5):
-            one = (learner, state.params, test_set, shots, config.curve_tasks)
-            point[f"{shots}-shot"] = test(*one, config, key_test)[0]
+        for shots in SHOTS:
+            one = (learner, state.params, data[1], shots, config.curve_tasks)
+            point[f"{shots}-shot"] = test(*one, config, again(key_test))[0]
         curve = [p for p in curve if p["step"] < end] + [point]
         print(point, flush=True)
         report.save(name(config), {"curve": curve})
-        kept.save(state)
-    kept.close()
+        if kept:
+            kept.save(state)
+    if kept:
+        kept.close()
     assert state is not None, "steps: fewer than `every`"
     return state.params, curve
+
+
+def episodes(data, config: Config) -> Sampler:
+    """Episodes for training."""
+    shots, queries = config.shots, config.queries
+    return jm.tasks.episodes(data, config.ways, shots, queries, rotations=True)
 
 
 def presentations(learner, params, data, config: Config, key) -> list[float]:
@@ -161,46 +169,61 @@ def stored(config: Config) -> list[dict]:
     return json.loads(path.read_text())["curve"] if path.exists() else []
 
 
-def plot(curve: list[dict], path: Path) -> None:
+def plot(results: dict, path: Path) -> None:
     """Test accuracy against meta-steps, and the published."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
+    axes, curve = figure.subplots(), results["curve"]
     steps = np.array([p["step"] for p in curve])
-    for colour, (column, published) in enumerate(PUBLISHED.items()):
+    theirs = published("mann", "mann")
+    for shots in SHOTS:
+        column = f"{shots}-shot"
         values = [p[column] for p in curve]
-        axes.plot(steps, values, f"C{colour}.-", label=column)
-        axes.axhline(published, color=f"C{colour}", linestyle="--")
+        axes.plot(steps, values, f"C{shots}.-", label=column)
+        axes.axhline(number(theirs[column]), color=f"C{shots}", linestyle="--")
     axes.set_xlabel("meta-steps")
     axes.set_ylabel("test accuracy in % (dashed: published)")
     axes.legend()
     figure.savefig(path, dpi=120)
 
 
-def run(config: Config, train_set, test_set) -> None:
-    """Train, test, keep numbers and picture, print the row."""
-    learner = jm.mann(pixels(), ways=config.ways, features=14 * 14, add_vectors=True)
-    key_train, key_test, key_order = jax.random.split(jax.random.key(config.seed), 3)
-    params, curve = train(key_train, learner, config, train_set, test_set)
-    results, row = {}, {"meta-steps": f"{config.steps:,}"}
-    for shots in (1, 5):
-        one = (learner, params, test_set, shots, config.test_tasks)
-        mean, ci95 = test(*one, config, key_test)
+def run(key: jax.Array, config: Config) -> dict:
+    """Train and test: accuracies with intervals, by presentation, and the curve."""
+    data, results = few_shot(config.root), {}
+    make = {"networks": Pixels, "add_vectors": True}
+    learner = build("mann", episodes(data[0], config), **make)
+    key_train, key_test, key_order = jax.random.split(key, 3)
+    params, curve = train(key_train, learner, config, data)
+    for shots in SHOTS:
+        one = (learner, params, data[1], shots, config.test_tasks)
+        mean, ci95 = test(*one, config, jax.random.clone(key_test))
         results[f"{shots}-shot"] = {"accuracy": mean, "ci95": ci95}
-        row[f"{shots}-shot"] = f"{mean:.2f} ± {ci95:.2f}"
-    nth = presentations(learner, params, test_set, config, key_order)
+    nth = presentations(learner, params, data[1], config, key_order)
     minutes = sum(p["minutes"] for p in curve)
-    results |= {"presentations": nth, "steps": config.steps, "seed": config.seed}
-    report.save(name(config), results | {"minutes": minutes, "curve": curve})
-    plot(curve, report.FOLDER / f"{name(config)}.png")
-    row |= {"2nd": f"{nth[0]:.1f}", "5th": f"{nth[3]:.1f}", "10th": f"{nth[8]:.1f}"}
-    report.table(f"MANN, {report.device()}", [row | {"minutes": f"{minutes:.0f}"}])
+    known = {"presentations": nth, "steps": config.steps, "seed": config.seed}
+    return results | known | {"minutes": minutes, "curve": curve}
+
+
+def rows(results: dict) -> list[dict]:
+    """The table: ours and the published."""
+    line, nth = {"": "ours"}, results["presentations"]
+    for shots in SHOTS:
+        r = results[f"{shots}-shot"]
+        line[f"{shots}-shot"] = f"{r['accuracy']:.2f} ± {r['ci95']:.2f}"
+    line |= {"2nd": f"{nth[0]:.1f}", "5th": f"{nth[3]:.1f}", "10th": f"{nth[8]:.1f}"}
+    steps, minutes = f"{results['steps']:,}", f"{results['minutes']:.0f}"
+    line |= {"meta-steps": steps, "minutes": minutes}
+    theirs = published("mann", "mann") | {"": "published"}
+    return [line, {column: theirs.get(column, "-") for column in line}]
 
 
 def main(config: Config) -> None:
-    """Run on Omniglot."""
-    run(config, trainval(config.root), load(config.root, "vinyals_test"))
+    """Run, keep numbers and picture, print the row."""
+    results = run(jax.random.key(config.seed), config)
+    path = report.save(name(config), results)
+    plot(results, path.with_suffix(".png"))
+    report.table(f"MANN, {report.device()}", rows(results))
 
 
 if __name__ == "__main__":

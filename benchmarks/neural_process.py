@@ -13,7 +13,7 @@ exact posterior knows each task's kernel, so it is a ceiling.
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -21,24 +21,21 @@ import numpy as np
 import optax
 import report
 import tyro
+from published import published
+from report import spelled
 
 import jaxmeta as jm
 from jaxmeta import keys
 from jaxmeta.training.evaluate import summarize
 
-PUBLISHED = {
-    "cnp": "0.265 ± 0.015",
-    "neural_process": "0.240 ± 0.022",
-    "anp": "0.805 ± 0.005",
-    "tnpd": "1.39 (from memory)",
-}
+LEARNERS = ("cnp", "neural_process", "anp", "tnpd")
 
 
 @dataclass
 class Config:
-    """One table; the defaults are the rows of benchmarks/README.md."""
+    """One table; the defaults are the rows of neural_process.md."""
 
-    learners: tuple[str, ...] = tuple(PUBLISHED)
+    learners: tuple[str, ...] = LEARNERS
     seeds: tuple[int, ...] = (0,)
     steps: int = 50_000
     evaluations: int = 10  # along the way, for the picture
@@ -46,6 +43,11 @@ class Config:
     width: int = 128  # TNP-D: half of it
     learning_rate: float = 5e-4
     test_tasks: int = 3000
+
+    @classmethod
+    def tiny(cls) -> "Config":
+        """Seconds."""
+        return cls(("cnp",), steps=400, evaluations=2, width=16, test_tasks=200)
 
 
 def make(name: str, width: int) -> jm.MetaLearner:
@@ -73,7 +75,7 @@ def make(name: str, width: int) -> jm.MetaLearner:
     return jm.cnp(mlp(2, 2 * width, (width,) * 3), decoder)
 
 
-def run(key: jax.Array, name: str, config: Config) -> dict[str, np.ndarray]:
+def trained(key: jax.Array, name: str, config: Config) -> dict[str, np.ndarray]:
     """Train one: steps [n], its log-likelihood [n], the exact one [], minutes []."""
     learner, sampler = make(name, config.width), jm.tasks.gaussian_process()
     optimizer = optax.adam(
@@ -112,10 +114,15 @@ def run(key: jax.Array, name: str, config: Config) -> dict[str, np.ndarray]:
     }
 
 
+def run(key: jax.Array, config: Config) -> dict[str, dict[str, np.ndarray]]:
+    """What `trained` finds of each learner, on the same tasks."""
+    return {n: trained(jax.random.clone(key), n, config) for n in config.learners}
+
+
 def stored(steps: int) -> dict[str, list[dict[str, np.ndarray]]]:
     """What is kept of all learners trained that long, in one call or in several."""
     runs = {}
-    for name in PUBLISHED:
+    for name in LEARNERS:
         path = report.FOLDER / f"neural_process_{name}_{steps}.json"
         if path.exists():
             results = json.loads(path.read_text())["runs"]
@@ -123,22 +130,39 @@ def stored(steps: int) -> dict[str, list[dict[str, np.ndarray]]]:
     return runs
 
 
-def plot(runs: dict[str, list[dict[str, np.ndarray]]], path: Path) -> None:
+def plot(results: dict[str, list[dict[str, np.ndarray]]], path: Path) -> None:
     """Log-likelihood of each seed against meta-steps, and the exact one."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
-    for colour, (name, results) in enumerate(runs.items()):
-        for i, result in enumerate(results):
-            x, y, label = result["steps"], result["log_likelihood"], None
-            axes.plot(x, y, f"C{colour}.-", label=label if i else name)
-    exact = float(np.mean([r["exact"] for results in runs.values() for r in results]))
-    axes.axhline(exact, color="black", linestyle="--", label="exact process")
+    for colour, (name, runs) in enumerate(results.items()):
+        for i, run in enumerate(runs):
+            x, y, label = run["steps"], run["log_likelihood"], None if i else name
+            axes.plot(x, y, f"C{colour}.-", label=label)
+    exact = np.mean([run["exact"] for runs in results.values() for run in runs])
+    axes.axhline(float(exact), color="black", linestyle="--", label="exact process")
     axes.set_xlabel("meta-steps")
     axes.set_ylabel("log-likelihood of a target point")
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def rows(results: dict[str, list[dict]]) -> list[dict]:
+    """A row a learner: early, at the end, published, minutes; last the ceiling."""
+    lines = []
+    for name, runs in results.items():
+        steps, last = runs[0]["steps"], f"after {runs[0]['steps'][-1]:,} steps"
+        values = np.transpose([run["log_likelihood"] for run in runs])
+        line = {"learner": name, f"after {steps[0]:,} steps": spelled(values[0], ".3f")}
+        line[last] = spelled(values[-1], ".3f")
+        for column, theirs in published("neural_process", name).items():
+            line[f"published, {column}"] = theirs
+        minutes = spelled([run["minutes"] for run in runs], ".1f")
+        lines.append(line | {"minutes": minutes})
+    exact = np.unique([run["exact"] for runs in results.values() for run in runs])
+    ceiling = dict.fromkeys(lines[0], "") | {"learner": "exact process, a ceiling"}
+    return [*lines, ceiling | {last: spelled(exact, ".3f")}]
 
 
 def main(config: Config) -> None:
@@ -146,29 +170,16 @@ def main(config: Config) -> None:
 
     The picture has what other calls of as many steps kept, too.
     """
-    runs = {}
+    results = {}
     for name in config.learners:
-        runs[name] = [run(jax.random.key(seed), name, config) for seed in config.seeds]
-        kept = [{k: v.tolist() for k, v in result.items()} for result in runs[name]]
-        report.save(f"neural_process_{name}_{config.steps}", {"runs": kept})
+        one, seeds = replace(config, learners=(name,)), config.seeds
+        results[name] = [run(jax.random.key(seed), one)[name] for seed in seeds]
+        path = f"neural_process_{name}_{config.steps}"
+        report.save(path, {"runs": results[name]})
     picture = report.FOLDER / f"neural_process_{config.steps}.png"
     plot(stored(config.steps), picture)
-    spelled = lambda v: f"{v.mean():.3f} ({v.min():.3f} to {v.max():.3f})"
-    rows = []
-    for name, results in runs.items():
-        values = np.array([r["log_likelihood"] for r in results])
-        rows.append(
-            {
-                "learner": name,
-                f"after {results[0]['steps'][0]} steps": spelled(values[:, 0]),
-                f"after {config.steps} steps": spelled(values[:, -1]),
-                "published, 100,000 steps": PUBLISHED[name],
-                "minutes": spelled(np.array([r["minutes"] for r in results])),
-            }
-        )
-    exact = np.array([r["exact"] for results in runs.values() for r in results])
-    report.table(f"Log-likelihood of a target point, nats, {report.device()}", rows)
-    print(f"\nexact process, a ceiling: {spelled(exact)}; {len(config.seeds)} seeds")
+    title = f"Log-likelihood of a target point, nats, {report.device()}"
+    report.table(title, rows(results))
 
 
 if __name__ == "__main__":

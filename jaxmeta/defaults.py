@@ -2,7 +2,7 @@
 
 Each is an argument somewhere (`conv=` of a model, `tasks_at_once=` of `fit`, `evaluate`
 and `make_step`), and these functions say what None means there. The measurements
-behind them are in benchmarks/README.md, "Speed".
+behind them are in docs/performance.md.
 """
 
 from typing import Literal

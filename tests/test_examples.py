@@ -1,7 +1,5 @@
-"""Notebooks, benchmarks and the README: every example runs."""
+"""Notebooks and the README: every example runs."""
 
-import dataclasses
-import importlib
 import itertools
 import json
 import os
@@ -9,10 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -49,200 +45,6 @@ def test_notebook_runs(path, tmp_path):
 def test_notebook_is_committed_without_outputs(path):
     for cell in json.loads(path.read_text())["cells"]:
         assert not cell.get("outputs") and not cell.get("execution_count")
-
-
-@pytest.fixture
-def benchmark(monkeypatch, tmp_path):
-    """Import a benchmark; its results go to a folder of the test."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    report = importlib.import_module("report")
-    monkeypatch.setattr(report, "FOLDER", tmp_path)
-    return importlib.import_module
-
-
-@pytest.mark.slow
-def test_sinusoid_benchmark(benchmark, tmp_path, capsys):
-    module = benchmark("sinusoid")
-    module.main(
-        module.Config(seeds=(0,), steps=3000, test_tasks=200, fine_tuning=(0.01,))
-    )
-    results = json.loads((tmp_path / "sinusoid.json").read_text())
-    assert np.shape(results["MAML"]) == (1, 3)
-    assert results["MAML"][0][2] < results["MAML"][0][0]  # more steps, less error
-    assert (tmp_path / "sinusoid.png").exists()
-    assert "| MAML, published | 0.67 | 0.38 | 0.35 |" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_neural_process_benchmark(benchmark, tmp_path, capsys):
-    module = benchmark("neural_process")
-    config = module.Config(
-        learners=("cnp",), steps=400, evaluations=2, width=16, test_tasks=200
-    )
-    module.main(config)
-    (run,) = json.loads((tmp_path / "neural_process_cnp_400.json").read_text())["runs"]
-    assert run["log_likelihood"][0] < run["log_likelihood"][1] < run["exact"]
-    assert (tmp_path / "neural_process_400.png").exists()
-    assert "exact process, a ceiling" in capsys.readouterr().out
-    # the picture has other calls' runs, those of as many steps
-    for stem in ("anp_400", "tnpd_800"):
-        kept = json.dumps({"runs": [run]})
-        (tmp_path / f"neural_process_{stem}.json").write_text(kept)
-    assert set(module.stored(400)) == {"cnp", "anp"}
-
-
-def test_neural_process_benchmark_builds_every_row(benchmark):
-    module, task = benchmark("neural_process"), jm.tasks.gaussian_process()
-    shapes = jax.eval_shape(task.sample, jax.random.key(0))
-    for name in module.PUBLISHED:
-        learner = module.make(name, 16)
-        params = jax.eval_shape(learner.init, jax.random.key(0))
-        losses = [learner.loss]
-        if learner.objective is not None:
-            losses.append(partial(learner.objective, step=0))
-        for loss in losses:
-            found = jax.eval_shape(loss, params, shapes, key=jax.random.key(1))
-            assert found[0].shape == ()
-
-
-def drawings(characters=24, alphabets=1):
-    """A data set of noise, shaped like Omniglot."""
-    images = np.random.default_rng(0).random((characters, 20, 28, 28, 1), np.float32)
-    flat = images.reshape(-1, 28, 28, 1)
-    data = jm.data.from_arrays(flat, np.repeat(range(characters), 20))
-    groups = tuple(f"alphabet {i % alphabets}" for i in range(characters))
-    return dataclasses.replace(data, groups=groups)
-
-
-@pytest.mark.slow
-def test_omniglot_families_benchmark(benchmark):
-    module = benchmark("omniglot_families")
-    config = module.Config(columns=((5, 1),), steps=2, test_tasks=4)
-    for name, steps in {"pixels": 0, "versa": 2}.items():
-        (result,) = module.run(jax.random.key(0), name, config, (drawings(),) * 2)
-        assert 0 <= result["accuracy"] <= 100 and result["steps"] == steps
-    for name, e in module.EXPERIMENTS.items():
-        for ways, shots in module.COLUMNS:
-            learner = module.build(name, e.train_ways or ways, shots)
-            jax.eval_shape(learner.init, jax.random.key(0))
-
-
-def test_mann_benchmark(benchmark, tmp_path, capsys):
-    module, data = benchmark("mann"), drawings()
-    config = module.Config(
-        folder=tmp_path / "run", steps=2, every=1, tasks_per_step=2, curve_tasks=2,
-        test_tasks=2, sequences=1,
-    )  # fmt: skip
-    module.run(config, data, data)
-    kept = json.loads((tmp_path / "mann_5way.json").read_text())
-    assert [point["step"] for point in kept["curve"]] == [1, 2]
-    assert len(kept["presentations"]) == 9 and "| 2 |" in capsys.readouterr().out
-    # whoever knows a class again foretells each example of it but the first
-    images = np.broadcast_to(np.asarray(data.images)[:, :1], data.images.shape)
-    same = dataclasses.replace(data, images=images)
-    nearest = jm.nearest_neighbour(ways=5)
-    found = module.presentations(nearest, (), same, config, jax.random.key(0))
-    assert found == [100.0] * 9
-
-
-@pytest.mark.slow
-def test_omniglot_challenge_benchmark(benchmark):
-    module = benchmark("omniglot_challenge")
-    config = module.Config(
-        models=2, steps=2, train_ways=4, width=4, looks=(2, 1), test_tasks=4
-    )
-    rows = module.run(jax.random.key(0), "small1", config, (drawings(),) * 2)
-    assert [row["method"] for row in rows] == [
-        *("pixels, nearest neighbour", "protonet", "protonet, many looks"),
-        *("2 protonets", "2 protonets, many looks", "2 pt_maps (transductive)"),
-    ]
-    assert all(0 <= row["error"] <= 100 for row in rows)
-
-
-@pytest.mark.parametrize("name", ["maml", "reptile"])
-def test_omniglot_benchmark(benchmark, name):
-    module = benchmark("omniglot")
-    config = module.Config(fraction=3e-5, test_tasks=4)
-    images = np.random.default_rng(0).random((10, 20, 28, 28, 1), np.float32)
-    data = jm.data.from_arrays(images.reshape(200, 28, 28, 1), np.repeat(range(10), 20))
-    result = module.run(jax.random.key(0), name, config, (data, data))
-    assert 0 <= result["accuracy"] <= 100 and result["steps"] in (2, 3)
-
-
-def test_omniglot_benchmark_builds_every_row(benchmark):
-    module = benchmark("omniglot")
-    assert {ways for _, ways in module.EXPERIMENTS} == {5, 20}
-    for (_, ways), e in module.EXPERIMENTS.items():
-        for learner in module.learners(e, ways, steps=100):
-            jax.eval_shape(learner.init, jax.random.key(0))
-        e.outer(module.rate(e, 100, 0.5))
-
-
-@pytest.mark.slow
-def test_cavia_benchmark(benchmark, capsys):
-    module = benchmark("cavia")
-    module.main(module.Config(columns=(0, 2), seeds=(0,), steps=1000, test_tasks=100))
-    said = capsys.readouterr().out
-    assert "| CAVIA, ours | - | " in said
-    assert "| MAML, published (from memory) | 0.33 | 0.24 |" in said
-
-
-@pytest.mark.slow
-def test_meta_sgd_benchmark(benchmark, tmp_path):
-    module = benchmark("meta_sgd")
-    module.main(module.Config(seeds=(0,), steps=1000, test_tasks=100))
-    results = json.loads((tmp_path / "meta_sgd.json").read_text())
-    ratio = results["Meta-SGD"][0][0] / results["MAML"][0][0]
-    np.testing.assert_allclose(results["ratio"][0], ratio)
-
-
-@pytest.mark.slow
-def test_learned_optimizer_benchmark(benchmark, tmp_path):
-    module = benchmark("learned_optimizer")
-    config = module.Config(
-        ("quadratics",), seeds=(0,), horizon=5, steps=3, test_tasks=8, rates=3
-    )
-    module.main(config)
-    saved = json.loads((tmp_path / "learned_optimizer_quadratics.json").read_text())
-    (curves,) = saved["runs"]
-    starts = [values[0] for values in curves.values()]
-    np.testing.assert_allclose(starts, starts[0], rtol=1e-5)  # the same problems
-    assert len(curves) == 5 and {len(values) for values in curves.values()} == {6}
-    assert (tmp_path / "learned_optimizer_quadratics.png").exists()
-
-
-@pytest.mark.slow
-def test_imaml_benchmark(benchmark, tmp_path):
-    module = benchmark("imaml")
-    config = module.Config(
-        seeds=(0,), steps=(200,), iterations=(1, 50), dimensions=8, examples=6,
-        memory_steps=(), repeats=1,
-    )  # fmt: skip
-    module.main(config)
-    rows = json.loads((tmp_path / "imaml.json").read_text())["errors"]
-    error = {r["adjoint"]: float(r["200 steps"].split()[0]) for r in rows}
-    assert error["Implicit(cg, 50)"] < 1e-3 < error["Implicit(cg, 1)"]
-
-
-@pytest.mark.slow
-def test_adjoints_benchmark(benchmark):
-    module = benchmark("adjoints")
-    names = ("MixedMode()", "Reverse('none')")
-    config = module.Config(steps=(1, 3), adjoints=names, width=4, queries=1, repeats=1)
-    rows = module.run(jax.random.key(0), config)
-    assert [(r["adjoint"], r["steps"]) for r in rows] == [
-        (name, steps) for steps in (1, 3) for name in names
-    ]
-    assert module.ratios(rows)["memory / plain reverse"] < 1
-
-
-def test_meta_step_benchmark(benchmark, monkeypatch):
-    module = benchmark("meta_step")
-    waves = {k: v for k, v in module.problems(0).items() if "mlp" in k}
-    monkeypatch.setattr(module, "problems", lambda seed: waves)
-    rows = module.run(module.Config(repeats=2))
-    assert [row["at once"] for row in rows] == [1, 4, 25]
-    assert all(float(row["ms a step"]) > 0 for row in rows)
 
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(
@@ -330,24 +132,3 @@ def test_no_file_holds_a_path_of_a_machine():
     for path in (*files, *ROOT.glob("*.md")):
         found = re.search(r"/(home|tmp|root|work|Users)/\S*", path.read_text())
         assert not found, f"{path}: {found[0]}"
-
-
-def test_speed_benchmark(benchmark, monkeypatch):
-    """Processes, gradients, turns and tables, without the PyTorch peers."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "speed"))
-    module = benchmark("run")
-    peers = ("jaxmeta", "naive JAX")
-    config = module.Config(workloads=("S, 1",), peers=peers, repeats=3)
-    results = module.run(config)
-    ours, naive = (results["S, 1"][p] for p in peers)
-    assert naive["gradient_error"] < 1e-12
-    assert ours["ms"] == sorted(ours["ms"]) and ours["peak_mb"] > 100
-    rows = module.summary(results)
-    assert [r["ms a step"] for r in rows][:2] == list(peers)
-
-
-def test_population_benchmark(benchmark, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "speed"))
-    module = benchmark("population")
-    rows = module.run(module.Config(steps=2, members=(1, 2), repeats=1))
-    assert [r["members"] for r in rows] == [1, 2] and rows[0]["times one"] == "1.00"

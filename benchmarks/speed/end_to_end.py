@@ -35,6 +35,17 @@ class Config:
     peers: tuple[str, ...] = ("learn2learn", "torchopt", "torch.func, loop", "higher")
     repeats: int = 5  # turns of each peer
     steps: int = 20  # meta-steps of jaxmeta a turn; peers take one
+    parts: tuple[str, ...] = ("inside compiled", "end to end", "import")
+    inside: tuple[tuple[str, int, int], ...] = (
+        ("S, 1", 20_000, 1000),
+        ("C, 1", 40, 10),
+    )
+    """Workload, steps and chunk of "inside compiled"."""
+
+    @classmethod
+    def tiny(cls) -> "Config":
+        """Seconds; no images, no peers."""
+        return cls(parts=("inside compiled",), inside=(("S, 1", 20, 10),))
 
 
 class Chunks(jm.Log):
@@ -120,13 +131,11 @@ def beside_peers(config: Config) -> list[dict]:
     ]
 
 
-def inside_compiled() -> list[dict]:
+def inside_compiled(config: Config) -> list[dict]:
     """The share of `fit`'s wall time inside its compiled chunks, once compiled."""
     rows = []
-    for name, problem, steps, chunk in (
-        ("S, 1", waves_problem(), 20_000, 1000),
-        ("C, 1", images_problem(), 40, 10),
-    ):
+    for name, steps, chunk in config.inside:
+        problem = {"S, 1": waves_problem, "C, 1": images_problem}[name]()
         fit_once(problem, 1, chunk)
         wall, inside = fit_once(problem, steps, chunk)
         share = f"{100 * inside / wall:.1f} %"
@@ -134,7 +143,7 @@ def inside_compiled() -> list[dict]:
     return rows
 
 
-def import_seconds() -> dict[str, float]:
+def import_seconds(config: Config) -> dict[str, float]:
     """Median of 5: importing jax, and jaxmeta after it."""
     code = (
         "import time; a = time.perf_counter(); import jax; b = time.perf_counter(); "
@@ -148,13 +157,29 @@ def import_seconds() -> dict[str, float]:
     return {"jax": float(both[0]), "jaxmeta beyond it": float(both[1])}
 
 
+PARTS = {
+    "inside compiled": inside_compiled,
+    "end to end": beside_peers,
+    "import": import_seconds,
+}
+
+
+def run(key: jax.Array, config: Config) -> dict:
+    """The parts that are asked for; a time hangs on no key."""
+    del key
+    return {name: PARTS[name](config) for name in config.parts}
+
+
+def main(config: Config) -> None:
+    """Time everything, print the tables, keep the numbers."""
+    results = run(jax.random.key(0), config)
+    for name, found in results.items():
+        if isinstance(found, list):
+            table(f"{name}, {device()}", found)
+        else:
+            print(f"\n{name}, seconds:", found)
+    print(save("end_to_end", results))
+
+
 if __name__ == "__main__":
-    config = tyro.cli(Config, description=__doc__)
-    parts: dict = {
-        "inside compiled": inside_compiled(),
-        "end to end": beside_peers(config),
-    }
-    for name, rows in parts.items():
-        table(f"{name}, {device()}", rows)
-    print("\nimport, seconds:", parts.setdefault("import", import_seconds()))
-    print(save("end_to_end", parts))
+    main(tyro.cli(Config, description=__doc__))

@@ -31,6 +31,11 @@ class Config:
     repeats: int = 7
     devices: int = 1  # host devices that the members are spread over, one a core
 
+    @classmethod
+    def tiny(cls) -> "Config":
+        """Seconds."""
+        return cls(steps=2, members=(1, 2), repeats=1)
+
 
 def make(inner_lr, meta_lr):
     """A member: MAML on sinusoids with its own rates."""
@@ -39,8 +44,8 @@ def make(inner_lr, meta_lr):
     return learner, optax.adam(meta_lr)
 
 
-def run(config: Config) -> list[dict]:
-    """Median seconds of each size, the sizes taking turns."""
+def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
+    """Median time of each size, the sizes taking turns."""
     mesh = Mesh(np.array(jax.devices()[: config.devices]), "member")
     spread = NamedSharding(mesh, P("member"))
 
@@ -52,7 +57,7 @@ def run(config: Config) -> list[dict]:
         states, _ = jm.fit_population(
             make,
             jm.tasks.sinusoid(),
-            keys=place(jax.random.split(jax.random.key(0), n)),
+            keys=place(jax.random.split(jax.random.clone(key), n)),
             steps=config.steps,
             tasks_per_step=25,
             inner_lr=place(np.linspace(0.005, 0.02, n)),
@@ -68,7 +73,7 @@ def run(config: Config) -> list[dict]:
             if r:
                 seconds[n].append(time.perf_counter() - start)
     median = {n: float(np.median(s)) for n, s in seconds.items()}
-    return [
+    rows = [
         {
             "members": n,
             "ms a step": f"{1e3 * s / config.steps:.3f}",
@@ -76,12 +81,19 @@ def run(config: Config) -> list[dict]:
         }
         for n, s in median.items()
     ]
+    return {"rows": rows}
+
+
+def main(config: Config) -> None:
+    """Time all sizes, print the table, keep the numbers."""
+    results = run(jax.random.key(0), config)
+    title = f"workload S, 1 step, {config.devices} devices, {device()}"
+    table(title, results["rows"])
+    kept = {"config": vars(config)} | results
+    print(save(f"population_{config.devices}", kept))
 
 
 if __name__ == "__main__":
-    config = tyro.cli(Config, description=__doc__)
-    jax.config.update("jax_num_cpu_devices", config.devices)
-    rows = run(config)
-    title = f"workload S, 1 step, {config.devices} devices, {device()}"
-    table(title, rows)
-    print(save(f"population_{config.devices}", {"config": vars(config), "rows": rows}))
+    arguments = tyro.cli(Config, description=__doc__)
+    jax.config.update("jax_num_cpu_devices", arguments.devices)  # before the first use
+    main(arguments)

@@ -1,0 +1,185 @@
+"""Every experiment of benchmarks/ runs at a tiny size, and its results are sound."""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxmeta as jm
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+FILES = [p for p in sorted(FOLDER.rglob("*.py")) if "\n    def tiny(" in p.read_text()]
+QUICK = "end_to_end", "mann", "meta_step", "omniglot", "population", "run"
+
+
+def row(name):
+    return pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [row(path.stem) for path in FILES])
+def test_an_experiment_runs(name, experiment, monkeypatch, tmp_path, capsys):
+    module = experiment(name)
+    config = module.Config.tiny()
+    results = module.run(jax.random.key(0), config)
+    for number in jax.tree.leaves(plain(results)):
+        assert isinstance(number, str) or np.isfinite(number)
+    globals()[f"check_{name}"](results)
+    # files, tables and pictures of the same numbers
+    monkeypatch.setattr(module, "run", lambda key, config: results)
+    module.main(config)
+    assert list(tmp_path.glob("*.json")) and "|---|" in capsys.readouterr().out
+    assert hasattr(module, "plot") == bool(list(tmp_path.glob("*.png")))
+
+
+def plain(results):
+    """Results as a file gives them back."""
+    return json.loads(json.dumps(results, default=lambda a: a.tolist()))
+
+
+def check_adjoints(results):
+    names = "MixedMode()", "Reverse('none')"
+    pairs = [(r["adjoint"], r["steps"]) for r in results["rows"]]
+    assert pairs == [(name, steps) for steps in (1, 3) for name in names]
+    assert results["ratios"]["memory / plain reverse"] < 1
+
+
+def check_cavia(results):
+    # CAVIA without context parameters has nothing to adapt
+    assert {m: set(cells) for m, cells in results.items()} == {
+        "CAVIA": {"2"},
+        "MAML": {"0", "2"},
+    }
+
+
+def check_end_to_end(results):
+    (row,) = results["inside compiled"]
+    assert 0 < float(row["inside compiled steps"].split()[0]) <= 100
+
+
+def check_imaml(results):
+    error = {name: cells["200 steps"] for name, cells in results["errors"].items()}
+    assert error["Implicit(cg, 50)"] < 1e-3 < error["Implicit(cg, 1)"]
+
+
+def check_learned_optimizer(results):
+    curves = results["quadratics"]
+    starts = [values[0] for values in curves.values()]
+    np.testing.assert_allclose(starts, starts[0], rtol=1e-5)  # the same problems
+    assert len(curves) == 5 and {len(values) for values in curves.values()} == {6}
+
+
+def check_mann(results):
+    assert [point["step"] for point in results["curve"]] == [1, 2]
+    assert len(results["presentations"]) == 9
+
+
+def check_meta_sgd(results):
+    assert {errors.shape for errors in results.values()} == {(3,)}
+
+
+def check_meta_step(results):
+    assert [row["at once"] for row in results["rows"]] == [1, 4, 25]
+    assert all(row["ms a step"] > 0 for row in results["rows"])
+
+
+def check_neural_process(results):
+    values = results["cnp"]["log_likelihood"]
+    assert values[0] < values[1] < results["cnp"]["exact"]  # the ceiling
+
+
+def check_omniglot(results):
+    assert {name: r["steps"] for name, r in results.items()} == {
+        "maml": 2,
+        "reptile": 3,
+    }
+    assert all(0 <= r["accuracy"] <= 100 for r in results.values())
+
+
+def check_omniglot_challenge(results):
+    (judged,) = results.values()
+    assert [row["method"] for row in judged] == [
+        *("pixels, nearest neighbour", "protonet", "protonet, many looks"),
+        *("2 protonets", "2 protonets, many looks", "2 pt_maps (transductive)"),
+    ]
+    assert all(0 <= row["error"] <= 100 for row in judged)
+
+
+def check_omniglot_families(results):
+    steps = {name: [r["steps"] for r in columns] for name, columns in results.items()}
+    assert steps == {"pixels": [0], "versa": [2]}
+    # letters are not noise: pixels are above chance
+    assert 20 < results["pixels"][0]["accuracy"] <= 100
+
+
+def check_population(results):
+    assert [row["members"] for row in results["rows"]] == [1, 2]
+    assert results["rows"][0]["times one"] == "1.00"
+
+
+def check_run(results):
+    """Processes, gradients, turns, without the PyTorch peers."""
+    ours, naive = results["S, 1"].values()
+    assert naive["gradient_error"] < 1e-12
+    assert ours["ms"] == sorted(ours["ms"]) and ours["peak_mb"] > 100
+
+
+def check_sinusoid(results):
+    one, _, ten = results["MAML"]
+    assert ten < one  # more steps, less error
+
+
+def test_learners_of_the_neural_process_table_have_losses(experiment):
+    module, task = experiment("neural_process"), jm.tasks.gaussian_process()
+    shapes = jax.eval_shape(task.sample, jax.random.key(0))
+    for name in module.LEARNERS:
+        learner = module.make(name, 16)
+        params = jax.eval_shape(learner.init, jax.random.key(0))
+        losses = [learner.loss]
+        if learner.objective is not None:
+            losses.append(partial(learner.objective, step=0))
+        for loss in losses:
+            found = jax.eval_shape(loss, params, shapes, key=jax.random.key(1))
+            assert found[0].shape == ()
+
+
+def test_the_neural_process_picture_has_other_runs_of_as_many_steps(
+    experiment, tmp_path
+):
+    for stem in ("cnp_400", "anp_400", "tnpd_800"):
+        kept = json.dumps({"runs": [{"steps": [1], "log_likelihood": [0.0]}]})
+        (tmp_path / f"neural_process_{stem}.json").write_text(kept)
+    assert set(experiment("neural_process").stored(400)) == {"cnp", "anp"}
+
+
+def test_every_row_of_the_omniglot_table_is_built(experiment):
+    module, letters = experiment("omniglot"), experiment("characters").few_shot(None)
+    assert {ways for _, ways in module.EXPERIMENTS} == {5, 20}
+    for (name, ways), e in module.EXPERIMENTS.items():
+        sets = module.samplers(e, ways, letters)
+        for learner in module.pair(name, e, *sets, steps=100):
+            jax.eval_shape(learner.init, jax.random.key(0))
+        module.outer(e, 100, 0.5)
+
+
+@pytest.mark.slow
+def test_every_row_of_the_families_table_is_built(experiment):
+    module, networks = experiment("omniglot_families"), experiment("networks")
+    for e in module.EXPERIMENTS.values():
+        for ways, shots in module.COLUMNS:
+            ways = e.train_ways or ways
+            sampler = jm.tasks.episodes(jm.data.glyphs(), ways, shots, 1)
+            learner = networks.build(e.learner, sampler, e.networks)
+            jax.eval_shape(learner.init, jax.random.key(0))
+
+
+def test_whoever_knows_a_class_again_foretells_all_but_its_first_example(experiment):
+    module, letters = experiment("mann"), experiment("characters").letters()
+    images = np.broadcast_to(np.asarray(letters.images)[:, :1], letters.images.shape)
+    same = dataclasses.replace(letters, images=images)
+    nearest = jm.nearest_neighbour(ways=5)
+    config, key = module.Config.tiny(), jax.random.key(0)
+    assert module.presentations(nearest, (), same, config, key) == [100.0] * 9
