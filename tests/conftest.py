@@ -4,20 +4,17 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from surroundings import shared
 from xdist.scheduler import LoadScopeScheduling
 
 import jaxmeta as jm
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
-
-SHARED = Path(__file__).parents[2] / "shared"
-
 
 # Tests compile much and compute little, so spend less on compiling. Each release of XLA
 # drops some of its flags.
@@ -91,14 +88,6 @@ def golden():
         return dict(np.load(shared("golden") / f"{name}.npz"))
 
     return load
-
-
-def shared(name: str) -> Path:
-    """A folder of ../shared; skips where it is absent."""
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"needs {path}, which is not in this checkout's surroundings")
-    return path
 
 
 @pytest.fixture(scope="session")

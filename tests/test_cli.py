@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import shared
 from problems import CORE, row
+from surroundings import shared
 
 import jaxmeta as jm
 from jaxmeta import cli, learners

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import shared
 from PIL import Image
+from surroundings import shared
 
 import jaxmeta as jm
 from jaxmeta.data import cache

@@ -134,3 +134,10 @@ def test_published_numbers_stand_in_no_code():
 def test_nothing_refers_to_a_list_outside_of_the_repository():
     for path in (*PAGES, *FOLDER.rglob("*.py"), FOLDER / "published.json"):
         assert "TARGETS" not in path.read_text(), path
+
+
+def test_the_numbers_of_the_learners_page_are_those_of_the_results(experiment):
+    module = experiment("numbers")
+    assert module.numbers() == json.loads(module.PAGE.read_text()), (
+        "python benchmarks/numbers.py"
+    )
