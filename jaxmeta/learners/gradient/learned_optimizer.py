@@ -28,6 +28,7 @@ from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, Truncated, require
 from jaxmeta.boundary import learner
 from jaxmeta.inner import check_descent
+from jaxmeta.learners.gradient.parts import log_and_sign
 from jaxmeta.learners.objectives import predictor, query_metrics, support_objective
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
@@ -56,7 +57,7 @@ def lstm_optimizer(phi: PyTree, scale: float = 0.1) -> optax.GradientTransformat
     def update(updates, state, params=None):
         del params
         flat, unravel = ravel_pytree(updates)
-        seen = lstm.log_and_sign(flat.astype(phi["out"]["w"].dtype))
+        seen = log_and_sign(flat.astype(phi["out"]["w"].dtype))
         first = lstm.step(phi["lstm1"], state[0], seen)
         second = lstm.step(phi["lstm2"], state[1], first.h)
         out = second.h @ phi["out"]["w"] + phi["out"]["b"]
