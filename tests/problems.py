@@ -4,7 +4,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from scipy.special import softmax
 
 import jaxmeta as jm
 from jaxmeta import learners
@@ -140,3 +142,13 @@ def largest_difference(a, b) -> float:
     leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(b))
     return max(float(jnp.abs(p - q).max()) for p, q in leaves) / scale
+
+
+def naive_attention(q, k, v, see):
+    """One head, one query at a time."""
+    rows = []
+    for i in range(len(q)):
+        scores = [q[i] @ k[j] / len(q[i]) ** 0.5 for j in range(len(k)) if see[i, j]]
+        values = [v[j] for j in range(len(k)) if see[i, j]]
+        rows.append(sum(w * a for w, a in zip(softmax(scores), values, strict=True)))
+    return np.stack(rows)
