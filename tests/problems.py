@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from scipy.special import softmax
 
 import jaxmeta as jm
 from jaxmeta import learners
@@ -99,3 +101,13 @@ def as_grid(model: jm.Model) -> jm.Model:
     """8 features as a map of 4 positions and 2 channels."""
     apply = lambda params, x: jnp.reshape(model.apply(params, x), (len(x), 2, 2, 2))
     return jm.Model(model.init, apply)
+
+
+def naive_attention(q, k, v, see):
+    """One head, one query at a time."""
+    rows = []
+    for i in range(len(q)):
+        scores = [q[i] @ k[j] / len(q[i]) ** 0.5 for j in range(len(k)) if see[i, j]]
+        values = [v[j] for j in range(len(k)) if see[i, j]]
+        rows.append(sum(w * a for w, a in zip(softmax(scores), values, strict=True)))
+    return np.stack(rows)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 
 import jaxmeta as jm
 from jaxmeta.learners.gradient.bmaml import _svgd
 from jaxmeta.learners.gradient.maml_plus_plus import _weights
+from jaxmeta.learners.gradient.parts import log_and_sign
 from jaxmeta.models import lstm
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -450,32 +450,12 @@ def test_maml_plus_plus_has_norms_for_each_step_that_are_not_adapted():
     )
 
 
-def test_lstm_is_flaxs():
-    params = lstm.init(jax.random.key(0), 3, 5)
-    params = jax.tree.map(lambda p: jnp.asarray(RANDOM.normal(size=p.shape)), params)
-    cell = lstm.Cell(*(jnp.asarray(RANDOM.normal(size=(4, 5))) for _ in range(2)))
-    x = jnp.asarray(RANDOM.normal(size=(4, 3)))
-    theirs = {}
-    for k, gate in enumerate("ifog"):
-        w, b = params["w"][:, 5 * k : 5 * k + 5], params["b"][5 * k : 5 * k + 5]
-        theirs |= {
-            f"i{gate}": {"kernel": w[:3]},
-            f"h{gate}": {"kernel": w[3:], "bias": b},
-        }
-    (c, h), _ = nn.LSTMCell(5).apply({"params": theirs}, (cell.c, cell.h), x)
-    ours = lstm.step(params, cell, x)
-    close(ours.h, h)
-    close(ours.c, c)
-
-
 def test_log_and_sign_of_gradients():
     values = np.array([1.0, -np.e, 1e-3, 1e-6, -1e-6, 0.0])
     expected = [[0, 1], [0.1, -1], [np.log(1e-3) / 10, 1]]
     expected += [[-1, np.exp(10) * v] for v in values[3:]]
-    close(lstm.log_and_sign(jnp.asarray(values)), expected)
-    assert jnp.isfinite(
-        jax.grad(lambda v: lstm.log_and_sign(v).sum())(jnp.zeros(1))
-    ).all()
+    close(log_and_sign(jnp.asarray(values)), expected)
+    assert jnp.isfinite(jax.grad(lambda v: log_and_sign(v).sum())(jnp.zeros(1))).all()
 
 
 def test_learned_optimizer_sums_the_losses_along_the_way():
@@ -483,7 +463,7 @@ def test_learned_optimizer_sums_the_losses_along_the_way():
     params = learner.init(jax.random.key(0))
     states, w, losses = [lstm.zero_state(8, 4, jnp.float64)] * 2, W, []
     for _ in range(3):
-        seen = lstm.log_and_sign(jnp.asarray(slope(w).reshape(-1)))
+        seen = log_and_sign(jnp.asarray(slope(w).reshape(-1)))
         states[0] = lstm.step(params["lstm1"], states[0], seen)
         states[1] = lstm.step(params["lstm2"], states[1], states[0].h)
         out = states[1].h @ params["out"]["w"] + params["out"]["b"]

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import naive_attention
 from scipy.optimize import linprog
 from scipy.special import expit, log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
@@ -16,7 +17,6 @@ from jaxmeta.learners.metric.soft_kmeans import _statistics
 from jaxmeta.learners.transductive.graph import neighbours, rectified
 from jaxmeta.learners.transductive.label_propagation import propagate
 from jaxmeta.learners.transductive.pt_map import power_transform
-from jaxmeta.models import attention
 from jaxmeta.solvers import sinkhorn
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -217,31 +217,6 @@ def test_baseline_plus_plus_starts_from_the_class_means():
     close(outputs(make(0), params, TASK), expected)
     fit = lambda steps: make(steps).loss(params, TASK._replace(query=TASK.support))[0]
     assert fit(20) < fit(0)
-
-
-def naive_attention(q, k, v, see):
-    """One head, one query at a time."""
-    rows = []
-    for i in range(len(q)):
-        scores = [q[i] @ k[j] / len(q[i]) ** 0.5 for j in range(len(k)) if see[i, j]]
-        values = [v[j] for j in range(len(k)) if see[i, j]]
-        rows.append(sum(w * a for w, a in zip(softmax(scores), values, strict=True)))
-    return np.stack(rows)
-
-
-def test_attention_is_a_loop():
-    random = np.random.default_rng(0)
-    q, k, v = (random.normal(size=(n, 2, 3)) for n in (4, 5, 5))
-    see = random.random((4, 5)) < 0.6
-    see[:, 0] = True
-    ours = attention.attention(*map(jnp.asarray, (q, k, v)), jnp.asarray(see))
-    for head in range(2):
-        expected = naive_attention(q[:, head], k[:, head], v[:, head], see)
-        close(ours[:, head], expected)
-    nothing = attention.attention(*map(jnp.asarray, (q, k, v)), jnp.zeros(5))
-    assert not np.asarray(nothing).any()
-    whole = attention.attention(*map(jnp.asarray, (q, k, v)))
-    close(whole[:, 1], naive_attention(q[:, 1], k[:, 1], v[:, 1], see | True))
 
 
 def test_feat_lets_prototypes_attend():

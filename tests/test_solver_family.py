@@ -20,7 +20,6 @@ from test_metric_family import IDENTITY, TASK, WAYS, close, means, outputs
 import jaxmeta as jm
 from jaxmeta.learners.amortized.gaussian import Gaussian
 from jaxmeta.learners.amortized.latent import _divergence
-from jaxmeta.models.attention import SetToSet
 from jaxmeta.solvers import logistic
 from jaxmeta.solvers.svm import svm_dual
 
@@ -333,23 +332,6 @@ def test_masked_points_change_no_bound(name, samples):
     close(loss(padded), loss(task))
 
 
-def test_a_set_encoder_with_heads_compares_examples():
-    model = jm.models.set_encoder(2, 3, hidden=(4,), heads=2)
-    params = jax.tree.map(jnp.float64, model.init(jax.random.key(0)))
-    params = jax.tree.map(lambda a: a + 0.1, params)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)))
-    encode = lambda x, mask=None: model.apply(params, x, mask)
-    close(encode(x[::-1]), encode(x))
-    close(encode(x.at[4].set(9.0), jnp.array([1, 1, 1, 1, 0])), encode(x[:4]))
-    dense = lambda n, x: (
-        x @ np.asarray(params[n]["kernel"]) + np.asarray(params[n]["bias"])
-    )
-    layer = {"params": params["set_to_set"]}  # against loops: see the metric family
-    seen = SetToSet(4, 2).apply(layer, np.maximum(dense("dense1", np.asarray(x)), 0))
-    after = np.maximum(dense("after1", np.mean(seen, axis=0)), 0)
-    close(encode(x), dense("head", after))
-
-
 @pytest.mark.parametrize("name", ["tnpd", "in_context", "in_context_classes"])
 def test_transformers_read_sets(name):
     """The support's order does not matter, and queries do not see each other."""
@@ -410,13 +392,8 @@ BAD = [
     (lambda: jm.neural_process(IDENTITY, IDENTITY, IDENTITY, min_std=1.0), "min_std"),
     (lambda: jm.anp(*[IDENTITY] * 4, samples=0), "samples: expected a whole number"),
     (lambda: jm.anp(*[IDENTITY] * 4, train_samples=0), "train_samples: expected a whole"),
-    (lambda: jm.models.set_encoder(2, 3, hidden=(9,), heads=2), "that heads divides"),
     (lambda: jm.tnpd(width=10, heads=4), "a width that heads divides, got 10 and 4"),
     (lambda: jm.in_context(width=10, heads=4), "a width that heads divides"),
-    (lambda: jm.models.cross_attention(1, 1, width=9, heads=2), "that heads divides"),
-    (lambda: jm.models.resnet12(input_shape=(8, 8, 1)), "at least 16 x 16, got"),
-    (lambda: jm.models.resnet12(drop_rate=1.0), r"drop_rate: .*\[0, 1\), got 1.0"),
-    (lambda: jm.models.conv4(5, grid=True), "a grid has no head"),
 ]  # fmt: skip
 
 
@@ -441,42 +418,3 @@ def test_a_context_that_does_not_fit_is_refused():
         params = learner.init(jax.random.key(0))
         with pytest.raises(ValueError, match=sentence):
             learner.adapt(params, TASK.support)
-
-
-def test_resnet12_is_the_published_size():
-    """12.4 million parameters, 640 features of an 84 x 84 image."""
-    model = jm.models.resnet12()
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
-    assert round(count / 1e6, 1) == 12.4
-    x = jax.ShapeDtypeStruct((2, 84, 84, 3), jnp.float32)
-    assert jax.eval_shape(model.apply, params, x).shape == (2, 640)
-
-
-def test_drop_block_drops_squares_in_training_only():
-    from jaxmeta.models.resnet import drop_block
-
-    x = jnp.ones((20, 20, 40, 8))
-    y = np.asarray(drop_block(jax.random.key(0), x, 0.1, 5))
-    share = (y == 0).mean()
-    assert 0.05 < share < 0.15
-    close(y.mean(), 1.0, 1e-6)  # scaled up again
-    plane = y[:, :, 0, 0] == 0
-    row, column = np.argwhere((y == 0).any(axis=(0, 1)))[0]
-    plane = y[:, :, row, column] == 0
-    assert plane.sum() >= 25  # whole squares
-
-    model = jm.models.resnet12(
-        input_shape=(16, 16, 1), widths=(2, 2, 2, 2), drop_rate=0.5
-    )
-    learner = jm.with_noise(lambda m: jm.protonet(m, ways=2), model)
-    params = learner.init(jax.random.key(0))
-    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
-    batch = jm.Batch(images, jnp.array([0, 1, 0, 1]))
-    task = jm.Task(batch, batch)
-    train = jax.jit(lambda seed, step: learner.objective(
-        params, task, jax.random.key(seed), step
-    )[0])  # fmt: skip
-    assert train(0, 40_000) != train(1, 40_000)
-    close(train(0, 0), train(1, 0), 1e-6)  # the rate grows from zero
-    close(train(0, 0), learner.loss(params, task)[0], 1e-5)

@@ -25,6 +25,7 @@ import numpy as np
 
 from jaxmeta import checks
 from jaxmeta.boundary import remembered
+from jaxmeta.models import parameters
 from jaxmeta.types import Model
 
 PyTree = Any
@@ -455,12 +456,7 @@ def _check_names(argument, names, known):
 
 def _check_fits(argument: str, given: PyTree, wanted: PyTree) -> None:
     """Raise ValueError unless a tree has the arrays that are wanted, naming the first."""
-    path = lambda keys: jax.tree_util.keystr(keys)
-    flat = lambda tree: {
-        path(keys): jnp.shape(a)
-        for keys, a in jax.tree_util.tree_leaves_with_path(tree)
-    }
-    found, expected = flat(given), flat(wanted)
+    found, expected = parameters.shapes(given), parameters.shapes(wanted)
     for name in [*found, *expected]:
         if found.get(name) != expected.get(name):
             say = lambda shape: "none" if shape is None else f"an array of {shape}"

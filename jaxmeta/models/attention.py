@@ -1,12 +1,17 @@
-"""Attention: over sets, between sets, and a transformer that reads a support set.
+"""Attention, and the layers that are built of it.
 
 Vaswani et al. Attention Is All You Need. NeurIPS 2017, arXiv 1706.03762. Under vmap all
-of it stays batched matrix products.
+of it stays batched matrix products. Each layer is two functions, a description of its
+parameters (see `parameters`) and the forward pass.
 """
 
-import flax.linen as nn
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from jaxmeta import checks
+from jaxmeta.models import layers, parameters
 
 
 def attention(
@@ -32,160 +37,75 @@ def attention(
     return jnp.einsum("hnm,mhd->nhd", jnp.where(see, weights, 0), values)
 
 
-class MultiHead(nn.Module):
-    """Attention of `heads` heads from queries to a set of keys with values."""
+def multi_head_parameters(
+    width: int, queries: int, keys: int, values: int
+) -> dict[str, Any]:
+    """Of `multi_head`, for queries, keys and values of these sizes."""
+    return {
+        "query": parameters.dense(queries, width),
+        "key": parameters.dense(keys, width),
+        "value": parameters.dense(values, width),
+        "out": parameters.dense(width, width),
+    }
 
-    width: int
-    heads: int
 
-    @nn.compact
-    def __call__(self, queries, keys, values, mask=None):
-        """[n, _], [m, _], [m, _] -> [n, width]."""
+def multi_head(params, queries, keys, values, heads: int, mask=None) -> jax.Array:
+    """Attention of `heads` heads from queries to a set of keys with values.
 
-        def split(name, x):
-            y = nn.Dense(self.width, name=name)(x)
-            return jnp.reshape(y, (len(x), self.heads, -1))
+    [n, _], [m, _], [m, _] -> [n, width]; mask as in `attention`.
+    """
 
-        y = attention(
-            split("query", queries), split("key", keys), split("value", values), mask
+    def split(name, x):
+        return jnp.reshape(layers.dense(params[name], x), (x.shape[0], heads, -1))
+
+    q, k, v = split("query", queries), split("key", keys), split("value", values)
+    y = attention(q, k, v, mask)
+    return layers.dense(params["out"], jnp.reshape(y, (queries.shape[0], -1)))
+
+
+def block_parameters(width: int, hidden: int) -> dict[str, Any]:
+    """Of `block`, for tokens of one width."""
+    return {
+        "attention": multi_head_parameters(width, width, width, width),
+        "norm1": parameters.layer_norm(width),
+        "dense1": parameters.dense(width, hidden),
+        "dense2": parameters.dense(hidden, width),
+        "norm2": parameters.layer_norm(width),
+    }
+
+
+def block(params, x, context, heads: int, mask=None) -> jax.Array:
+    """A transformer layer: attention, then two dense layers; norms after each sum.
+
+    x [n, width] looks at context [m, width], mask as in `attention` -> [n, width].
+    """
+    y = multi_head(params["attention"], x, context, context, heads, mask)
+    x = layers.layer_norm(params["norm1"], x + y)
+    y = jax.nn.relu(layers.dense(params["dense1"], x))
+    return layers.layer_norm(params["norm2"], x + layers.dense(params["dense2"], y))
+
+
+def set_to_set_parameters(features: int) -> dict[str, Any]:
+    """Of `set_to_set`."""
+    return {
+        "attention": multi_head_parameters(features, features, features, features),
+        "norm": parameters.layer_norm(features),
+    }
+
+
+def set_to_set(params, z, heads: int, mask=None) -> jax.Array:
+    """One attention layer of a set to itself, a sum and a norm.
+
+    [n, features] -> [n, features]; mask [n] or [n, n], what is looked at.
+    """
+    y = multi_head(params["attention"], z, z, z, heads, mask)
+    return layers.layer_norm(params["norm"], z + y)
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise ValueError unless each head gets an equal part of the width."""
+    checks.check_sizes(width=width, heads=heads)
+    if width % heads:
+        raise ValueError(
+            f"width, heads: expected a width that heads divides, got {width} and {heads}"
         )
-        return nn.Dense(self.width, name="out")(jnp.reshape(y, (len(queries), -1)))
-
-
-class Block(nn.Module):
-    """A transformer layer: attention, then two dense layers; norms after each sum."""
-
-    width: int
-    heads: int
-    hidden: int
-
-    @nn.compact
-    def __call__(self, x, context, mask=None):
-        """x [n, width] looks at context [m, width], mask as in `attention`."""
-        attend = MultiHead(self.width, self.heads, name="attention")
-        x = nn.LayerNorm(name="norm1")(x + attend(x, context, context, mask))
-        y = nn.Dense(self.hidden, name="dense1")(x)
-        y = nn.Dense(self.width, name="dense2")(nn.relu(y))
-        return nn.LayerNorm(name="norm2")(x + y)
-
-
-class SetToSet(nn.Module):
-    """One attention layer of a set to itself, a sum and a norm."""
-
-    features: int
-    heads: int
-
-    @nn.compact
-    def __call__(self, z, mask=None):
-        """[n, features] -> [n, features]; mask [n] or [n, n], what is looked at."""
-        attend = MultiHead(self.features, self.heads, name="attention")
-        return nn.LayerNorm(name="norm")(z + attend(z, z, z, mask))
-
-
-class Reader(nn.Module):
-    """A transformer whose targets look at a context, and not at each other.
-
-    The context's states do not depend on the targets: `encode` computes them once,
-    `read` as often as there are targets.
-    """
-
-    width: int
-    heads: int
-    hidden: int
-    layers: int
-    outputs: int
-
-    def setup(self):
-        """One block a layer, and a head."""
-        self.blocks = [
-            Block(self.width, self.heads, self.hidden) for _ in range(self.layers)
-        ]
-        self.head_hidden = nn.Dense(self.hidden)
-        self.head = nn.Dense(self.outputs)
-
-    def __call__(self, context, targets, mask=None):
-        """[m, width], [n, width] -> [n, outputs]."""
-        return self.read(self.encode(context, mask), targets, mask)
-
-    def encode(self, context, mask=None):
-        """[m, width] -> states [layers, m, width], what each layer looks at."""
-        states = []
-        for block in self.blocks:
-            states.append(context)
-            context = block(context, context, mask)
-        return jnp.stack(states)
-
-    def read(self, states, targets, mask=None):
-        """States, [n, width] -> [n, outputs]."""
-        for i, block in enumerate(self.blocks):
-            targets = block(targets, states[i], mask)
-        return self.head(nn.relu(self.head_hidden(targets)))
-
-
-class Transformer(nn.Module):
-    """Examples that all look at each other."""
-
-    outputs: int
-    width: int
-    heads: int
-    layers: int
-
-    @nn.compact
-    def __call__(self, x, mask=None):
-        """[n, ...] -> [n, outputs]."""
-        x = nn.Dense(self.width, name="embed")(jnp.reshape(x, (len(x), -1)))
-        for i in range(self.layers):
-            block = Block(self.width, self.heads, 2 * self.width, name=f"block{i + 1}")
-            x = block(x, x, mask)
-        return nn.Dense(self.outputs, name="head")(x)
-
-
-class SetEncoder(nn.Module):
-    """Dense layers for each example, their mean, dense layers of the mean.
-
-    Zaheer et al. 2017, Deep Sets, arXiv 1703.06114, theorem 2. With heads, the examples
-    look at each other before the mean.
-    """
-
-    outputs: int
-    hidden: tuple[int, ...]
-    after: tuple[int, ...]
-    heads: int = 0
-
-    @nn.compact
-    def __call__(self, x, mask=None):
-        """[n, ...] -> [outputs]."""
-        x = jnp.reshape(x, (len(x), -1))
-        for i, width in enumerate(self.hidden, start=1):
-            x = nn.Dense(width, name=f"dense{i}")(x)
-            x = nn.relu(x) if self.heads or i < len(self.hidden) else x
-        if self.heads:
-            x = SetToSet(x.shape[-1], self.heads, name="set_to_set")(x, mask)
-        counts = jnp.ones(len(x), x.dtype) if mask is None else (mask > 0) * 1
-        total = jnp.sum(jnp.where(counts[:, None] > 0, x, 0), axis=0, keepdims=True)
-        x = total / jnp.maximum(jnp.sum(counts), 1).astype(x.dtype)
-        for i, width in enumerate(self.after, start=1):
-            x = nn.relu(nn.Dense(width, name=f"after{i}")(x))
-        return nn.Dense(self.outputs, name="head")(x)[0]
-
-
-class CrossAttention(nn.Module):
-    """Queries look at a set; queries and keys through dense layers, values as they are."""
-
-    width: int
-    heads: int
-    hidden: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, queries, keys, values, mask=None):
-        """[n, a], [m, a], [m, b] -> [n, width]."""
-
-        def embed(x):
-            for layer in layers[:-1]:
-                x = nn.relu(layer(x))
-            return layers[-1](x)
-
-        sizes = (*self.hidden, self.width)
-        layers = [nn.Dense(w, name=f"dense{i}") for i, w in enumerate(sizes, start=1)]
-        attend = MultiHead(self.width, self.heads, name="attention")
-        return attend(embed(queries), embed(keys), values, mask)

@@ -109,6 +109,19 @@ def _conv_norm(x, kernel, scale, offset, mask, stride, eps=1e-5):
     return _product(p, w), _row(offset - jnp.reshape(mean, (k,)) @ w, 4)
 
 
+def dense(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    """x kernel + bias.
+
+    Args: params: `kernel` [in, out], `bias` [out]. x: [n, in]. Returns: [n, out].
+    """
+    return jnp.dot(x, params["kernel"]) + params["bias"][None]
+
+
+def flatten(x: jax.Array) -> jax.Array:
+    """[h, w, n, c] -> [n, h * w * c]."""
+    return jnp.reshape(jnp.transpose(x, (2, 0, 1, 3)), (x.shape[2], -1))
+
+
 def max_pool2x2(x: jax.Array) -> jax.Array:
     """2x2 max-pooling with stride 2; an odd last row or column is dropped.
 
@@ -146,6 +159,28 @@ def batch_norm(
     variance = jnp.sum(jnp.square(centred), axis=tuple(range(x.ndim - 1))) / size
     factor = jax.lax.rsqrt(variance + eps) * scale
     return (x - mean) * _row(factor, x.ndim) + _row(offset, x.ndim)
+
+
+def layer_norm(
+    params: dict[str, jax.Array], x: jax.Array, eps: float = 1e-6
+) -> jax.Array:
+    """Norm of each row over its columns, with biased variance.
+
+    Statistics are at least float32 also where x is of half precision.
+
+    Args:
+        params: `scale` and `bias` [c]. x: [n, c].
+        eps: added to the variance inside the root.
+
+    Returns: like x. Source: Ba, Kiros, Hinton 2016, arXiv 1607.06450.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(wide, axis=1, keepdims=True)
+    square = jnp.mean(jnp.square(wide), axis=1, keepdims=True)
+    variance = jnp.maximum(square - jnp.square(mean), 0)
+    factor = jax.lax.rsqrt(variance + eps) * params["scale"][None]
+    y = (x - mean) * factor + params["bias"][None]
+    return y.astype(jnp.result_type(x, params["scale"], params["bias"]))
 
 
 def _centre(x, mask):

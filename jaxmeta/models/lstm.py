@@ -35,18 +35,3 @@ def step(params: dict[str, jax.Array], cell: Cell, x: jax.Array) -> Cell:
     i, f, o, g = jnp.split(sums, 4, axis=-1)
     c = jax.nn.sigmoid(f) * cell.c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return Cell(jax.nn.sigmoid(o) * jnp.tanh(c), c)
-
-
-def log_and_sign(values: jax.Array, p: float = 10.0) -> jax.Array:
-    """Sizes of all orders as two numbers each within about -1..1. [n] -> [n, 2].
-
-        (log|v| / p, sign v) if |v| >= e^-p, else (-1, e^p v)
-
-    Source: Andrychowicz et al. 2016, arXiv 1606.04474, appendix A.
-    """
-    large = jnp.abs(values) >= jnp.exp(-p)
-    # the size of a small value is never used, and 1 has a derivative that is finite
-    size = jnp.where(large, jnp.abs(values), 1.0)
-    logs = jnp.where(large, jnp.log(size) / p, -1.0)
-    signs = jnp.where(large, jnp.sign(values), jnp.exp(p) * values)
-    return jnp.stack([logs, signs], axis=-1)

@@ -26,6 +26,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint, Truncated
+from jaxmeta.learners.gradient.parts import log_and_sign
 from jaxmeta.learners.objectives import (
     predictor,
     query_loss,
@@ -60,7 +61,7 @@ def lstm_optimizer(phi: PyTree, scale: float = 0.1) -> optax.GradientTransformat
     def update(updates, state, params=None):
         del params
         flat, unravel = ravel_pytree(updates)
-        seen = lstm.log_and_sign(flat.astype(phi["out"]["w"].dtype))
+        seen = log_and_sign(flat.astype(phi["out"]["w"].dtype))
         first = lstm.step(phi["lstm1"], state[0], seen)
         second = lstm.step(phi["lstm2"], state[1], first.h)
         out = second.h @ phi["out"]["w"] + phi["out"]["b"]

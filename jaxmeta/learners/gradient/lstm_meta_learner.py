@@ -31,6 +31,7 @@ from jax.flatten_util import ravel_pytree
 from jaxmeta import checks, losses
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.gradient.learned_rule import learned_rule
+from jaxmeta.learners.gradient.parts import log_and_sign
 from jaxmeta.learners.registry import register
 from jaxmeta.models import lstm
 from jaxmeta.types import MetaLearner, Model
@@ -49,7 +50,7 @@ def _rule(phi) -> optax.GradientTransformationExtraArgs:
         flat, unravel = ravel_pytree(updates)
         weights = ravel_pytree(params)[0]
         loss = jnp.full_like(flat, value)
-        seen = jnp.concatenate([lstm.log_and_sign(flat), lstm.log_and_sign(loss)], -1)
+        seen = jnp.concatenate([log_and_sign(flat), log_and_sign(loss)], -1)
         cell = lstm.step(phi["lstm"], cell, seen)
 
         def gate(parameters, last):

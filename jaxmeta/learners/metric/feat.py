@@ -22,7 +22,7 @@ Meta-parameters: the encoder's (in the paper from a classifier: `baseline`), the
 transformer's.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ from jaxmeta.learners.features import (
 )
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
+from jaxmeta.models.attention import set_to_set, set_to_set_parameters
+from jaxmeta.models.parameters import fill
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 
@@ -45,7 +47,7 @@ class FEATParams(NamedTuple):
     """Meta-parameters of FEAT."""
 
     encoder: PyTree
-    transformer: Any
+    transformer: PyTree
 
 
 class Adapted(NamedTuple):
@@ -95,16 +97,13 @@ def feat(
         raise ValueError(
             f"heads: expected a divisor of the {features} features, got {heads}"
         )
-    from jaxmeta.models.attention import SetToSet  # flax only when it is needed
 
-    module = SetToSet(features, heads)
-
-    def transform(params, z, mask) -> Any:
-        return module.apply({"params": params.transformer}, z, mask)
+    def transform(params, z, mask):
+        return set_to_set(params.transformer, z, heads, mask)
 
     def init(key):
         key_encoder, key_transformer = jax.random.split(key)
-        transformer = module.init(key_transformer, jnp.zeros((1, features)))["params"]
+        transformer = fill(set_to_set_parameters(features), key_transformer)
         return FEATParams(encoder.init(key_encoder), transformer)
 
     def adapt(params, support, key=None):

@@ -1,0 +1,157 @@
+"""What our networks are made of: parameters that are described before they have values.
+
+A network is a description, a tree of `Parameter`s, and a function of the same tree filled
+with arrays. `network` makes a `Model` of the two: names and shapes are written once, and
+`apply` can say which parameter does not fit.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn import initializers
+
+from jaxmeta import checks
+from jaxmeta.types import Model, PyTree
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One array of a network.
+
+    shape: of the array. start: (key, shape, dtype) -> array, as `jax.nn.initializers`.
+    place: which parameter of its layer it is, counted from 1, see `key_of`.
+    dtype: None = JAX's default of floating numbers.
+    """
+
+    shape: tuple[int, ...]
+    start: Callable[..., jax.Array] = initializers.zeros
+    place: int = 1
+    dtype: Any = None
+
+
+# Dense layers and layer norms start in float32 even where JAX computes in float64, as
+# those of Flax do.
+
+
+def dense(inputs: int, outputs: int) -> dict[str, Parameter]:
+    """Of `layers.dense`: `kernel` [inputs, outputs], `bias` [outputs]."""
+    start = initializers.lecun_normal()
+    return {
+        "kernel": Parameter((inputs, outputs), start, 1, jnp.float32),
+        "bias": Parameter((outputs,), place=2, dtype=jnp.float32),
+    }
+
+
+def conv(channels: int, width: int) -> dict[str, Parameter]:
+    """Of a 3x3 convolution: `kernel` [3, 3, channels, width], `bias` [width].
+
+    Batch norm follows each convolution, which takes the bias out again, so it is there
+    for the papers' parameter trees and never added.
+    """
+    kernel = Parameter((3, 3, channels, width), initializers.glorot_uniform(), 2)
+    return {"bias": Parameter((width,)), "kernel": kernel}
+
+
+def batch_norm(width: int) -> dict[str, Parameter]:
+    """Of `layers.batch_norm`: `scale` and `offset` [width]; no running state."""
+    scale = Parameter((width,), initializers.ones)
+    return {"scale": scale, "offset": Parameter((width,), place=2)}
+
+
+def layer_norm(width: int) -> dict[str, Parameter]:
+    """Of `layers.layer_norm`: `scale` and `bias` [width]."""
+    scale = Parameter((width,), initializers.ones, 1, jnp.float32)
+    return {"scale": scale, "bias": Parameter((width,), place=2, dtype=jnp.float32)}
+
+
+def fill(description: PyTree, key: jax.Array) -> PyTree:
+    """The first values of parameters: dicts of `Parameter`s -> dicts of arrays."""
+
+    def first(path, parameter):
+        layer = [step.key for step in path[:-1]]
+        own = key_of(key, *layer, parameter.place)
+        return parameter.start(own, parameter.shape, parameter.dtype)
+
+    return jax.tree_util.tree_map_with_path(first, description)
+
+
+def key_of(key: jax.Array, *path: str | int) -> jax.Array:
+    """The key of a parameter, from the names of its layer and its place in it.
+
+    This is how Flax Linen derives keys. Our networks once were Linen modules, and with
+    its rule a key still gives the numbers with which published runs started.
+
+    Args: key: of the network. path: names, from the outermost, then a place below 256.
+    """
+    steps = (p.encode() if isinstance(p, str) else bytes([p]) for p in path)
+    digest = hashlib.sha1(b"".join(steps), usedforsecurity=False).digest()
+    return jax.random.fold_in(key, np.uint32(int.from_bytes(digest[:4], "big")))
+
+
+def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """path -> shape of each leaf, an array or a `Parameter`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
+
+
+def check_params(description: PyTree, params: PyTree) -> None:
+    """Raise ValueError unless params has each array described; more are no harm."""
+    found = shapes(params)
+    for path, shape in shapes(description).items():
+        if found.get(path) != shape:
+            got = f"one of {found[path]}" if path in found else "none"
+            raise ValueError(
+                "params: expected those of this network, as init(key) makes them, got "
+                f"others: {path} is an array of {shape}, got {got}"
+            )
+
+
+def network(
+    description: PyTree,
+    forward: Callable[..., jax.Array],
+    shape: tuple[int, ...],
+    argument: str = "input_shape",
+    *,
+    flat: bool = False,
+    masks: bool = False,
+) -> Model:
+    """A description and its function as a `Model`, for examples of one shape.
+
+    Args:
+        description: dicts of `Parameter`s.
+        forward: (params, x, mask) -> outputs, or (params, x) without masks.
+        shape: of an example. argument, flat: as in `checks.check_inputs`.
+        masks: what the network says of one example depends on the others.
+
+    Raises: ValueError, when it is applied, for inputs or parameters of other shapes.
+    """
+
+    @jax.jit  # one program is compiled in place of many
+    def init(key):
+        return fill(description, key)
+
+    def apply(params, x, mask=None):
+        checks.check_inputs(x, shape, argument, flat)
+        check_params(description, params)
+        return forward(params, x, mask) if masks else forward(params, x)
+
+    return Model(init, apply, uses_mask=masks)
+
+
+def example_shape(inputs: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an example, given as a size or a shape."""
+    if isinstance(inputs, (tuple, list)):
+        checks.check_shapes(inputs=inputs)
+        return whole(inputs)
+    checks.check_sizes(inputs=inputs)
+    return (int(inputs),)
+
+
+def whole(sizes: Iterable[int]) -> tuple[int, ...]:
+    """Sizes to compute with: a product of those of NumPy, np.uint8, may overflow."""
+    return tuple(map(int, sizes))
