@@ -1,0 +1,23 @@
+"""Proto-MAML: numbers that our code did not produce."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxmeta as jm
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def test_protomaml_without_steps_is_a_prototypical_network(blobs):
+    encoder = jm.models.mlp(6, 8, (16,))
+    task = jm.tasks.episodes(blobs, 3, 2, 4).sample(jax.random.key(0))
+    params = encoder.init(jax.random.key(1))
+    probabilities = [
+        jax.nn.softmax(lr.predict(lr.adapt(params, task.support), task.query.x))
+        for lr in (
+            jm.protomaml(encoder, ways=3, inner_steps=0),
+            jm.protonet(encoder, ways=3),
+        )
+    ]
+    np.testing.assert_allclose(*probabilities, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,28 @@
+"""BD-CSPN: numbers that our code did not produce."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from few_points import TASK, WAYS, close, means, unit
+from scipy.special import softmax
+
+from jaxmeta.learners.transductive.graph import rectified
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def test_bd_cspn_rectifies_prototypes():
+    z, q = np.asarray(TASK.support.x), np.asarray(TASK.query.x)
+    y = np.asarray(TASK.support.y)
+    shifted = q + z.mean(axis=0) - q.mean(axis=0)  # eq. 4
+    p = means(TASK)
+    pseudo = (unit(shifted) @ unit(p).T).argmax(axis=1)
+    expected = []
+    for k in range(WAYS):
+        x = np.concatenate([z[y == k], shifted[pseudo == k]])
+        weights = softmax(10 * unit(x) @ unit(p[k]))
+        expected.append(weights @ x)
+    weights = jnp.ones(len(q))
+    found = rectified(*map(jnp.asarray, (z, np.eye(WAYS)[y], q)), weights, 10.0)
+    close(found[0], expected, 1e-9)
+    close(found[1], shifted)
