@@ -11,4 +11,8 @@ from jaxmeta.learners.transductive import *
 from jaxmeta.learners.objectives import query_loss as query_loss
 from jaxmeta.learners.registry import REGISTRY as REGISTRY
 from jaxmeta.learners.registry import Entry as Entry
+from jaxmeta.learners.registry import Facts as Facts
+from jaxmeta.learners.registry import Networks as Networks
+from jaxmeta.learners.registry import build as build
 from jaxmeta.learners.registry import get as get
+from jaxmeta.learners.registry import register as register
