@@ -1,9 +1,11 @@
 """Policy of the suite, and the small problems that its files share."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -97,3 +99,14 @@ def blobs() -> jm.data.Dataset:
     centres = random.normal(size=(20, 1, 6))
     x = centres + 0.3 * random.normal(size=(20, 8, 6))
     return jm.data.from_arrays(x.reshape(160, 6), np.repeat(np.arange(20), 8))
+
+
+@pytest.fixture
+def experiment(monkeypatch, tmp_path):
+    """Import an experiment of benchmarks/, scripts beside each other; its results go to
+    a folder of the test."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.syspath_prepend(str(folder / "speed"))
+    monkeypatch.setattr(importlib.import_module("report"), "FOLDER", tmp_path)
+    return importlib.import_module
