@@ -16,7 +16,7 @@ from jaxmeta import learners, testing
 ONCE = {
     *("jit_equals_eager", "tasks_at_once_change_no_number", "gradient_is_the_slope"),
     *("masked_examples_change_no_gradient", "bytes_are_images"),
-    "half_precision_is_learnt_from",
+    *("half_precision_is_learnt_from", "state_is_stable", "same_key_same_result"),
 }
 CHEAP = {"an_empty_support_set_is_refused", "adapted_is_self_contained"}
 # their outputs are a network's, whose classes are not made of the support set's examples
@@ -74,12 +74,10 @@ def test_constructor_is_documented(name):
 
 
 def test_a_users_learner_is_held_to_the_same(blobs):
-    """One that keeps the contract, and ones that each break a promise."""
+    """Ones that each break a promise; its docstring has one that keeps them all."""
     sampler = jm.tasks.sinusoid(shots=5, queries=5)
     network = jm.models.mlp(hidden=(8,))
     good = jm.maml(network, inner_lr=0.01, loss=jm.losses.mse)
-    jm.testing.check_learner(good, sampler)
-
     unseen = lambda params, task, key=None: good.loss(
         params, task._replace(query=task.query._replace(mask=None)), key
     )
