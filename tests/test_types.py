@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxmeta as jm
@@ -19,8 +20,14 @@ def batch(x, y, mask=None):
 
 def test_blank_padding_removes_what_the_mask_hides():
     got = blank_padding(batch([[1.0], [np.nan]], [3, 99], jnp.array([1, 0])))
-    assert got.x.tolist() == [[1.0], [0.0]]
-    assert got.y.tolist() == [3, 0]
+    assert got.x.tolist() == [[1.0], [1.0]]  # a copy of an example that counts
+    assert got.y.tolist() == [3, 3]
+    none = blank_padding(batch([[np.nan]], [99], jnp.array([0])))
+    assert none.x.tolist() == [[0.0]] and none.y.tolist() == [0]
+
+
+WAVES = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
+SGD = optax.sgd(1.0)
 
 
 @pytest.mark.parametrize(
@@ -29,9 +36,9 @@ def test_blank_padding_removes_what_the_mask_hides():
         lambda key: jm.init_state(jm.maml(jm.models.mlp()), None, key),
         lambda key: jm.sample_tasks(jm.tasks.sinusoid(), key, 2),
         lambda key: jm.evaluate(None, None, jm.tasks.sinusoid(), key=key),
-        lambda key: jm.fit(None, jm.tasks.sinusoid(), None, steps=1, key=key),
-        lambda key: jm.meta_loss(None)(None, TASKS, key),
-        lambda key: jm.meta_gradient(None)(None, TASKS, key),
+        lambda key: jm.fit(WAVES, jm.tasks.sinusoid(), SGD, steps=1, key=key),
+        lambda key: jm.meta_loss(WAVES)(None, TASKS, key),
+        lambda key: jm.meta_gradient(WAVES)(None, TASKS, key),
     ],
 )
 def test_a_key_of_the_old_type_is_refused(call):

@@ -80,7 +80,7 @@ def markdown() -> str:
 def measured() -> dict[str, dict[str, str]]:
     """Of a learner: what it was measured on, our number, the published one.
 
-    The file is made by benchmarks/numbers.py.
+    The file is made by benchmarks/learner_numbers.py.
     """
     text = resources.files("jaxmeta.learners").joinpath("numbers.json").read_text()
     return json.loads(text)

@@ -137,7 +137,7 @@ def test_nothing_refers_to_a_list_outside_of_the_repository():
 
 
 def test_the_numbers_of_the_learners_page_are_those_of_the_results(experiment):
-    module = experiment("numbers")
+    module = experiment("learner_numbers")
     assert module.numbers() == json.loads(module.PAGE.read_text()), (
-        "python benchmarks/numbers.py"
+        "python benchmarks/learner_numbers.py"
     )

@@ -1,6 +1,6 @@
 """One number a learner, ours beside the published one: jaxmeta/learners/numbers.json.
 
-    python benchmarks/numbers.py && jaxmeta list --markdown > docs/learners.md
+    python benchmarks/learner_numbers.py && jaxmeta list --markdown > docs/learners.md
 
 Ours come from results/, theirs from published.json; a learner without a run that has a
 published counterpart has no row.
