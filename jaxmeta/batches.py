@@ -66,6 +66,9 @@ def untagged(x: PyTree) -> PyTree:
 def columns(x: PyTree) -> jax.Array:
     """Examples as rows of a table, [examples, numbers]: the arrays of a tree side by side,
     each flattened, whole numbers as floating ones."""
+    for leaf in jax.tree.leaves(x, is_leaf=lambda a: isinstance(a, Tagged)):
+        if isinstance(leaf, Tagged):
+            leaf.__jax_array__()  # says that tags have no place here
     parts = [jnp.reshape(a, (a.shape[0], -1)) for a in jax.tree.leaves(x)]
     floating = [a.dtype for a in parts if jnp.issubdtype(a.dtype, jnp.floating)]
     dtype = jnp.result_type(*floating) if floating else jnp.result_type(float)

@@ -43,7 +43,7 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     if not are_labels(targets):
         raise ValueError(
             "cross_entropy: expected targets that are integers in 0..ways-1, got "
-            f"{targets.dtype}; for regression give loss=jm.losses.mse"
+            f"{checks.said(targets)}; for regression give loss=jm.losses.mse"
         )
     if outputs.shape[:-1] != targets.shape:
         raise ValueError(

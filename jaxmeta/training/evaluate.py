@@ -162,7 +162,8 @@ def _check_episodes(learner, params, tasks: Task) -> None:
     Learners look at labels that are concrete; the tasks with the extremes suffice.
     """
     shapes = [tuple(a.shape) for a in jax.tree.leaves(tasks)]
-    if len({shape[0] for shape in shapes}) > 1 or min(map(len, shapes)) < 2:
+    examples = jax.tree.leaves([(batch.x, batch.y) for batch in tasks])
+    if len({s[0] for s in shapes}) > 1 or min(a.ndim for a in examples) < 2:
         raise ValueError(
             f"tasks: expected arrays [tasks, examples, ...] of as many tasks, got {shapes}"
         )
