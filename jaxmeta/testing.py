@@ -21,7 +21,6 @@ from jaxmeta.outer import (
     init_state,
     make_step,
     meta_gradient,
-    objective_of,
     sample_tasks,
 )
 from jaxmeta.task_axis import over_tasks
@@ -151,20 +150,26 @@ def check_learner(
 
 
 def loss_falls(trial: Trial) -> None:
-    """Training lowers what it descends, on unseen tasks, by more than four standard errors;
-    of a learner that trains on other tasks than it is tested on, the loss of a test."""
+    """Training lowers the loss of unseen tasks by more than four standard errors; or at
+    least what it descends, where that is something else on the same tasks."""
     if not trial.learns:
         return
     tasks = sample_tasks(trial.sampler, jax.random.key(2), 400)
+    trained = trial.train(trial.steps, seed=3).params
+    judges: list[Callable] = [lambda p, task: trial.learner.loss(p, task)[0]]
+    objective = trial.learner.objective
     own = trial.training is None or trial.training is trial.sampler
-    objective = objective_of(
-        trial.learner if own else trial.learner._replace(objective=None)
-    )
-    one = lambda params, task: objective(params, task, None, trial.steps)[0]
-    judge = jax.jit(lambda params: over_tasks(lambda t: one(params, t), 20)(tasks))
-    after = judge(trial.train(trial.steps, seed=3).params)
-    gain = np.asarray(judge(trial.params) - after, float)
-    assert gain.mean() > 4 * gain.std() / len(gain) ** 0.5, f"gain {gain.mean()}"
+    if objective is not None and own:
+        judges.append(lambda p, task: objective(p, task, None, trial.steps)[0])
+    gains = [_gain(judge, trial.params, trained, tasks) for judge in judges]
+    assert any(gain.mean() > 4 * gain.std() / 20 for gain in gains), gains[0].mean()
+
+
+def _gain(judge, before: PyTree, after: PyTree, tasks: Task) -> np.ndarray:
+    """By how much `judge` fell, [tasks]."""
+    run = lambda params: over_tasks(lambda task: judge(params, task), 20)(tasks)
+    run = jax.jit(run)
+    return np.asarray(run(before) - run(after), float)
 
 
 def jit_equals_eager(trial: Trial) -> None:

@@ -289,7 +289,10 @@ mlp = models.mlp
         (partial(MAML.loss, PARAMS, BATCH), "task: expected a jm.Task.* got Batch"),
         (partial(MAML.loss, PARAMS, None), "task: expected a jm.Task"),
         (partial(MAML.loss, PARAMS, TWO), "use jax.vmap for a batch of tasks"),
-        (adapted(y=None), "cross_entropy: expected targets that are integers .*got None"),
+        (
+            adapted(y=None),
+            "cross_entropy: expected targets that are integers .*got None",
+        ),
         (adapted(x="x"), "support inputs: expected numbers"),
         (adapted(x=X.tolist()), "support set: expected arrays"),
         (adapted(x=np.array([None] * 4)), "support inputs: expected numbers"),
