@@ -160,7 +160,8 @@ def loss_falls(trial: Trial) -> None:
     objective = trial.learner.objective
     own = trial.training is None or trial.training is trial.sampler
     if objective is not None and own:
-        judges.append(lambda p, task: objective(p, task, None, trial.steps)[0])
+        step = jnp.asarray(trial.steps)
+        judges.append(lambda p, task: objective(p, task, None, step)[0])
     gains = [_gain(judge, trial.params, trained, tasks) for judge in judges]
     assert any(gain.mean() > 4 * gain.std() / 20 for gain in gains), gains[0].mean()
 
