@@ -40,7 +40,7 @@ def attention(
 def multi_head_parameters(
     width: int, queries: int, keys: int, values: int
 ) -> dict[str, Any]:
-    """Of `multi_head`, for queries, keys and values of these sizes."""
+    """Parameters of `multi_head`, for queries, keys and values of these sizes."""
     return {
         "query": parameters.dense(queries, width),
         "key": parameters.dense(keys, width),
@@ -64,7 +64,7 @@ def multi_head(params, queries, keys, values, heads: int, mask=None) -> jax.Arra
 
 
 def block_parameters(width: int, hidden: int) -> dict[str, Any]:
-    """Of `block`, for tokens of one width."""
+    """Parameters of `block`, for tokens of one width."""
     return {
         "attention": multi_head_parameters(width, width, width, width),
         "norm1": parameters.layer_norm(width),
@@ -86,7 +86,7 @@ def block(params, x, context, heads: int, mask=None) -> jax.Array:
 
 
 def set_to_set_parameters(features: int) -> dict[str, Any]:
-    """Of `set_to_set`."""
+    """Parameters of `set_to_set`."""
     return {
         "attention": multi_head_parameters(features, features, features, features),
         "norm": parameters.layer_norm(features),

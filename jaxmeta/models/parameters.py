@@ -39,7 +39,7 @@ class Parameter:
 
 
 def dense(inputs: int, outputs: int) -> dict[str, Parameter]:
-    """Of `layers.dense`: `kernel` [inputs, outputs], `bias` [outputs]."""
+    """Parameters of `layers.dense`: `kernel` [inputs, outputs], `bias` [outputs]."""
     start = initializers.lecun_normal()
     return {
         "kernel": Parameter((inputs, outputs), start, 1, jnp.float32),
@@ -48,7 +48,7 @@ def dense(inputs: int, outputs: int) -> dict[str, Parameter]:
 
 
 def conv(channels: int, width: int) -> dict[str, Parameter]:
-    """Of a 3x3 convolution: `kernel` [3, 3, channels, width], `bias` [width].
+    """Parameters of a 3x3 convolution: `kernel` [3, 3, channels, width], `bias` [width].
 
     Batch norm follows each convolution, which takes the bias out again, so it is there
     for the papers' parameter trees and never added.
@@ -58,13 +58,13 @@ def conv(channels: int, width: int) -> dict[str, Parameter]:
 
 
 def batch_norm(width: int) -> dict[str, Parameter]:
-    """Of `layers.batch_norm`: `scale` and `offset` [width]; no running state."""
+    """Parameters of `layers.batch_norm`: `scale` and `offset` [width]; no running state."""
     scale = Parameter((width,), initializers.ones)
     return {"scale": scale, "offset": Parameter((width,), place=2)}
 
 
 def layer_norm(width: int) -> dict[str, Parameter]:
-    """Of `layers.layer_norm`: `scale` and `bias` [width]."""
+    """Parameters of `layers.layer_norm`: `scale` and `bias` [width]."""
     scale = Parameter((width,), initializers.ones, 1, jnp.float32)
     return {"scale": scale, "bias": Parameter((width,), place=2, dtype=jnp.float32)}
 
@@ -153,5 +153,5 @@ def example_shape(inputs: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def whole(sizes: Iterable[int]) -> tuple[int, ...]:
-    """Sizes to compute with: a product of those of NumPy, np.uint8, may overflow."""
+    """Sizes to compute with: as np.uint8, say, their products might overflow."""
     return tuple(map(int, sizes))

@@ -42,7 +42,7 @@ def drop_block(key: jax.Array, x: jax.Array, rate, size: int) -> jax.Array:
 
 
 def _description(channels, widths) -> dict[str, Any]:
-    """Of the blocks: kernels `conv1_1`, ..., `conv4_skip`, each with its `norm`."""
+    """Parameters of the blocks: kernels `conv1_1` to `conv4_skip`, a norm for each."""
     description = {}
     place = itertools.count(1)  # all kernels are of one layer, the network itself
     for i, width in enumerate(widths, start=1):
