@@ -59,9 +59,8 @@ def _every_second(model: Model) -> tuple[str, ...]:
     return tuple(names[-2::-2])
 
 
-def _leap(theta, path):
+def _leap(starts, path):
     """The gradient of the start: unit vectors of all segments of the way, added up."""
-    starts = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:-1]]), theta, path)
     back = jax.tree.map(jnp.subtract, starts, path)  # [steps, ...] each
     square = lambda a: jnp.sum(jnp.square(a).reshape(len(a), -1), axis=1)
     length = jnp.sqrt(sum(jax.tree.leaves(jax.tree.map(square, back))) + 1e-18)
@@ -159,7 +158,7 @@ def warpgrad(
 
         values, metrics = jax.vmap(term)(starts, jnp.arange(inner_steps))
         nothing = jnp.zeros((), values.dtype)
-        move = jax.tree.map(lambda g: start_weight * g, _leap(stop(theta), path))
+        move = jax.tree.map(lambda g: start_weight * g, _leap(starts, path))
         value = jnp.mean(values) + with_gradient(nothing, theta, move)
         return value, jax.tree.map(lambda a: a[-1], metrics)
 
