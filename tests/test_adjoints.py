@@ -33,11 +33,14 @@ RULES = {
 }
 
 
+WHOLLY = "maml", "tnet"
+
+
 def _rules(name):
     """A rule is one of the descent, not of the learner: two try them all."""
     if "rule" not in learners.REGISTRY[name].defaults:
         return ["its own"]
-    return RULES if name in ("maml", "tnet") else ["sgd"]
+    return RULES if name in WHOLLY else ["sgd"]
 
 
 ROWS = [(name, rule) for name in LEARNERS for rule in _rules(name)]
@@ -51,8 +54,10 @@ EXACT = {
     "forward": jm.Forward(),
 }
 FIRST = "sgd", "its own"  # rules of the suite's core
+# how the passes are stored is the descent's, not the learner's: two try all of it
+EACH = "reverse by step", "mixed", "forward"
 rows = pytest.mark.parametrize(
-    ("name", "rule"), [row(n, r, core=n == "maml" or r in FIRST) for n, r in ROWS]
+    ("name", "rule"), [row(n, r, core=n in WHOLLY) for n, r in ROWS]
 )
 
 
@@ -105,12 +110,18 @@ def test_reference_is_the_slope_of_the_loss(reference, name, rule):
     assert abs(slope(loss, params, along) - exact) < accuracy * scale
 
 
+def _adjoints(name, rule):
+    if rule not in FIRST:
+        return "mixed", "forward"
+    return EXACT if name in WHOLLY else EACH
+
+
 MIXED = [(rule, "mixed") for rule in FIRST]
-# every adjoint with every learner; a second and third rule with two of them
+# every kind of adjoint with every learner; all of them, and other rules, with two
 TABLE = [
     row(name, rule, adjoint, core=name == "maml" or (rule, adjoint) in MIXED)
     for name, rule in ROWS
-    for adjoint in (EXACT if rule in FIRST else ("mixed", "forward"))
+    for adjoint in _adjoints(name, rule)
 ]
 
 
@@ -155,6 +166,7 @@ def test_first_order_takes_inner_gradients_as_constants(blobs, name):
     assert largest_difference(gradient, expected) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["maml", "meta_sgd", "tnet", "cavia"])
 @pytest.mark.parametrize("k", [1, 3])
 def test_truncated_is_exact_through_the_last_steps(reference, blobs, name, k):

@@ -89,6 +89,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_unused_units_leave_the_meta_gradient_finite(rule):
     learner = jm.maml(
@@ -260,6 +261,7 @@ def test_evaluates_noise_knows_nothing_of_the_task():
         assert abs(r) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.001, 0.003, 0.02])
 def test_the_exact_process_knows_all_of_its_noise(noise):
     """Against the posterior in double precision by numpy, noise and jitter included."""

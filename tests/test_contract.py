@@ -17,6 +17,7 @@ ONCE = {
     *("jit_equals_eager", "tasks_at_once_change_no_number", "gradient_is_the_slope"),
     *("masked_examples_change_no_gradient", "bytes_are_images"),
     *("half_precision_is_learnt_from", "state_is_stable", "same_key_same_result"),
+    *("loss_falls", "what_cannot_be_learnt_from_is_nan"),
 }
 CHEAP = {"an_empty_support_set_is_refused", "adapted_is_self_contained"}
 # their outputs are a network's, whose classes are not made of the support set's examples
@@ -73,6 +74,7 @@ def test_constructor_is_documented(name):
     assert getattr(jm, name) is constructor
 
 
+@pytest.mark.slow
 def test_a_users_learner_is_held_to_the_same(blobs):
     """Ones that each break a promise; its docstring has one that keeps them all."""
     sampler = jm.tasks.sinusoid(shots=5, queries=5)

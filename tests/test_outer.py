@@ -20,6 +20,7 @@ def conv():
     return learner, learner.init(jax.random.key(1)), tasks
 
 
+@pytest.mark.slow
 def test_vmap_chunks_and_sequence_agree_with_batch_norm(x64, conv):
     learner, params, tasks = conv
     params, tasks = double(params), double(tasks)

@@ -39,6 +39,7 @@ NETWORKS = {  # with the inputs that it takes, by a seed
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_query_at_a_time_is_a_batch_of_queries(name):
     make, inputs = NETWORKS[name]
@@ -74,6 +75,7 @@ def maml_by_hand(params, task, reference=None):
     return loss(params, task.query.x, task.query.y, seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whose", ["support", "reference"])
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_statistics_pass_the_meta_gradient(flavour, whose):

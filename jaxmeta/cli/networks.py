@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import jax
+import jax.numpy as jnp
 
 from jaxmeta import checks, models
 from jaxmeta.learners.registry import Facts
@@ -36,7 +37,7 @@ class FlagNetworks:
     @cached_property
     def features(self) -> int:
         """How many features the encoder makes of an example."""
-        model, x = self.encoder(), jax.ShapeDtypeStruct((1, *self.shape), float)
+        model, x = self.encoder(), jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
         params = jax.eval_shape(model.init, jax.random.key(0))
         return jax.eval_shape(model.apply, params, x).shape[-1]
 

@@ -13,7 +13,7 @@ import jaxmeta as jm
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 FILES = [p for p in sorted(FOLDER.rglob("*.py")) if "\n    def tiny(" in p.read_text()]
-QUICK = "end_to_end", "mann", "meta_step", "omniglot", "population", "run"
+QUICK = "end_to_end", "meta_step", "population", "run"
 
 
 def row(name):

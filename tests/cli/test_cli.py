@@ -54,7 +54,9 @@ def suitable(name):
     number = list(learners.REGISTRY).index(name)
     if entry.learns[number % len(entry.learns)] == "regression":
         return ["--data", "sinusoid", *flags]
-    return flags if "maps" in asked(entry) else [*IMAGES, *flags]
+    if "maps" in asked(entry):  # conv4's
+        return ["--jitter", "0", "--ways", "3", "--queries", "2", *flags]
+    return [*IMAGES, *flags]
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +196,7 @@ def test_wrong_use_gets_a_sentence_and_loses_nothing(words, sentence, capsys, fo
     assert (folder / "occupied" / "precious").read_text() == "data"
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(capsys):
     """SIGKILL in the middle of training, then --resume."""
     flags = ["train", "maml", "--data", "sinusoid", "--steps", "4000", "--chunk", "100"]
@@ -263,6 +266,7 @@ def test_a_run_without_checkpoint_says_how_to_go_on(capsys):
     assert "config.json lacks 'options'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_omniglot_trains_from_the_command_line(capsys):
     root = shared("data/omniglot")
     cli.main(

@@ -41,6 +41,7 @@ def test_glyphs_are_letters_split_by_script():
         jm.data.glyphs("tset")
 
 
+@pytest.mark.slow
 def test_glyphs_survive_a_broken_or_forbidden_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXMETA_CACHE", str(tmp_path / "cache"))
     images = jm.data.glyphs("test").images
@@ -137,6 +138,7 @@ def test_broken_archives_are_refused(tmp_path):
         jm.data.omniglot(tmp_path, "vinyals")
 
 
+@pytest.mark.slow
 def test_omniglot_splits_are_the_published_ones():
     root = shared("data/omniglot")
     sizes = {

@@ -38,6 +38,7 @@ IMAGES = jax.random.normal(jax.random.key(1), (6, 16, 18, 2))
 SMALL = {"input_shape": (16, 18, 2), "widths": (2, 3, 4, 5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strided", [False, True])
 def test_conv4_is_its_parts(strided):
     """In Flax, with context parameters that scale and shift the third block."""

@@ -27,6 +27,7 @@ def assert_same(ours, theirs, tolerance=1e-10):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * abs(b).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["patches", "winograd"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(7, 7), (8, 6)])
@@ -43,6 +44,7 @@ def test_conv_refuses_an_unknown_method():
         layers.conv3x3(normal(0, 7, 7, 2, 3), normal(1, 3, 3, 3, 5), method="fft")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [None, [1, 0, 1]])
 @pytest.mark.parametrize("pool", [True, False])
 @pytest.mark.parametrize("out", [8, 10])  # fewer and more outputs than numbers a patch

@@ -76,6 +76,7 @@ def test_rotations_are_classes_of_their_own():
         assert (task.query.x[2 * k] == task.support.x[k]).all()
 
 
+@pytest.mark.slow
 def test_jitter_moves_images_a_little():
     image = jnp.zeros((28, 28, 1)).at[10:18, 12:16].set(1.0)
     np.testing.assert_allclose(

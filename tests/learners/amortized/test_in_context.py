@@ -32,6 +32,7 @@ def test_transformers_read_sets(name):
     assert float(jnp.abs(predict(other, task.query.x) - plain).max()) > 1e-6
 
 
+@pytest.mark.slow
 def test_in_context_learning_nears_the_best_rule():
     """Labels are the sign of one column: trained on that, it reads new tables."""
     import optax

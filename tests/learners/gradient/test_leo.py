@@ -65,6 +65,7 @@ def test_leo_is_its_equations(blobs):
         jm.leo(identity, ways=3, features=7).adapt(params, task.support)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [None, jax.random.key(2)])
 def test_a_class_without_examples_is_no_part_of_leo(blobs, key):
     """Three classes of four have examples: as if there were three, probability 0."""
