@@ -80,7 +80,7 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
         sampler = jm.tasks.episodes(
             blobs, WAYS, shots=2, queries=3, unlabelled=2 if entry.unlabelled else 0
         )
-        fitting = {"inner_lr": 0.1, "inner_steps": 3, "loss": jm.losses.cross_entropy}
+        fitting = {"inner_lr": 0.1, "inner_steps": 2, "loss": jm.losses.cross_entropy}
     else:
         sampler = jm.tasks.sinusoid(shots=5, queries=5)
         fitting = {"inner_lr": 0.01, "inner_steps": 1, "loss": jm.losses.mse}

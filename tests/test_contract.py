@@ -18,6 +18,7 @@ ONCE = {
     *("masked_examples_change_no_gradient", "bytes_are_images"),
     *("half_precision_is_learnt_from", "state_is_stable", "same_key_same_result"),
     *("loss_falls", "what_cannot_be_learnt_from_is_nan"),
+    "masked_examples_change_nothing",
 }
 CHEAP = {"an_empty_support_set_is_refused", "adapted_is_self_contained"}
 # their outputs are a network's, whose classes are not made of the support set's examples
