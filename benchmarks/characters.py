@@ -1,9 +1,6 @@
 """The characters that the Omniglot experiments are trained and tested on."""
 
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 import jaxmeta as jm
 from jaxmeta.data import Dataset
@@ -17,7 +14,8 @@ def few_shot(root: Path | None) -> tuple[Dataset, Dataset]:
     if root is None:
         return letters(), letters()
     parts = [jm.data.omniglot(root, f"vinyals_{s}") for s in ("train", "validation")]
-    return _joined(*parts), jm.data.omniglot(root, "vinyals_test")
+    whole = jm.data.joined(*parts, name="omniglot", split="vinyals_trainval")
+    return whole, jm.data.omniglot(root, "vinyals_test")
 
 
 def alphabets(root: Path | None, split: str) -> tuple[Dataset, Dataset]:
@@ -32,23 +30,4 @@ def alphabets(root: Path | None, split: str) -> tuple[Dataset, Dataset]:
 
 def letters() -> Dataset:
     """Printed letters in at least 20 typefaces: as many as draw a character."""
-    data = jm.data.glyphs()
-    kept = np.flatnonzero(data.counts >= 20)
-    return replace(
-        data,
-        images=data.images[kept],
-        counts=data.counts[kept],
-        classes=tuple(data.classes[i] for i in kept),
-        groups=tuple(data.groups[i] for i in kept),
-    )
-
-
-def _joined(train: Dataset, validation: Dataset) -> Dataset:
-    return replace(
-        train,
-        split="vinyals_trainval",
-        images=np.concatenate([train.images, validation.images]),
-        counts=np.concatenate([train.counts, validation.counts]),
-        classes=train.classes + validation.classes,
-        groups=train.groups + validation.groups,
-    )
+    return jm.data.glyphs().at_least(20)

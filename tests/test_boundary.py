@@ -604,7 +604,7 @@ def test_simpleshots_mean_is_the_mean(blobs):
         key=jax.random.key(0),
     )  # fmt: skip
     model = jm.models.mlp(6, 8, (16,))
-    z = model.apply(state.params.encoder, jnp.asarray(blobs.images.reshape(-1, 6)))
+    z = model.apply(state.params.encoder, jnp.asarray(blobs.x))
     np.testing.assert_allclose(state.params.m, z.mean(axis=0), atol=1e-5)
 
     def make(rate):
@@ -615,5 +615,5 @@ def test_simpleshots_mean_is_the_mean(blobs):
         keys=jax.random.split(jax.random.key(1), 2),
     )  # fmt: skip
     member = jax.tree.map(lambda a: a[1], states.params)
-    z = model.apply(member.encoder, jnp.asarray(blobs.images.reshape(-1, 6)))
+    z = model.apply(member.encoder, jnp.asarray(blobs.x))
     np.testing.assert_allclose(member.m, z.mean(axis=0), atol=1e-5)

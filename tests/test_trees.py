@@ -128,7 +128,7 @@ def test_episodes_of_trees_are_those_of_their_parts():
     whole = twos()
     parts = [jm.tasks.episodes(jm.data.from_arrays(
         a.reshape(60, -1), np.repeat(np.arange(6), 10)), WAYS, 2, 3
-    ).sample(jax.random.key(5)) for a in whole.images]  # fmt: skip
+    ).sample(jax.random.key(5)) for a in whole.x]  # fmt: skip
     both = jm.tasks.episodes(whole, WAYS, 2, 3).sample(jax.random.key(5))
     for i, part in enumerate(parts):
         np.testing.assert_array_equal(both.support.x[i], part.support.x)

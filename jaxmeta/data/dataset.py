@@ -1,5 +1,6 @@
 """A data set for few-shot learning: examples in class-major order."""
 
+import difflib
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,78 +12,288 @@ import numpy as np
 from jaxmeta import checks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """Examples by class, on the host; `jm.tasks.episodes` puts them on the device.
+    """Examples by class, on the host; the samplers of `jm.tasks` put them on the device.
 
-    name, split: what it is. images: [classes, most examples, ...], uint8 in 0..255 or
-    floating, or a pytree of such arrays; rows beyond a class's count are padding.
-    counts: [classes] int32. classes: a name each. groups: the script or alphabet of each
-    class, or "".
+    name, split: what it is. x: [examples, ...], class after class, uint8 in 0..255, whole
+    numbers or floating, or a pytree of such arrays. counts: [classes] int32, examples of
+    each. classes: a name each. groups: the script, alphabet or domain of each class, or
+    "". targets: [examples, ...] where a class is a task of its own (`jm.tasks.by_task`),
+    else None. origin: [examples], where each came from: its place among the arrays, or
+    its file.
     """
 
     name: str
     split: str
-    images: Any
+    x: Any
     counts: np.ndarray
     classes: tuple[str, ...]
     groups: tuple[str, ...]
+    targets: Any = None
+    origin: np.ndarray | None = None
 
     @property
     def title(self) -> str:
         """Name and split, for messages."""
         return f"{self.name}/{self.split}" if self.split else self.name
 
-    def select(self, chosen: Sequence[int], split: str) -> "Dataset":
-        """The data set of some of the classes, in the order given.
+    @property
+    def offsets(self) -> np.ndarray:
+        """[classes] where each class begins in x."""
+        return (np.cumsum(self.counts) - self.counts).astype(np.int32)
 
-        Raises: ValueError for a number of a class that is not there.
+    def of(self, chosen: int | str) -> Any:
+        """The examples of a class, by its number or name."""
+        (i,) = self._numbers([chosen])
+        here = slice(self.offsets[i], self.offsets[i] + self.counts[i])
+        return jax.tree.map(lambda a: a[here], self.x)
+
+    def select(
+        self, chosen: Sequence[int | str], split: str | None = None
+    ) -> "Dataset":
+        """The data set of some of the classes, by number or name, in the order given.
+
+        Raises: ValueError for a class that is not there, or is chosen twice.
         """
-        for i in chosen:
-            checks.check_sizes(0, len(self.counts) - 1, chosen=i)
+        numbers = self._numbers(chosen)
+        if len(set(numbers)) < len(numbers):
+            twice = next(n for i, n in enumerate(numbers) if n in numbers[:i])
+            raise ValueError(f"chosen: class {self.classes[twice]!r} is named twice")
+        starts = self.offsets
+        parts = [np.arange(starts[i], starts[i] + self.counts[i]) for i in numbers]
+        rows = np.concatenate([np.zeros(0, np.int64), *parts])
         return Dataset(
             self.name,
-            split,
-            jax.tree.map(lambda a: a[list(chosen)], self.images),
-            self.counts[list(chosen)],
-            tuple(self.classes[i] for i in chosen),
-            tuple(self.groups[i] for i in chosen),
+            self.split if split is None else split,
+            jax.tree.map(lambda a: a[rows], self.x),
+            self.counts[numbers],
+            tuple(self.classes[i] for i in numbers),
+            tuple(self.groups[i] for i in numbers),
+            jax.tree.map(lambda a: a[rows], self.targets),
+            None if self.origin is None else self.origin[rows],
         )
+
+    def at_least(self, examples: int) -> "Dataset":
+        """Without the classes that have fewer examples.
+
+        Raises: ValueError if none is left.
+        """
+        checks.check_sizes(examples=examples)
+        kept = np.flatnonzero(self.counts >= examples).tolist()
+        if not kept:
+            raise ValueError(
+                f"examples: no class of {self.title} has {examples}, the largest has "
+                f"{self.counts.max()}"
+            )
+        return self.select(kept)
+
+    def splits(
+        self,
+        *,
+        seed: int = 0,
+        by_group: bool = False,
+        **parts: float | Sequence[int | str],
+    ) -> dict[str, "Dataset"]:
+        """The classes divided into disjoint data sets.
+
+        Args:
+            seed: of the division by shares. by_group: keep the classes of a group
+                together (shares are then of groups).
+            parts: by the name of the split, its share of the classes (0.6) or its classes
+                by number or name (or groups by name, with `by_group`); all of one kind.
+
+        Raises: ValueError for a class in two splits, one that the data lack, shares that
+            exceed 1, or a split without a class.
+
+        >>> import numpy as np
+        >>> data = from_arrays(np.zeros((10, 2)), list("aabbccddee"))
+        >>> parts = data.splits(train=0.6, test=0.4)
+        >>> len(parts["train"].classes), len(parts["test"].classes)
+        (3, 2)
+        >>> data.splits(train=["a", "d"], test=["c"])["train"].classes
+        ('a', 'd')
+        """
+        return divided(self, seed, by_group, parts)
+
+    def _numbers(self, chosen: Sequence[int | str]) -> list[int]:
+        if isinstance(chosen, str):
+            raise ValueError(f"chosen: expected a list of classes, got {chosen!r}")
+        known = {name: i for i, name in enumerate(self.classes)}
+        return [self._number(c, known) for c in chosen]
+
+    def _number(self, chosen: int | str, known: dict[str, int]) -> int:
+        if not isinstance(chosen, str):
+            checks.check_sizes(0, len(self.counts) - 1, chosen=chosen)
+            return int(chosen)
+        if chosen not in known:
+            near = difflib.get_close_matches(chosen, known, 3) or list(known)[:3]
+            raise ValueError(
+                f"chosen: {self.title} has no class {chosen!r}; expected one of "
+                f"{len(known)}, e.g. {', '.join(near)}"
+            )
+        return known[chosen]
+
+
+def divided(data: Dataset, seed: int, by_group: bool, parts) -> dict[str, Dataset]:
+    """As `Dataset.splits`."""
+    checks.check_seeds(seed=seed)
+    checks.check_flags(by_group=by_group)
+    names = sorted(set(data.groups)) if by_group else list(data.classes)
+    shares = [isinstance(v, (int, float)) for v in parts.values()]
+    if not parts or any(shares) != all(shares):
+        raise ValueError(
+            "splits: expected a share of each (train=0.6, test=0.4) or the classes of "
+            f"each (train=[...], test=[...]), got {', '.join(parts) or 'none'}"
+        )
+    if all(shares):
+        parts = _shares(names, seed, parts)
+    seen: dict[str, str] = {}
+    made = {}
+    for split, chosen in parts.items():
+        if by_group:
+            chosen = _of_groups(data, chosen)
+        numbers = data._numbers(chosen)
+        for i in numbers:
+            name = data.classes[i]
+            if name in seen:
+                raise ValueError(
+                    f"splits: class {name!r} is in {seen[name]} and in {split}, so a test "
+                    "would know it from training; name it once"
+                )
+            seen[name] = split
+        if not numbers:
+            raise ValueError(f"splits: {split} has no class; give it a larger share")
+        made[split] = data.select(numbers, split)
+    return made
+
+
+def _shares(names: list[str], seed: int, parts) -> dict[str, list[str]]:
+    """The first of a random order go to the first split, and so on."""
+    for split, share in parts.items():
+        checks.check_positive(**{split: share})
+    if sum(parts.values()) > 1 + 1e-9:
+        raise ValueError(
+            f"splits: expected shares of at most 1 in all, got {sum(parts.values()):g}"
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    ends = np.round(np.cumsum(list(parts.values())) * len(names)).astype(int)
+    starts = [0, *ends[:-1]]
+    pick = lambda a, b: [names[i] for i in sorted(order[a:b])]
+    return {s: pick(a, b) for s, a, b in zip(parts, starts, ends, strict=True)}
+
+
+def _of_groups(data: Dataset, groups: Sequence[str]) -> list[int]:
+    for group in groups:
+        if group not in data.groups:
+            raise ValueError(
+                f"splits: {data.title} has no group {group!r}; expected some of "
+                f"{', '.join(sorted(set(data.groups))[:9])}"
+            )
+    return [i for i, group in enumerate(data.groups) if group in set(groups)]
+
+
+def joined(*parts: Dataset, name: str | None = None, split: str = "") -> Dataset:
+    """One data set of the classes of several, e.g. of domains: with `within_groups=True`
+    each episode then comes from one.
+
+    Args: parts: data sets with examples of one shape and type. A class whose group is ""
+        gets the name of its data set as its group. name, split: of the whole.
+    Raises: ValueError for a class that two of them have (also under one group), or
+        examples that differ in shape or type.
+
+    >>> import numpy as np
+    >>> one, two = (from_arrays(np.zeros((4, 3)), list("aabb"), name=n) for n in ("p", "q"))
+    >>> joined(one, two).classes
+    ('p/a', 'p/b', 'q/a', 'q/b')
+    """
+    shapes = [_shapes(d.x) for d in parts]
+    if not parts or any(s != shapes[0] for s in shapes):
+        raise ValueError(
+            f"joined: expected data sets with examples of one shape and type, got {shapes}"
+        )
+    spelled = [c for d in parts for c in d.classes]
+    if len(set(spelled)) < len(spelled):  # classes of one name: say whose
+        spelled = [f"{d.name}/{c}" for d in parts for c in d.classes]
+    if len(set(spelled)) < len(spelled):
+        twice = next(c for i, c in enumerate(spelled) if c in spelled[:i])
+        raise ValueError(f"joined: class {twice!r} is in two of the data sets")
+    join = lambda *arrays: np.concatenate(arrays)
+    return Dataset(
+        name or "+".join(d.name for d in parts),
+        split,
+        jax.tree.map(join, *(d.x for d in parts)),
+        np.concatenate([d.counts for d in parts]),
+        tuple(spelled),
+        tuple(group or d.name for d in parts for group in d.groups),
+        jax.tree.map(join, *(d.targets for d in parts)),
+    )
+
+
+def _shapes(x: Any) -> list:
+    return [(a.shape[1:], str(a.dtype)) for a in jax.tree.leaves(x)]
+
+
+def of_classes(
+    name: str,
+    split: str,
+    images: Sequence[np.ndarray],
+    classes: Sequence[str],
+    groups: Sequence[str],
+) -> Dataset:
+    """A data set from an array [examples, ...] of each class."""
+    return Dataset(
+        name,
+        split,
+        np.concatenate(images),
+        np.array([len(a) for a in images], np.int32),
+        tuple(classes),
+        tuple(groups),
+    )
 
 
 def from_arrays(
-    images: Any,
+    x: Any,
     labels: Any,
     *,
+    targets: Any = None,
+    groups: Any = None,
+    scale: bool = True,
     name: str = "arrays",
     split: str = "",
 ) -> Dataset:
     """A data set from examples in any order and their labels.
 
     Args:
-        images: [examples, ...], uint8 in 0..255 or floating (any vectors will do), of
-            any byte order; other integers are numbers of tokens and stay what they are.
-            A dict, tuple or other pytree of such arrays makes inputs that are trees.
+        x: [examples, ...], images, series, feature vectors: uint8 in 0..255 or floating,
+            of any byte order; other integers are numbers of tokens and stay what they
+            are. A dict, tuple or other pytree of such arrays makes inputs that are trees.
         labels: [examples], integers or strings, not both; each different one is a class.
+        targets: [examples, ...], or a pytree, where a label says which *task* an example
+            belongs to (a user, a site) and this is what to predict: `jm.tasks.by_task`.
+        groups: [examples], strings, a group for each class (its alphabet, its domain).
+        scale: whether uint8 are brightness, taken as 0..1; False = numbers of tokens.
         name, split: what messages and reports call it.
 
-    Returns: a `Dataset`, classes in sorted order, each padded with zeros to the size of
-        the largest.
+    Returns: a `Dataset`, classes in sorted order.
     Raises: ValueError for shapes that do not fit, no example, NaN or infinite values,
-        labels of several types (1 and "1").
+        labels of several types (1 and "1"), a class in two groups.
 
     >>> import numpy as np
     >>> data = from_arrays(np.zeros((4, 2, 2, 1)), ["b", "a", "b", "b"])
-    >>> data.classes, data.counts.tolist(), data.images.shape
-    (('a', 'b'), [1, 3], (2, 3, 2, 2, 1))
+    >>> data.classes, data.counts.tolist(), data.of("b").shape
+    (('a', 'b'), [1, 3], (3, 2, 2, 1))
     """
     checks.check_names(name=name, split=split)
-    tree = isinstance(images, (dict, tuple))  # a list is an array's rows
-    arrays, treedef = jax.tree.flatten(images) if tree else ([images], None)
-    arrays = [to_images(a, f"{name} images") for a in arrays]
+    checks.check_flags(scale=scale)
+    tree = isinstance(x, (dict, tuple))  # a list is an array's rows
+    x = _arrays(x, f"{name} images")
+    if not scale:
+        whole = lambda a: a.astype(np.int32) if a.dtype == np.uint8 else a
+        x = jax.tree.map(whole, x)
     labels = _to_labels(labels)
-    numbers = {len(a) for a in arrays}
-    if labels.ndim != 1 or numbers != {len(labels)} or len(labels) == 0:
+    arrays = jax.tree.leaves(x)
+    if labels.ndim != 1 or {len(a) for a in arrays} != {len(labels)} or not len(labels):
         shapes = [a.shape for a in arrays]
         raise ValueError(
             f"from_arrays: expected images [examples, ...] and labels [examples], got "
@@ -90,22 +301,63 @@ def from_arrays(
         )
     classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.argsort(index, kind="stable")
-    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-
-    def by_class(a):
-        padded = np.zeros((len(classes), counts.max(), *a.shape[1:]), a.dtype)
-        padded[index[order], place] = a[order]
-        return padded
-
-    made = [by_class(a) for a in arrays]
+    spelled = tuple(_spelled(c) for c in classes)
     return Dataset(
         name,
         split,
-        made[0] if treedef is None else jax.tree.unflatten(treedef, made),
+        jax.tree.map(lambda a: a[order], x),
         counts.astype(np.int32),
-        tuple(str(c) for c in classes),
-        ("",) * len(classes),
+        spelled,
+        _groups(groups, index, spelled),
+        None if targets is None else _targets(targets, order),
+        order,
     )
+
+
+def _spelled(label) -> str:
+    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+
+
+def _arrays(x: Any, what: str) -> Any:
+    """Each array of a tree as `to_images`."""
+    if not isinstance(x, (dict, tuple)):
+        return to_images(x, what)
+    return jax.tree.map(lambda a: to_images(a, what), x, is_leaf=_is_leaf)
+
+
+def _is_leaf(a) -> bool:
+    return not isinstance(a, (dict, tuple))
+
+
+def _targets(targets: Any, order: np.ndarray) -> Any:
+    """Targets in the order of the classes; scalars stay scalars."""
+
+    def one(a):
+        a = checks.to_array("targets", a)
+        if a.shape[:1] != order.shape or a.dtype.kind not in "iuf":
+            raise ValueError(
+                f"targets: expected numbers [{len(order)}, ...], one an example, got "
+                f"shape {a.shape} of {a.dtype}"
+            )
+        checks.check_finite(a, "targets")
+        return a[order].astype(np.float32 if a.dtype.kind == "f" else np.int32)
+
+    return jax.tree.map(one, targets, is_leaf=_is_leaf)
+
+
+def _groups(groups: Any, index: np.ndarray, classes) -> tuple[str, ...]:
+    if groups is None:
+        return ("",) * len(classes)
+    groups = np.asarray(groups).astype(str)
+    if groups.shape != index.shape:
+        raise ValueError(
+            f"groups: expected one an example, {index.shape}, got {groups.shape}"
+        )
+    found = [np.unique(groups[index == i]).tolist() for i in range(len(classes))]
+    for name, own in zip(classes, found, strict=True):
+        if len(own) > 1:
+            raise ValueError(f"groups: class {name!r} is in {own[0]!r} and {own[1]!r}")
+    return tuple(own[0] for own in found)
 
 
 def to_images(images: Any, what: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxmeta.checks import check_choice
 from jaxmeta.data.cache import cached
-from jaxmeta.data.dataset import Dataset
+from jaxmeta.data.dataset import Dataset, of_classes
 
 SPLITS = {
     "train": ("Latin", "Greek", "Cyrillic"),
@@ -51,12 +51,12 @@ def glyphs(split: str = "train") -> Dataset:
 
     Args: split: "train" (Latin, Greek, Cyrillic), "validation" (Armenian) or "test"
         (Georgian, Lao); "all" has every script.
-    Returns: a `Dataset`, images uint8 [classes, typefaces, 28, 28, 1]; a class is named
-        by its Unicode name, a group by its script.
+    Returns: a `Dataset`, images uint8 [28, 28, 1], of a letter in up to 21 typefaces; a
+        class is named by its Unicode name, a group by its script.
     Raises: ValueError for an unknown split.
 
     >>> data = glyphs("test")
-    >>> sorted(set(data.groups)), data.images.shape[2:], bool(data.counts.min() >= 8)
+    >>> sorted(set(data.groups)), data.x.shape[1:], bool(data.counts.min() >= 8)
     (['Georgian', 'Lao'], (28, 28, 1), True)
     """
     check_choice("split", split, (*SPLITS, "all"))
@@ -67,11 +67,10 @@ def glyphs(split: str = "train") -> Dataset:
     codes = packed[:, :4].copy().view("<u4")[:, 0]
     counts = packed[:, 4].astype(np.int32)
     images = packed[:, 5:].reshape(len(packed), -1, SIZE, SIZE, 1)
-    everything = Dataset(
+    everything = of_classes(
         "glyphs",
         "all",
-        images,
-        counts,
+        [a[:n] for a, n in zip(images, counts, strict=True)],
         tuple(unicodedata.name(chr(code)).lower() for code in codes),
         tuple(_script(code) for code in codes),
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmeta.checks import check_choice, check_paths, check_seeds
 from jaxmeta.data.cache import cached
-from jaxmeta.data.dataset import Dataset
+from jaxmeta.data.dataset import Dataset, of_classes
 
 ARCHIVES = {
     "background": ("images_background",),
@@ -48,7 +48,7 @@ def omniglot(root: str | Path, split: str = "background", *, seed: int = 0) -> D
             (423), the random split of the MAML paper.
         seed: of the random split.
 
-    Returns: a `Dataset`, images uint8 [characters, 20, 28, 28, 1], reduced by Lanczos;
+    Returns: a `Dataset`, images uint8 [28, 28, 1], 20 a character, reduced by Lanczos;
         classes `Alphabet/characterNN`, groups the alphabets, both sorted by name.
     Raises: FileNotFoundError for a missing archive; ValueError for an unknown split, a
         truncated archive, an unsafe path in it or an image that can't be read.
@@ -67,14 +67,12 @@ def omniglot(root: str | Path, split: str = "background", *, seed: int = 0) -> D
         order = np.random.default_rng(seed).permutation(len(names))
         chosen = {"train": order[:RANDOM_TRAIN], "test": order[RANDOM_TRAIN:]}
         names = [names[i] for i in sorted(chosen[split[7:]])]
-    images = np.stack([characters[name] for name in names])
-    return Dataset(
+    return of_classes(
         "omniglot",
         split,
-        images,
-        np.full(len(names), DRAWINGS, np.int32),
-        tuple(names),
-        tuple(name.split("/")[0] for name in names),
+        [characters[name] for name in names],
+        names,
+        [name.split("/")[0] for name in names],
     )
 
 

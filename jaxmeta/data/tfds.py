@@ -1,5 +1,6 @@
 """Any prepared classification set of tensorflow-datasets, read without TensorFlow."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,7 @@ def from_tfds(
     made = from_arrays(np.stack(images), labels, name=name, split=split)
     if names is None:
         return made
-    spelled = tuple(names[int(c)] for c in made.classes)
-    return Dataset(name, split, made.images, made.counts, spelled, made.groups)
+    return replace(made, classes=tuple(names[int(c)] for c in made.classes))
 
 
 def _resized(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:

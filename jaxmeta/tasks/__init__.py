@@ -3,7 +3,9 @@
 from jaxmeta.tasks.classes import Classes as Classes
 from jaxmeta.tasks.classes import classes as classes
 from jaxmeta.tasks.episodes import Episodes as Episodes
+from jaxmeta.tasks.episodes import Plan as Plan
 from jaxmeta.tasks.episodes import episodes as episodes
+from jaxmeta.tasks.episodes import meta_dataset as meta_dataset
 from jaxmeta.tasks.gaussian_process import GaussianProcess as GaussianProcess
 from jaxmeta.tasks.gaussian_process import gaussian_process as gaussian_process
 from jaxmeta.tasks.sinusoid import Sinusoid as Sinusoid

@@ -18,14 +18,15 @@ from jaxmeta.types import Batch, Task
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["images", "counts"],
+    data_fields=["x", "offsets", "counts"],
     meta_fields=["batch", "rotations", "jitter"],
 )
 @dataclass(frozen=True)
 class Classes:
     """A distribution over minibatches; labels are the numbers of the classes."""
 
-    images: Any  # [classes, examples, ...], an array or a pytree of arrays
+    x: Any  # [examples, ...], class after class, an array or a pytree of arrays
+    offsets: jax.Array  # [classes] where each class begins
     counts: jax.Array  # [classes]
     batch: int
     rotations: bool
@@ -60,7 +61,8 @@ class Classes:
             )
 
     def _examples(self, row, place, turn):
-        x = jax.tree.map(lambda a: to_float(a[row, place]), self.images)
+        example = self.offsets[row] + place
+        x = jax.tree.map(lambda a: to_float(a[example]), self.x)
         if not self.rotations:
             return x
         return jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(x, turn)
@@ -93,7 +95,7 @@ def classes(
     ...); make them with `classes=sampler.classes`.
 
     Args:
-        dataset: class-major examples, see `jaxmeta.data`.
+        dataset: examples by class, see `jaxmeta.data`.
         batch: examples of a minibatch, their classes drawn uniformly.
         rotations, jitter: as in `episodes`.
 
@@ -108,6 +110,6 @@ def classes(
     """
     check_sizes(batch=batch)
     check_images(dataset, rotations, jitter)
-    images = jax.tree.map(jnp.asarray, dataset.images)
-    counts = jnp.asarray(dataset.counts)
-    return Classes(images, counts, batch, rotations, float(jitter))
+    x = jax.tree.map(jnp.asarray, dataset.x)
+    offsets, counts = jnp.asarray(dataset.offsets), jnp.asarray(dataset.counts)
+    return Classes(x, offsets, counts, batch, rotations, float(jitter))

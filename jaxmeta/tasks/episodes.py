@@ -1,4 +1,4 @@
-"""Few-shot episodes over a class-major array that stays on the device.
+"""Few-shot episodes over arrays that stay on the device.
 
 Vinyals et al. Matching Networks for One Shot Learning. NeurIPS 2016, arXiv 1606.04080:
 draw `ways` classes, then `shots` support and `queries` query examples of each.
@@ -7,7 +7,7 @@ Rotations by 90 degrees as extra classes: Santoro et al. 2016, arXiv 1605.06065.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,73 +16,133 @@ import numpy as np
 from jaxmeta import checks
 from jaxmeta.boundary import to_float
 from jaxmeta.data.dataset import Dataset
+from jaxmeta.keys import purpose
+from jaxmeta.tasks.sizes import Fixed, MetaDataset, Range, Sizes, sizes_of
 from jaxmeta.types import UNLABELLED, Batch, Task
+
+
+class Slots(NamedTuple):
+    """Which examples a set has, in order: numbers, and nothing of what they are."""
+
+    example: jax.Array  # [n] place in the data set's arrays
+    row: jax.Array  # [n] which of the episode's classes
+    place: jax.Array  # [n] which of the examples drawn of that class
+    y: jax.Array  # [n] label
+    mask: jax.Array | None  # [n] 1 = counts; None = all do
+
+
+class Plan(NamedTuple):
+    """An episode as numbers: who has the data set's arrays can make it of them."""
+
+    classes: jax.Array  # [ways + distractors] number of each class in the data set
+    turn: jax.Array  # [ways + distractors] quarter turns
+    support: Slots
+    query: Slots
+    key: jax.Array  # of the random changes of images
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["images", "counts", "groups"],
+    data_fields=["offsets", "counts", "groups", "label_noise"],
     meta_fields=[
-        *("ways", "shots", "queries", "rotations", "jitter"),
-        *("unlabelled", "distractors"),
+        *("sizes", "rotations", "jitter", "unlabelled", "distractors", "largest"),
     ],
 )
 @dataclass(frozen=True)
-class Episodes:
-    """A distribution over few-shot classification tasks."""
+class Planner:
+    """A distribution over plans: which classes, which examples, without the examples."""
 
-    images: Any  # [classes, examples, ...], an array or a pytree of arrays
-    counts: jax.Array  # [classes] examples that a class has, the rest is padding
-    groups: (
-        jax.Array | None
-    )  # [classes] number of its group; None: any classes together
-    ways: int
-    shots: int
-    queries: int
+    offsets: jax.Array  # [classes] where each class begins
+    counts: jax.Array  # [classes] examples that a class has
+    groups: jax.Array | None  # [classes] its group; None: any classes together
+    label_noise: float
+    sizes: Sizes
     rotations: bool
     jitter: float
     unlabelled: int
     distractors: int
+    largest: int  # of the counts
 
-    def sample(self, key: jax.Array) -> Task:
-        """One episode: x [ways * shots, ...] in 0..1, y [ways * shots] in 0..ways-1,
-        and `queries` a class likewise; classes in random order, examples class by class.
-        The support set ends with the unlabelled examples, if there are any.
-        """
-        key_classes, key_examples, key_jitter = jax.random.split(key, 3)
+    @property
+    def ways(self) -> int:
+        """Classes of an episode, at most."""
+        return self.sizes.ways
+
+    def plan(self, key: jax.Array) -> Plan:
+        """The plan of one episode, a pure function of its key."""
+        key_classes, key_examples, key_changes = jax.random.split(key, 3)
         turns = 4 if self.rotations else 1
         chosen = self._choose(key_classes, turns)
         classes, turn = chosen // turns, chosen % turns
-        each = self.shots + self.queries + self.unlabelled
-        examples = jax.vmap(without_replacement, (0, None, None, 0))(
+        counts = self.counts[classes]
+        enough = counts[: self.ways] - self.unlabelled
+        drawn = self.sizes.draw(purpose(key, "sizes"), enough)
+        order = jax.vmap(without_replacement, (0, None, None, 0))(
             jax.random.split(key_examples, len(chosen)),
-            each,
-            jax.tree.leaves(self.images)[0].shape[1],
-            self.counts[classes],
+            self._each,
+            self.largest,
+            counts,
         )  # [ways + distractors, each]
-        take = lambda a: to_float(a[classes[:, None], examples])
-        x = jax.tree.map(take, self.images)
-        if self.rotations:
-            x = jax.vmap(rotate)(x, turn)
-        if self.jitter:
-            keys = jax.random.split(key_jitter, (len(chosen), each))
-            x = jax.vmap(jax.vmap(partial(jittered, strength=self.jitter)))(keys, x)
 
-        def batch(labels, first, last=None):
-            part = lambda a: a[: len(labels), first:last]
-            flat = lambda a: jnp.reshape(part(a), (-1, *a.shape[2:]))
-            number = (each if last is None else last) - first
-            return Batch(jax.tree.map(flat, x), jnp.repeat(labels, number))
+        def slots(numbers, total, first, labels):
+            row, place, mask = _places(numbers, total, isinstance(self.sizes, Fixed))
+            place = jnp.minimum(place + first[row], self._each - 1)
+            # what is masked may lie beyond the class, but not beyond the data
+            within = jnp.minimum(order[row, place], counts[row] - 1)
+            example = self.offsets[classes[row]] + within
+            return Slots(example, row, place, labels[row], mask)
 
-        labels, own = jnp.arange(self.ways), self.shots + self.queries
-        support = batch(labels, 0, self.shots)
-        query = batch(labels, self.shots, own)
+        labels, none = jnp.arange(self.ways), jnp.zeros_like(drawn.support)
+        support = slots(drawn.support, self.sizes.support, none, labels)
+        query = slots(drawn.query, self.sizes.query, drawn.support, labels)
+        if self.label_noise is not None:
+            support = self._mislabelled(purpose(key, "labels"), support, drawn)
         if self.unlabelled:
-            hidden = batch(jnp.full(len(chosen), UNLABELLED), own)
+            more = lambda a, fill: jnp.pad(
+                a, (0, self.distractors), constant_values=fill
+            )
+            used = more(drawn.support + drawn.query, sum(self.sizes.wanted))
+            number = more(
+                jnp.where(drawn.support > 0, self.unlabelled, 0), self.unlabelled
+            )
+            nameless = jnp.full(len(chosen), UNLABELLED)
+            hidden = slots(number, self.unlabelled * len(chosen), used, nameless)
             support = jax.tree.map(
                 lambda a, b: jnp.concatenate([a, b]), support, hidden
             )
-        return Task(support, query)
+        return Plan(classes, turn, support, query, key_changes)
+
+    def _mislabelled(self, key, support, drawn):
+        """With some labels replaced by another of the episode's, uniformly."""
+        key_which, key_label = jax.random.split(key)
+        ways = jnp.sum(drawn.support > 0)
+        other = jax.random.randint(key_label, support.y.shape, 1, ways)
+        wrong = jax.random.uniform(key_which, support.y.shape) < self.label_noise
+        return support._replace(
+            y=jnp.where(wrong, (support.y + other) % ways, support.y)
+        )
+
+    def finish(self, plan: Plan, x_support: Any, x_query: Any) -> Task:
+        """The task of a plan and of its examples as they are stored."""
+        batches = []
+        for slots, x in ((plan.support, x_support), (plan.query, x_query)):
+            x = jax.tree.map(to_float, x)
+            if self.rotations:
+                x = jax.vmap(lambda x, k: rotate(x[None], k)[0])(
+                    x, plan.turn[slots.row]
+                )
+            if self.jitter:
+                shape = len(plan.classes), self._each
+                keys = jax.random.split(jax.random.clone(plan.key), shape)
+                change = jax.vmap(partial(jittered, strength=self.jitter))
+                x = change(keys[slots.row, slots.place], x)
+            batches.append(Batch(x, slots.y, slots.mask))
+        return Task(*batches)
+
+    @property
+    def _each(self) -> int:
+        """Examples drawn of a class."""
+        return min(self.sizes.each + self.unlabelled, self.largest)
 
     def _choose(self, key, turns):
         """[ways + distractors] different classes, or classes of one group."""
@@ -97,24 +157,75 @@ class Episodes:
         return jax.lax.top_k(draws, size)[1]
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["x", "planner"], meta_fields=[])
+@dataclass(frozen=True)
+class Episodes:
+    """A distribution over few-shot classification tasks."""
+
+    x: Any  # [examples, ...], class after class, an array or a pytree of arrays
+    planner: Planner
+
+    @property
+    def ways(self) -> int:
+        """Classes of an episode, at most."""
+        return self.planner.ways
+
+    def sample(self, key: jax.Array) -> Task:
+        """One episode: x [support, ...] in 0..1, y [support] in 0..ways-1, and a query
+        set likewise; classes in random order, examples class by class. The support set
+        ends with the unlabelled examples, if there are any. Where sizes vary, masks say
+        what counts, padding at the end.
+        """
+        plan = self.planner.plan(key)
+        take = lambda slots: jax.tree.map(lambda a: a[slots.example], self.x)
+        return self.planner.finish(plan, take(plan.support), take(plan.query))
+
+    def plan(self, key: jax.Array) -> Plan:
+        """Which classes and examples `sample(key)` has: numbers in the data set."""
+        return self.planner.plan(key)
+
+
+def _places(numbers: jax.Array, total: int, fixed: bool):
+    """(row [total], place in its row [total], mask [total] or None) of rows with so many
+    places each, one after the other.
+
+    >>> row, place, mask = _places(jnp.array([2, 0, 1]), 4, False)
+    >>> row.tolist(), place.tolist(), mask.tolist()
+    ([0, 0, 2, 2], [0, 1, 0, 1], [1.0, 1.0, 1.0, 0.0])
+    """
+    if fixed:
+        each = total // len(numbers)
+        slots = jnp.arange(total)
+        return slots // each, slots % each, None
+    ends = jnp.cumsum(numbers)
+    slots = jnp.arange(total)
+    row = jnp.searchsorted(ends, slots, side="right")
+    row = jnp.minimum(row, len(numbers) - 1)
+    return row, slots - (ends - numbers)[row], (slots < ends[-1]).astype(jnp.float32)
+
+
 def episodes(
     dataset: Dataset,
-    ways: int = 5,
-    shots: int = 1,
+    ways: Range = 5,
+    shots: Range = 1,
     queries: int = 15,
     *,
+    imbalanced: bool = False,
     rotations: bool = False,
     jitter: float = 0.0,
     within_groups: bool = False,
     unlabelled: int = 0,
     distractors: int = 0,
+    label_noise: float | None = None,
 ) -> Episodes:
     """Few-shot classification tasks from a data set.
 
     Args:
-        dataset: class-major examples, see `jaxmeta.data`.
-        ways: classes of a task. shots: support examples of each class.
+        dataset: examples by class, see `jaxmeta.data`.
+        ways: classes of a task, or (fewest, most): drawn uniformly for each task.
+        shots: support examples of each class, or (fewest, most) likewise.
         queries: query examples of each class.
+        imbalanced: draw the shots of each class by itself.
         rotations: turn images by 0, 90, 180, 270 degrees and take each turn of a class
             as a class of its own.
         jitter: strength of a random affine change of each image; 1 = rotation by up to
@@ -124,10 +235,13 @@ def episodes(
         unlabelled: additional support examples of each class, with the label `UNLABELLED`,
             for semi-supervised learners.
         distractors: additional classes of which only unlabelled examples are drawn.
+        label_noise: probability that a support example has another label of the task.
 
-    Returns: a sampler. Raises: ValueError for more ways than classes, more examples
-        wanted than the smallest class has, distractors without unlabelled examples, or
-        no group that is large enough.
+    Returns: a sampler. With ranges, tasks are padded to the largest and masked, and a
+        learner is made with the most `ways`.
+    Raises: ValueError for more ways than classes, more examples wanted than the smallest
+        class has, distractors without unlabelled examples, or no group that is large
+        enough.
 
     >>> import numpy as np, jaxmeta as jm
     >>> images = np.random.default_rng(0).random((60, 8, 8, 1))
@@ -135,12 +249,91 @@ def episodes(
     >>> task = episodes(data, ways=5, shots=1, queries=3).sample(jax.random.key(0))
     >>> task.support.x.shape, task.query.y.shape
     ((5, 8, 8, 1), (15,))
+    >>> task = episodes(data, (2, 5), (1, 3), 2).sample(jax.random.key(0))
+    >>> task.support.x.shape, int(task.support.mask.sum())
+    ((15, 8, 8, 1), 3)
+    """
+    sizes = sizes_of(ways, shots, queries, imbalanced)
+    return drawn(
+        dataset,
+        sizes,
+        rotations=rotations,
+        jitter=jitter,
+        within_groups=within_groups,
+        unlabelled=unlabelled,
+        distractors=distractors,
+        label_noise=label_noise,
+    )
+
+
+def meta_dataset(
+    dataset: Dataset,
+    *,
+    ways: tuple[int, int] = (5, 50),
+    most: int = 500,
+    queries: int = 10,
+    rotations: bool = False,
+    jitter: float = 0.0,
+    within_groups: bool = False,
+) -> Episodes:
+    """Tasks with Meta-Dataset's distribution of ways and shots: imbalanced, up to `most`
+    support examples.
+
+    Args:
+        dataset: examples by class. ways: (fewest, most), uniform; the most is lowered to
+            the data set's classes. most: support examples of a task, at most.
+        queries: query examples of each class, at most. rotations, jitter, within_groups:
+            as in `episodes`.
+
+    Returns: a sampler; its tasks are padded and masked. Source: Triantafillou et al. 2020,
+        arXiv 1903.03096, section 3.2, and the authors' code.
+    Raises: as `episodes`.
     """
     check_images(dataset, rotations, jitter)
-    checks.check_sizes(2, ways=ways)
-    checks.check_sizes(shots=shots, queries=queries)
+    low, high = ways
+    high = min(high, len(dataset.counts) * (4 if rotations else 1))
+    checks.check_sizes(2, ways=low)
+    checks.check_sizes(low, ways=high)
+    checks.check_sizes(queries=queries)
+    checks.check_sizes(high, most=most)
+    return drawn(
+        dataset,
+        MetaDataset((low, high), most, queries=queries),
+        rotations=rotations,
+        jitter=jitter,
+        within_groups=within_groups,
+    )
+
+
+def drawn(
+    dataset: Dataset,
+    sizes: Sizes,
+    *,
+    rotations: bool = False,
+    jitter: float = 0.0,
+    within_groups: bool = False,
+    unlabelled: int = 0,
+    distractors: int = 0,
+    label_noise: float | None = None,
+) -> Episodes:
+    """Tasks of such sizes; the arguments are those of `episodes`."""
+    check_images(dataset, rotations, jitter)
+    dataset, planner = planned(
+        dataset, sizes, rotations, jitter, within_groups, unlabelled, distractors,
+        label_noise,
+    )  # fmt: skip
+    return Episodes(jax.tree.map(jnp.asarray, dataset.x), planner)
+
+
+def planned(
+    dataset, sizes, rotations, jitter, within_groups, unlabelled, distractors, noise
+) -> tuple[Dataset, Planner]:
+    """The classes that can be drawn, and how they are."""
+    ways = sizes.ways
     checks.check_sizes(0, unlabelled=unlabelled, distractors=distractors)
     checks.check_flags(within_groups=within_groups)
+    if noise is not None:
+        checks.check_numbers(least=0, most=1, label_noise=noise)
     if distractors and not unlabelled:
         raise ValueError(
             "unlabelled, distractors: expected numbers >= 0, and unlabelled >= 1 with "
@@ -157,25 +350,37 @@ def episodes(
             f"ways: {ways} classes{more} wanted, {dataset.title} has {classes}{turned}; "
             "lower ways or take a larger data set"
         )
-    smallest = int(dataset.counts.argmin())
-    if shots + queries + unlabelled > dataset.counts[smallest]:
-        more = f" + {unlabelled} unlabelled" if unlabelled else ""
-        raise ValueError(
-            f"shots + queries: {shots} + {queries}{more} examples of each class wanted, "
-            f"class {dataset.classes[smallest]!r} of {dataset.title} has "
-            f"{dataset.counts[smallest]}; lower shots or queries"
-        )
-    return Episodes(
-        jax.tree.map(jnp.asarray, dataset.images),
+    check_large_enough(dataset, sizes, unlabelled)
+    planner = Planner(
+        jnp.asarray(dataset.offsets),
         jnp.asarray(dataset.counts),
         groups,
-        ways,
-        shots,
-        queries,
+        noise,
+        sizes,
         rotations,
         float(jitter),
         unlabelled,
         distractors,
+        int(dataset.counts.max()),
+    )
+    return dataset, planner
+
+
+def check_large_enough(dataset: Dataset, sizes: Sizes, unlabelled: int = 0) -> None:
+    """Raise ValueError for classes with too few examples, by name."""
+    least = sum(sizes.wanted) + unlabelled
+    small = np.flatnonzero(dataset.counts < least)
+    if not len(small):
+        return
+    first = small[dataset.counts[small].argmin()]
+    parts = " + ".join(map(str, sizes.wanted))
+    more = f" + {unlabelled} unlabelled" if unlabelled else ""
+    others = f" ({len(small)} classes are too small)" if len(small) > 1 else ""
+    raise ValueError(
+        f"shots + queries: {parts}{more} examples of each class wanted, class "
+        f"{dataset.classes[first]!r} of {dataset.title} has {dataset.counts[first]}"
+        f"{others}; lower shots or queries, or leave such classes out: "
+        f"data.at_least({least})"
     )
 
 
@@ -188,15 +393,15 @@ def check_images(dataset: Dataset, rotations: bool, jitter: float) -> None:
         )
     checks.check_flags(rotations=rotations)
     checks.check_numbers(least=0, jitter=jitter)
-    shapes = [a.shape[2:] for a in jax.tree.leaves(dataset.images)]
+    shapes = [a.shape[1:] for a in jax.tree.leaves(dataset.x)]
     if (rotations or jitter) and (len(shapes) > 1 or len(shapes[0]) != 3):
         raise ValueError(
             "rotations and jitter: expected images [height, width, channels], got "
             f"examples of shape {shapes[0] if len(shapes) == 1 else shapes}"
         )
-    if rotations and dataset.images.shape[2] != dataset.images.shape[3]:
+    if rotations and dataset.x.shape[1] != dataset.x.shape[2]:
         raise ValueError(
-            f"rotations: expected square images, got {dataset.images.shape[2:4]}"
+            f"rotations: expected square images, got {dataset.x.shape[1:3]}"
         )
 
 
@@ -213,7 +418,7 @@ def _large_groups(dataset: Dataset, size: int, rotations: bool):
             f"within_groups: {size} classes of one group wanted, {dataset.title} has no "
             f"such group ({largest}); lower ways, or take a data set with groups"
         )
-    return dataset.select(keep.tolist(), dataset.split), jnp.asarray(number[keep])
+    return dataset.select(keep.tolist()), jnp.asarray(number[keep])
 
 
 def without_replacement(key, size, total, count=None):

@@ -178,8 +178,8 @@ def test_every_row_of_the_families_table_is_built(experiment):
 
 def test_whoever_knows_a_class_again_foretells_all_but_its_first_example(experiment):
     module, letters = experiment("mann"), experiment("characters").letters()
-    images = np.broadcast_to(np.asarray(letters.images)[:, :1], letters.images.shape)
-    same = dataclasses.replace(letters, images=images)
+    firsts = letters.x[letters.offsets].repeat(letters.counts, axis=0)
+    same = dataclasses.replace(letters, x=firsts)
     nearest = jm.nearest_neighbour(ways=5)
     config, key = module.Config.tiny(), jax.random.key(0)
     assert module.presentations(nearest, (), same, config, key) == [100.0] * 9

@@ -119,9 +119,9 @@ def test_labels_are_of_one_type(labels, sentence):
 def test_arrays_of_any_float_type_and_byte_order_are_taken(labels, kind):
     images = np.arange(8).reshape(4, 2).astype(kind)
     made = data.from_arrays(images, labels)
-    assert made.images.dtype.isnative and len(made.classes) == 2
+    assert made.x.dtype.isnative and len(made.classes) == 2
     order = [0, 2, 1, 3] if made.classes == ("a", "b") else [1, 3, 0, 2]
-    np.testing.assert_array_equal(made.images.reshape(4, 2), images[order])
+    np.testing.assert_array_equal(made.x, images[order])
     task = tasks.episodes(made, 2, 1, 1).sample(jax.random.key(0))
     assert bool(jnp.isfinite(task.support.x.astype(jnp.float32)).all())
 

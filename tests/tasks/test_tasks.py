@@ -127,7 +127,7 @@ def test_samplers_are_pytrees_whose_arrays_are_leaves():
     sample(first, jax.random.key(0))
     sample(other, jax.random.key(0))
     assert sample._cache_size() == 1
-    assert any(leaf is first.images for leaf in jax.tree.leaves(first))
+    assert any(leaf is first.x for leaf in jax.tree.leaves(first))
 
 
 def test_gaussian_process_has_its_covariance_and_sizes():
@@ -247,7 +247,7 @@ def test_umtra_makes_classes_of_examples():
 
 def test_cactus_finds_the_classes(blobs):
     """Far-apart clusters of an embedding are the true classes."""
-    x = np.asarray(blobs.images).reshape(160, 6)
+    x = blobs.x
     y = np.repeat(np.arange(20), 8)
     embeddings = 100.0 * np.eye(20)[y] + x[:, :1]
     sampler = jm.tasks.cactus(
@@ -287,7 +287,7 @@ def test_cactus_scales_all_dimensions_but_those_of_the_first_partition(monkeypat
 def test_unsupervised_tasks_teach(kind, blobs):
     """Trained without a label, tested with them: better than the untrained encoder."""
     noise = np.random.default_rng(0).normal(scale=3.0, size=(160, 6))
-    x = np.concatenate([np.asarray(blobs.images).reshape(160, 6), noise], axis=1)
+    x = np.concatenate([blobs.x, noise], axis=1)
     x = x.astype(np.float32)
     data = jm.data.from_arrays(x, np.repeat(np.arange(20), 8))
     test = jm.tasks.episodes(data, 3, 2, 3)
