@@ -57,15 +57,10 @@ def decoded(
             _check_pixels(what, image.width * image.height)
             image.load()
             plain = _plain(image, what).convert(mode)
-    except (
-        _RefusalError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as e:
-        said = (
-            e if isinstance(e, _RefusalError) else f"{what}: {e}; leave this file out"
-        )
-        raise ValueError(str(said)) from None
+    except _RefusalError as refusal:
+        raise ValueError(str(refusal)) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{what}: {error}; leave this file out") from None
     except Image.UnidentifiedImageError as error:
         raise ValueError(
             f"{what}: not an image of {', '.join(FORMATS)}, it begins with "
@@ -78,7 +73,7 @@ def decoded(
             f"{what}: the image is truncated or broken ({error}); fetch it again"
         ) from error
     if size is not None:
-        height, width = size if isinstance(size, tuple) else (size, size)
+        height, width = size if isinstance(size, (tuple, list)) else (size, size)
         plain = plain.resize((width, height), Image.Resampling[resample.upper()])
     return np.array(plain, np.uint8).reshape(plain.height, plain.width, MODES[mode])
 
