@@ -112,6 +112,11 @@ CALLS = {
     data.from_arrays: {"images": IMAGES, "labels": np.arange(60) % 6},
     data.glyphs: {},
     data.omniglot: {"root": "nowhere"},
+    data.cifar_fs: {"root": "nowhere"},
+    data.fc100: {"root": "nowhere"},
+    data.mini_imagenet: {"root": "nowhere"},
+    data.tiered_imagenet: {"root": "nowhere"},
+    data.cub: {"root": "nowhere"},
     data.from_tfds: {"name": "mnist"},
     models.mlp: {},
     models.conv4: {},
@@ -269,7 +274,8 @@ def test_a_wrong_argument_gets_a_sentence(call, argument, kind, values):
 
 
 RUNS = (jm.fit, jm.fit_population, jm.evaluate, jm.evaluate_episodes, jm.sample_tasks)
-RUNS += (data.omniglot, solvers.sinkhorn)
+RUNS += (data.omniglot, data.mini_imagenet, data.tiered_imagenet, data.cub)
+RUNS += (solvers.sinkhorn,)
 SAME = [
     c for c in GENERATED if c.values[2] in RIGHT and c.values[0].args[0] not in RUNS
 ]

@@ -16,6 +16,7 @@ import numpy as np
 from jaxmeta.checks import check_choice, check_paths, check_seeds
 from jaxmeta.data.cache import cached
 from jaxmeta.data.dataset import Dataset, of_classes
+from jaxmeta.data.named import published
 
 ARCHIVES = {
     "background": ("images_background",),
@@ -29,6 +30,7 @@ SPLITS = (
     "all",
     *("vinyals_train", "vinyals_validation", "vinyals_test"),
     *("random_train", "random_test"),
+    *("metadataset_train", "metadataset_validation", "metadataset_test"),
 )
 SIZE, DRAWINGS, RANDOM_TRAIN = 28, 20, 1200
 VERSION = 1  # of the reading below; raise it when the images change
@@ -45,7 +47,9 @@ def omniglot(root: str | Path, split: str = "background", *, seed: int = 0) -> D
             "small1" (5, 136), "small2" (5, 156), "all" (1,623);
             "vinyals_train" (1,028), "vinyals_validation" (172), "vinyals_test" (423), the
             class lists of Vinyals et al. 2016; "random_train" (1,200) and "random_test"
-            (423), the random split of the MAML paper.
+            (423), the random split of the MAML paper; "metadataset_train" (883 characters
+            of 25 alphabets), "metadataset_validation" (81 of the 5 smallest) and
+            "metadataset_test" (659 of 20), the split of Meta-Dataset.
         seed: of the random split.
 
     Returns: a `Dataset`, images uint8 [28, 28, 1], 20 a character, reduced by Lanczos;
@@ -67,6 +71,9 @@ def omniglot(root: str | Path, split: str = "background", *, seed: int = 0) -> D
         order = np.random.default_rng(seed).permutation(len(names))
         chosen = {"train": order[:RANDOM_TRAIN], "test": order[RANDOM_TRAIN:]}
         names = [names[i] for i in sorted(chosen[split[7:]])]
+    elif split.startswith("metadataset_"):
+        alphabets = published("omniglot_metadataset", split[12:])
+        names = [name for name in names if name.split("/")[0] in alphabets]
     return of_classes(
         "omniglot",
         split,
