@@ -75,9 +75,11 @@ FROM_ZERO = {"inner_steps", "leader_steps", "tuning_steps", "inner_lr", "balance
 FROM_ZERO |= {"multi_step_until", "first_order_until", "min_std", "smoothness", "gamma"}
 FROM_ZERO |= {"support_weight", "entropy_weight", "kl_weight", "encoder_penalty"}
 FROM_ZERO |= {"orthogonality", "drop_rate", "damping", "unlabelled", "distractors"}
-FROM_ZERO |= {"jitter", "context", "pools", "remat", "start"}
+FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
 ZERO_HERE = {
     ("noise", tasks.tables),
+    ("noise", tasks.quadratic),
+    ("noise", tasks.sinusoid_or_line),
     ("heads", models.set_encoder),
 }  # 0 is right here only
 AT_LEAST = {"ways": 2, "classes": 2, "validation_tasks": 2, "points": 7}
@@ -101,6 +103,11 @@ TASK = tasks.sinusoid(3, 3).sample(jax.random.key(1))
 CALLS = {
     tasks.sinusoid: {},
     tasks.gaussian_process: {},
+    tasks.harmonics: {},
+    tasks.image_completion: {"images": IMAGES, "shots": 2},
+    tasks.linear: {},
+    tasks.quadratic: {},
+    tasks.sinusoid_or_line: {},
     tasks.tables: {},
     tasks.episodes: {"dataset": DATA, "queries": 2},
     tasks.classes: {"dataset": DATA},

@@ -33,11 +33,11 @@ class Sinusoid:
     def sample(self, key: jax.Array) -> Task:
         """One sinusoid: x [shots, 1] and y [shots, 1], and the same for the query."""
         key_amplitude, key_phase, key_support, key_query = jax.random.split(key, 4)
-        amplitude = _uniform(key_amplitude, (), self.amplitude)
-        phase = _uniform(key_phase, (), self.phase)
+        amplitude = uniform(key_amplitude, (), self.amplitude)
+        phase = uniform(key_phase, (), self.phase)
 
         def batch(key, size):
-            x = _uniform(key, (size, 1), self.x_range)
+            x = uniform(key, (size, 1), self.x_range)
             return Batch(x, amplitude * jnp.sin(x - phase))
 
         return Task(batch(key_support, self.shots), batch(key_query, self.queries))
@@ -66,6 +66,7 @@ def sinusoid(
     return Sinusoid(shots, queries, amplitude, phase, x_range)
 
 
-def _uniform(key, shape, limits):
+def uniform(key, shape, limits):
+    """Uniform numbers between limits (low, high)."""
     low, high = limits
     return jax.random.uniform(key, shape, minval=low, maxval=high)
