@@ -31,7 +31,7 @@ from published import published
 from report import device, save, table
 
 import jaxmeta as jm
-from jaxmeta.tasks.episodes import jittered
+from jaxmeta.tasks.augment import jittered
 
 COSINE = {"distance": "cosine", "scale": 20.0}
 CONVNET = published("omniglot_challenge", "deep convnet")

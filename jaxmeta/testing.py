@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -450,9 +451,9 @@ def pad(batch: Batch, extra: int, fill: float) -> Batch:
         # NaN is not an integer; 99 is no label of any task
         value = fill if _floating(a) else 99
         rows = np.full((extra, *a.shape[1:]), value, a.dtype)
-        return jnp.asarray(np.concatenate([a, rows]))
+        return jnp.concatenate([a, rows]) if _traced(a) else _joined(a, rows)
 
-    mask = jnp.asarray(np.concatenate([_ones(batch), np.zeros(extra, np.float32)]))
+    mask = _joined(_ones(batch), np.zeros(extra, np.float32))
     x, y, _ = jax.tree.map(longer, batch._replace(mask=None))
     return Batch(x, y, mask)
 
@@ -464,12 +465,20 @@ def largest_difference(a: PyTree, b: PyTree) -> float:
     return float(max(differences) / max(np.abs(leaf).max() for leaf in b))
 
 
+def _traced(a) -> bool:
+    return isinstance(a, jax.core.Tracer)
+
+
+def _joined(a, b) -> jax.Array:
+    return jnp.asarray(np.concatenate([a, b]))
+
+
 def _floating(a) -> bool:
     return bool(jnp.issubdtype(a.dtype, jnp.floating))
 
 
 def _cast(tree, dtype):
-    cast = lambda a: jnp.asarray(np.asarray(a).astype(dtype))
+    cast = lambda a: jnp.asarray((a if _traced(a) else np.asarray(a)).astype(dtype))
     return jax.tree.map(lambda a: cast(a) if _floating(a) else a, tree)
 
 

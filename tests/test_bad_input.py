@@ -76,6 +76,7 @@ FROM_ZERO |= {"multi_step_until", "first_order_until", "min_std", "smoothness", 
 FROM_ZERO |= {"support_weight", "entropy_weight", "kl_weight", "encoder_penalty"}
 FROM_ZERO |= {"orthogonality", "drop_rate", "damping", "unlabelled", "distractors"}
 FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
+FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
 ZERO_HERE = {
     ("noise", tasks.tables),
     ("noise", tasks.quadratic),
@@ -116,7 +117,13 @@ CALLS = {
         **{"images": IMAGES, "embeddings": IMAGES.reshape(60, 16)},
         **{"clusters": 4, "ways": 2, "queries": 1, "partitions": 1},
     },
-    data.from_arrays: {"images": IMAGES, "labels": np.arange(60) % 6},
+    tasks.augment.flip: {},
+    tasks.augment.crop: {},
+    tasks.augment.colour: {},
+    tasks.augment.affine: {},
+    tasks.augment.cutout: {"size": 4},
+    tasks.augment.mixup: {},
+    data.from_arrays: {"x": IMAGES, "labels": np.arange(60) % 6},
     data.glyphs: {},
     data.omniglot: {"root": "nowhere"},
     data.cifar_fs: {"root": "nowhere"},

@@ -287,7 +287,7 @@ def from_arrays(
     checks.check_names(name=name, split=split)
     checks.check_flags(scale=scale)
     tree = isinstance(x, (dict, tuple))  # a list is an array's rows
-    x = _arrays(x, f"{name} images")
+    x = _arrays(x, f"x ({name})")
     if not scale:
         whole = lambda a: a.astype(np.int32) if a.dtype == np.uint8 else a
         x = jax.tree.map(whole, x)
@@ -348,7 +348,7 @@ def _targets(targets: Any, order: np.ndarray) -> Any:
 def _groups(groups: Any, index: np.ndarray, classes) -> tuple[str, ...]:
     if groups is None:
         return ("",) * len(classes)
-    groups = np.asarray(groups).astype(str)
+    groups = _to_labels(groups, "groups").astype(str)
     if groups.shape != index.shape:
         raise ValueError(
             f"groups: expected one an example, {index.shape}, got {groups.shape}"
@@ -389,7 +389,7 @@ def to_images(images: Any, what: str) -> np.ndarray:
     return images
 
 
-def _to_labels(labels: Any) -> np.ndarray:
+def _to_labels(labels: Any, what: str = "labels") -> np.ndarray:
     """Labels of one type, integers or strings.
 
     numpy makes strings of mixed labels, and one class of 1, "1" and True.
@@ -400,16 +400,17 @@ def _to_labels(labels: Any) -> np.ndarray:
         whole = (
             all(issubclass(k, numbers.Integral) for k in kinds) and bool not in kinds
         )
-        if len(kinds) > 1 and not (whole or all(issubclass(k, str) for k in kinds)):
+        alike = whole or all(issubclass(k, str) for k in kinds)
+        if (len(kinds) > 1 and not alike) or kinds & {list, tuple}:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise ValueError(
-                f"labels: expected integers or strings, all of one type, got {names}"
+                f"{what}: expected integers or strings, all of one type, got {names}"
             )
         labels = each.tolist()
     labels = np.asarray(labels)
     if labels.size and labels.dtype.kind not in "biuSU":
         raise ValueError(
-            f"labels: expected integers or strings, got {labels.dtype}; of whole numbers "
-            "labels.astype(int) makes integers"
+            f"{what}: expected integers or strings, got {labels.dtype}; of whole numbers "
+            f"{what}.astype(int) makes integers"
         )
     return labels

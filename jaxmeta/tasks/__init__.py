@@ -1,9 +1,9 @@
 """Task distributions: pure functions of a key, pytrees whose arrays are leaves."""
 
+from jaxmeta.tasks import augment as augment
 from jaxmeta.tasks.classes import Classes as Classes
 from jaxmeta.tasks.classes import classes as classes
 from jaxmeta.tasks.episodes import Episodes as Episodes
-from jaxmeta.tasks.episodes import Plan as Plan
 from jaxmeta.tasks.episodes import episodes as episodes
 from jaxmeta.tasks.episodes import meta_dataset as meta_dataset
 from jaxmeta.tasks.gaussian_process import GaussianProcess as GaussianProcess
@@ -14,6 +14,7 @@ from jaxmeta.tasks.image_completion import ImageCompletion as ImageCompletion
 from jaxmeta.tasks.image_completion import image_completion as image_completion
 from jaxmeta.tasks.linear import Linear as Linear
 from jaxmeta.tasks.linear import linear as linear
+from jaxmeta.tasks.plans import Plan as Plan
 from jaxmeta.tasks.quadratic import Quadratic as Quadratic
 from jaxmeta.tasks.quadratic import quadratic as quadratic
 from jaxmeta.tasks.sinusoid import Sinusoid as Sinusoid

@@ -12,14 +12,15 @@ import numpy as np
 from jaxmeta.boundary import to_float
 from jaxmeta.checks import check_sizes
 from jaxmeta.data.dataset import Dataset
-from jaxmeta.tasks.episodes import check_images, jittered, rotate
+from jaxmeta.tasks.augment import Augment, asked, rotate
+from jaxmeta.tasks.plans import check_images
 from jaxmeta.types import Batch, Task
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["x", "offsets", "counts"],
-    meta_fields=["batch", "rotations", "jitter"],
+    meta_fields=["batch", "rotations", "augment"],
 )
 @dataclass(frozen=True)
 class Classes:
@@ -30,7 +31,7 @@ class Classes:
     counts: jax.Array  # [classes]
     batch: int
     rotations: bool
-    jitter: float
+    augment: Augment | None
 
     @property
     def classes(self) -> int:
@@ -38,7 +39,7 @@ class Classes:
         return len(self.counts) * (4 if self.rotations else 1)
 
     def everything(self) -> Iterator[Batch]:
-        """All examples once (each turn of them, without jitter), in minibatches of mixed
+        """All examples once (each turn of them, not augmented), in minibatches of mixed
         classes; the last is padded."""
         turns = 4 if self.rotations else 1
         places = [
@@ -75,9 +76,8 @@ class Classes:
         place = jax.random.uniform(key_example, (self.batch,)) * self.counts[row]
         place = jnp.minimum(place.astype(jnp.int32), self.counts[row] - 1)
         x = self._examples(row, place, turn)
-        if self.jitter:
-            keys = jax.random.split(key_jitter, self.batch)
-            x = jax.vmap(partial(jittered, strength=self.jitter))(keys, x)
+        if self.augment is not None:
+            x = jax.vmap(self.augment)(jax.random.split(key_jitter, self.batch), x)
         batch = Batch(x, y)
         return Task(batch, batch)
 
@@ -88,6 +88,7 @@ def classes(
     *,
     rotations: bool = False,
     jitter: float = 0.0,
+    augment: Augment | None = None,
 ) -> Classes:
     """Minibatches over all classes of a data set.
 
@@ -97,7 +98,7 @@ def classes(
     Args:
         dataset: examples by class, see `jaxmeta.data`.
         batch: examples of a minibatch, their classes drawn uniformly.
-        rotations, jitter: as in `episodes`.
+        rotations, jitter, augment: as in `episodes`.
 
     Returns: a sampler. Raises: ValueError for a batch below 1, or as `episodes`.
 
@@ -110,6 +111,7 @@ def classes(
     """
     check_sizes(batch=batch)
     check_images(dataset, rotations, jitter)
+    augment = asked(jitter, augment, jax.tree.map(lambda a: a[0], dataset.x))
     x = jax.tree.map(jnp.asarray, dataset.x)
     offsets, counts = jnp.asarray(dataset.offsets), jnp.asarray(dataset.counts)
-    return Classes(x, offsets, counts, batch, rotations, float(jitter))
+    return Classes(x, offsets, counts, batch, rotations, augment)

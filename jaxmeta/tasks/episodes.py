@@ -7,154 +7,17 @@ Rotations by 90 degrees as extra classes: Santoro et al. 2016, arXiv 1605.06065.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxmeta import checks
-from jaxmeta.boundary import to_float
 from jaxmeta.data.dataset import Dataset
-from jaxmeta.keys import purpose
-from jaxmeta.tasks.sizes import Fixed, MetaDataset, Range, Sizes, sizes_of
-from jaxmeta.types import UNLABELLED, Batch, Task
-
-
-class Slots(NamedTuple):
-    """Which examples a set has, in order: numbers, and nothing of what they are."""
-
-    example: jax.Array  # [n] place in the data set's arrays
-    row: jax.Array  # [n] which of the episode's classes
-    place: jax.Array  # [n] which of the examples drawn of that class
-    y: jax.Array  # [n] label
-    mask: jax.Array | None  # [n] 1 = counts; None = all do
-
-
-class Plan(NamedTuple):
-    """An episode as numbers: who has the data set's arrays can make it of them."""
-
-    classes: jax.Array  # [ways + distractors] number of each class in the data set
-    turn: jax.Array  # [ways + distractors] quarter turns
-    support: Slots
-    query: Slots
-    key: jax.Array  # of the random changes of images
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["offsets", "counts", "groups", "label_noise"],
-    meta_fields=[
-        *("sizes", "rotations", "jitter", "unlabelled", "distractors", "largest"),
-    ],
-)
-@dataclass(frozen=True)
-class Planner:
-    """A distribution over plans: which classes, which examples, without the examples."""
-
-    offsets: jax.Array  # [classes] where each class begins
-    counts: jax.Array  # [classes] examples that a class has
-    groups: jax.Array | None  # [classes] its group; None: any classes together
-    label_noise: float
-    sizes: Sizes
-    rotations: bool
-    jitter: float
-    unlabelled: int
-    distractors: int
-    largest: int  # of the counts
-
-    @property
-    def ways(self) -> int:
-        """Classes of an episode, at most."""
-        return self.sizes.ways
-
-    def plan(self, key: jax.Array) -> Plan:
-        """The plan of one episode, a pure function of its key."""
-        key_classes, key_examples, key_changes = jax.random.split(key, 3)
-        turns = 4 if self.rotations else 1
-        chosen = self._choose(key_classes, turns)
-        classes, turn = chosen // turns, chosen % turns
-        counts = self.counts[classes]
-        enough = counts[: self.ways] - self.unlabelled
-        drawn = self.sizes.draw(purpose(key, "sizes"), enough)
-        order = jax.vmap(without_replacement, (0, None, None, 0))(
-            jax.random.split(key_examples, len(chosen)),
-            self._each,
-            self.largest,
-            counts,
-        )  # [ways + distractors, each]
-
-        def slots(numbers, total, first, labels):
-            row, place, mask = _places(numbers, total, isinstance(self.sizes, Fixed))
-            place = jnp.minimum(place + first[row], self._each - 1)
-            # what is masked may lie beyond the class, but not beyond the data
-            within = jnp.minimum(order[row, place], counts[row] - 1)
-            example = self.offsets[classes[row]] + within
-            return Slots(example, row, place, labels[row], mask)
-
-        labels, none = jnp.arange(self.ways), jnp.zeros_like(drawn.support)
-        support = slots(drawn.support, self.sizes.support, none, labels)
-        query = slots(drawn.query, self.sizes.query, drawn.support, labels)
-        if self.label_noise is not None:
-            support = self._mislabelled(purpose(key, "labels"), support, drawn)
-        if self.unlabelled:
-            more = lambda a, fill: jnp.pad(
-                a, (0, self.distractors), constant_values=fill
-            )
-            used = more(drawn.support + drawn.query, sum(self.sizes.wanted))
-            number = more(
-                jnp.where(drawn.support > 0, self.unlabelled, 0), self.unlabelled
-            )
-            nameless = jnp.full(len(chosen), UNLABELLED)
-            hidden = slots(number, self.unlabelled * len(chosen), used, nameless)
-            support = jax.tree.map(
-                lambda a, b: jnp.concatenate([a, b]), support, hidden
-            )
-        return Plan(classes, turn, support, query, key_changes)
-
-    def _mislabelled(self, key, support, drawn):
-        """With some labels replaced by another of the episode's, uniformly."""
-        key_which, key_label = jax.random.split(key)
-        ways = jnp.sum(drawn.support > 0)
-        other = jax.random.randint(key_label, support.y.shape, 1, ways)
-        wrong = jax.random.uniform(key_which, support.y.shape) < self.label_noise
-        return support._replace(
-            y=jnp.where(wrong, (support.y + other) % ways, support.y)
-        )
-
-    def finish(self, plan: Plan, x_support: Any, x_query: Any) -> Task:
-        """The task of a plan and of its examples as they are stored."""
-        batches = []
-        for slots, x in ((plan.support, x_support), (plan.query, x_query)):
-            x = jax.tree.map(to_float, x)
-            if self.rotations:
-                x = jax.vmap(lambda x, k: rotate(x[None], k)[0])(
-                    x, plan.turn[slots.row]
-                )
-            if self.jitter:
-                shape = len(plan.classes), self._each
-                keys = jax.random.split(jax.random.clone(plan.key), shape)
-                change = jax.vmap(partial(jittered, strength=self.jitter))
-                x = change(keys[slots.row, slots.place], x)
-            batches.append(Batch(x, slots.y, slots.mask))
-        return Task(*batches)
-
-    @property
-    def _each(self) -> int:
-        """Examples drawn of a class."""
-        return min(self.sizes.each + self.unlabelled, self.largest)
-
-    def _choose(self, key, turns):
-        """[ways + distractors] different classes, or classes of one group."""
-        size, total = self.ways + self.distractors, len(self.counts)
-        if self.groups is None:
-            return without_replacement(key, size, turns * total)
-        key_group, key = jax.random.split(key)
-        # a group is drawn with as many chances as it has classes
-        anchor = self.groups[jax.random.randint(key_group, (), 0, total)]
-        member = jnp.repeat(self.groups == anchor, turns)
-        draws = jnp.where(member, jax.random.uniform(key, member.shape), -1.0)
-        return jax.lax.top_k(draws, size)[1]
+from jaxmeta.tasks.augment import Augment
+from jaxmeta.tasks.plans import Plan, Planner, check_images, planned
+from jaxmeta.tasks.sizes import MetaDataset, Range, sizes_of
+from jaxmeta.types import Task
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["x", "planner"], meta_fields=[])
@@ -185,25 +48,6 @@ class Episodes:
         return self.planner.plan(key)
 
 
-def _places(numbers: jax.Array, total: int, fixed: bool):
-    """(row [total], place in its row [total], mask [total] or None) of rows with so many
-    places each, one after the other.
-
-    >>> row, place, mask = _places(jnp.array([2, 0, 1]), 4, False)
-    >>> row.tolist(), place.tolist(), mask.tolist()
-    ([0, 0, 2, 2], [0, 1, 0, 1], [1.0, 1.0, 1.0, 0.0])
-    """
-    if fixed:
-        each = total // len(numbers)
-        slots = jnp.arange(total)
-        return slots // each, slots % each, None
-    ends = jnp.cumsum(numbers)
-    slots = jnp.arange(total)
-    row = jnp.searchsorted(ends, slots, side="right")
-    row = jnp.minimum(row, len(numbers) - 1)
-    return row, slots - (ends - numbers)[row], (slots < ends[-1]).astype(jnp.float32)
-
-
 def episodes(
     dataset: Dataset,
     ways: Range = 5,
@@ -213,10 +57,11 @@ def episodes(
     imbalanced: bool = False,
     rotations: bool = False,
     jitter: float = 0.0,
+    augment: Augment | None = None,
     within_groups: bool = False,
     unlabelled: int = 0,
     distractors: int = 0,
-    label_noise: float | None = None,
+    label_noise: float = 0.0,
 ) -> Episodes:
     """Few-shot classification tasks from a data set.
 
@@ -230,6 +75,8 @@ def episodes(
             as a class of its own.
         jitter: strength of a random affine change of each image; 1 = rotation by up to
             15 degrees, scale and shear by up to 20 %, shift by up to 2.5 of 28 pixels.
+        augment: another random change of each image, (key, image) -> image, see
+            `jm.tasks.augment`.
         within_groups: draw all classes of a task from one group (the alphabet of a
             character), which is harder; groups with fewer classes are left out.
         unlabelled: additional support examples of each class, with the label `UNLABELLED`,
@@ -253,17 +100,18 @@ def episodes(
     >>> task.support.x.shape, int(task.support.mask.sum())
     ((15, 8, 8, 1), 3)
     """
-    sizes = sizes_of(ways, shots, queries, imbalanced)
-    return drawn(
+    dataset, planner = planned(
         dataset,
-        sizes,
+        sizes_of(ways, shots, queries, imbalanced),
         rotations=rotations,
         jitter=jitter,
+        augment=augment,
         within_groups=within_groups,
         unlabelled=unlabelled,
         distractors=distractors,
         label_noise=label_noise,
     )
+    return Episodes(jax.tree.map(jnp.asarray, dataset.x), planner)
 
 
 def meta_dataset(
@@ -274,6 +122,7 @@ def meta_dataset(
     queries: int = 10,
     rotations: bool = False,
     jitter: float = 0.0,
+    augment: Augment | None = None,
     within_groups: bool = False,
 ) -> Episodes:
     """Tasks with Meta-Dataset's distribution of ways and shots: imbalanced, up to `most`
@@ -282,8 +131,8 @@ def meta_dataset(
     Args:
         dataset: examples by class. ways: (fewest, most), uniform; the most is lowered to
             the data set's classes. most: support examples of a task, at most.
-        queries: query examples of each class, at most. rotations, jitter, within_groups:
-            as in `episodes`.
+        queries: query examples of each class, at most. rotations, jitter, augment,
+            within_groups: as in `episodes`.
 
     Returns: a sampler; its tasks are padded and masked. Source: Triantafillou et al. 2020,
         arXiv 1903.03096, section 3.2, and the authors' code.
@@ -296,165 +145,12 @@ def meta_dataset(
     checks.check_sizes(low, ways=high)
     checks.check_sizes(queries=queries)
     checks.check_sizes(high, most=most)
-    return drawn(
+    dataset, planner = planned(
         dataset,
         MetaDataset((low, high), most, queries=queries),
         rotations=rotations,
         jitter=jitter,
+        augment=augment,
         within_groups=within_groups,
     )
-
-
-def drawn(
-    dataset: Dataset,
-    sizes: Sizes,
-    *,
-    rotations: bool = False,
-    jitter: float = 0.0,
-    within_groups: bool = False,
-    unlabelled: int = 0,
-    distractors: int = 0,
-    label_noise: float | None = None,
-) -> Episodes:
-    """Tasks of such sizes; the arguments are those of `episodes`."""
-    check_images(dataset, rotations, jitter)
-    dataset, planner = planned(
-        dataset, sizes, rotations, jitter, within_groups, unlabelled, distractors,
-        label_noise,
-    )  # fmt: skip
     return Episodes(jax.tree.map(jnp.asarray, dataset.x), planner)
-
-
-def planned(
-    dataset, sizes, rotations, jitter, within_groups, unlabelled, distractors, noise
-) -> tuple[Dataset, Planner]:
-    """The classes that can be drawn, and how they are."""
-    ways = sizes.ways
-    checks.check_sizes(0, unlabelled=unlabelled, distractors=distractors)
-    checks.check_flags(within_groups=within_groups)
-    if noise is not None:
-        checks.check_numbers(least=0, most=1, label_noise=noise)
-    if distractors and not unlabelled:
-        raise ValueError(
-            "unlabelled, distractors: expected numbers >= 0, and unlabelled >= 1 with "
-            f"distractors, got {unlabelled} and {distractors}"
-        )
-    groups = None
-    if within_groups:
-        dataset, groups = _large_groups(dataset, ways + distractors, rotations)
-    classes = len(dataset.counts) * (4 if rotations else 1)
-    if ways + distractors > classes:
-        turned = " (with rotations)" if rotations else ""
-        more = f" and {distractors} distractors" if distractors else ""
-        raise ValueError(
-            f"ways: {ways} classes{more} wanted, {dataset.title} has {classes}{turned}; "
-            "lower ways or take a larger data set"
-        )
-    check_large_enough(dataset, sizes, unlabelled)
-    planner = Planner(
-        jnp.asarray(dataset.offsets),
-        jnp.asarray(dataset.counts),
-        groups,
-        noise,
-        sizes,
-        rotations,
-        float(jitter),
-        unlabelled,
-        distractors,
-        int(dataset.counts.max()),
-    )
-    return dataset, planner
-
-
-def check_large_enough(dataset: Dataset, sizes: Sizes, unlabelled: int = 0) -> None:
-    """Raise ValueError for classes with too few examples, by name."""
-    least = sum(sizes.wanted) + unlabelled
-    small = np.flatnonzero(dataset.counts < least)
-    if not len(small):
-        return
-    first = small[dataset.counts[small].argmin()]
-    parts = " + ".join(map(str, sizes.wanted))
-    more = f" + {unlabelled} unlabelled" if unlabelled else ""
-    others = f" ({len(small)} classes are too small)" if len(small) > 1 else ""
-    raise ValueError(
-        f"shots + queries: {parts}{more} examples of each class wanted, class "
-        f"{dataset.classes[first]!r} of {dataset.title} has {dataset.counts[first]}"
-        f"{others}; lower shots or queries, or leave such classes out: "
-        f"data.at_least({least})"
-    )
-
-
-def check_images(dataset: Dataset, rotations: bool, jitter: float) -> None:
-    """Raise ValueError if it is no data set, or not of images that can be turned."""
-    if not isinstance(dataset, Dataset):
-        raise ValueError(
-            "dataset: expected a data set, e.g. jm.data.from_arrays(images, labels), got "
-            f"{type(dataset).__name__}"
-        )
-    checks.check_flags(rotations=rotations)
-    checks.check_numbers(least=0, jitter=jitter)
-    shapes = [a.shape[1:] for a in jax.tree.leaves(dataset.x)]
-    if (rotations or jitter) and (len(shapes) > 1 or len(shapes[0]) != 3):
-        raise ValueError(
-            "rotations and jitter: expected images [height, width, channels], got "
-            f"examples of shape {shapes[0] if len(shapes) == 1 else shapes}"
-        )
-    if rotations and dataset.x.shape[1] != dataset.x.shape[2]:
-        raise ValueError(
-            f"rotations: expected square images, got {dataset.x.shape[1:3]}"
-        )
-
-
-def _large_groups(dataset: Dataset, size: int, rotations: bool):
-    """The classes of groups with at least `size`, and a group number for each."""
-    turns = 4 if rotations else 1
-    names, number, counts = np.unique(
-        dataset.groups, return_inverse=True, return_counts=True
-    )
-    keep = np.flatnonzero(turns * counts[number] >= size)
-    if names.tolist() == [""] or not len(keep):
-        largest = f"the largest has {turns * counts.max()}" if any(names) else "none"
-        raise ValueError(
-            f"within_groups: {size} classes of one group wanted, {dataset.title} has no "
-            f"such group ({largest}); lower ways, or take a data set with groups"
-        )
-    return dataset.select(keep.tolist()), jnp.asarray(number[keep])
-
-
-def without_replacement(key, size, total, count=None):
-    """`size` different numbers below `count` (or `total`), in random order.
-
-    The largest of uniforms: several times faster than a permutation.
-    """
-    draws = jax.random.uniform(key, (total,))
-    if count is not None:
-        draws = jnp.where(jnp.arange(total) < count, draws, -1.0)
-    return jax.lax.top_k(draws, size)[1]
-
-
-def rotate(images, turn):
-    """[n, h, h, c] turned by `turn` * 90 degrees."""
-    turns = [lambda x, k=k: jnp.rot90(x, k, axes=(1, 2)) for k in range(4)]
-    return jax.lax.switch(turn, turns, images)
-
-
-def jittered(key, image, strength):
-    """A random affine map about the centre of an image [h, w, c], bilinear."""
-    key_angle, key_shape, key_shift = jax.random.split(key, 3)
-    height, width, _ = image.shape
-    uniform = partial(jax.random.uniform, minval=-strength, maxval=strength)
-    angle = uniform(key_angle) * jnp.deg2rad(15.0)
-    shape = jnp.eye(2) + 0.2 * uniform(key_shape, (2, 2))  # scale and shear
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    turn = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
-    shift = uniform(key_shift, (2,)) * 2.5 * height / 28
-    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
-    grid = jnp.stack([rows, columns], axis=-1) - jnp.reshape(centre, (1, 1, 2))
-    source = grid @ (shape @ turn).T + jnp.reshape(centre + shift, (1, 1, 2))
-
-    def channel(plane):
-        places = [source[..., 0], source[..., 1]]
-        return jax.scipy.ndimage.map_coordinates(plane, places, order=1)
-
-    return jax.vmap(channel, in_axes=2, out_axes=2)(image)

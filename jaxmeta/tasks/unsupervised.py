@@ -17,7 +17,6 @@ and begins anew while fewer than 3 in 4 of the clusters are large enough for a t
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,10 +34,9 @@ from jaxmeta.checks import (
     to_array,
 )
 from jaxmeta.data.dataset import to_images
-from jaxmeta.tasks.episodes import jittered, without_replacement
+from jaxmeta.tasks.augment import Augment, affine
+from jaxmeta.tasks.plans import without_replacement
 from jaxmeta.types import Batch, Task
-
-Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @partial(
@@ -89,8 +87,8 @@ def umtra(
             examples drawn may be of one class; the more classes, the less often.
         ways: classes of a task. shots: support examples of each class, the second and
             more augmented. queries: query examples of each class.
-        augment: (key, example) -> example; None = a random affine change of images, the
-            `jitter` of `episodes` with strength 1.
+        augment: (key, example) -> example, one of `jm.tasks.augment` or any function;
+            None = `affine()`, a random affine change of images.
 
     Returns: a sampler.
     Raises: ValueError for more ways than examples, sizes below 1, NaN, or examples that
@@ -114,12 +112,9 @@ def umtra(
                 "augment: expected images [examples, height, width, channels], got "
                 f"{images.shape}; give a function (key, example) -> example"
             )
-        augment = _affine
+        augment = affine()
     check_functions(augment=augment)
     return Umtra(jnp.asarray(images), ways, shots, queries, augment)
-
-
-_affine = partial(jittered, strength=1.0)  # one object: `fit` compiles anew for another
 
 
 @partial(

@@ -135,8 +135,8 @@ def test_arrays_of_any_float_type_and_byte_order_are_taken(labels, kind):
         ([[1.0], [1.0, 2.0], [1.0], [1.0]], "expected one array, got parts"),
         (np.full((4, 2), np.inf), "8 values are NaN or infinite"),
         (jnp.full((4, 2), jnp.nan, jnp.bfloat16), "8 values are NaN or infinite"),
-        (5, "images: expected images"),
-        (5.0, "images: expected images"),
+        (5, "expected images .examples"),
+        (5.0, "expected images .examples"),
     ],
 )
 def test_images_that_are_none(images, sentence):

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import kstest
 
 import jaxmeta as jm
-from jaxmeta.tasks.episodes import jittered
+from jaxmeta.tasks.augment import jittered
 from jaxmeta.tasks.gaussian_process import posterior
 
 
