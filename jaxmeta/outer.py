@@ -291,7 +291,9 @@ def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
     checks.check_key(key)
     checks.check_sampler(sampler)
     checks.check_sizes(num_tasks=num_tasks)
-    return over_tasks(sampler.sample)(keys.tasks(key, num_tasks))
+    task_keys = keys.tasks(key, num_tasks)
+    whole = getattr(sampler, "draw", None)  # of records, which are read together
+    return over_tasks(sampler.sample)(task_keys) if whole is None else whole(task_keys)
 
 
 def _sound(grads, params, opt_state, before) -> jax.Array:

@@ -5,6 +5,7 @@ from jaxmeta.data.cifar100 import fc100 as fc100
 from jaxmeta.data.cub import cub as cub
 from jaxmeta.data.dataset import Dataset as Dataset
 from jaxmeta.data.dataset import from_arrays as from_arrays
+from jaxmeta.data.dataset import from_records as from_records
 from jaxmeta.data.dataset import joined as joined
 from jaxmeta.data.glyphs import glyphs as glyphs
 from jaxmeta.data.mini_imagenet import mini_imagenet as mini_imagenet

@@ -3,7 +3,7 @@
 import difflib
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -21,7 +21,8 @@ class Dataset:
     each. classes: a name each. groups: the script, alphabet or domain of each class, or
     "". targets: [examples, ...] where a class is a task of its own (`jm.tasks.by_task`),
     else None. origin: [examples], where each came from: its place among the arrays, or
-    its file.
+    its file. records: None, or where the examples are if they are not in memory: x are
+    their numbers then, and `records[i]` is read when it is drawn (`from_records`).
     """
 
     name: str
@@ -32,6 +33,7 @@ class Dataset:
     groups: tuple[str, ...]
     targets: Any = None
     origin: np.ndarray | None = None
+    records: Any = None
 
     @property
     def title(self) -> str:
@@ -43,11 +45,23 @@ class Dataset:
         """[classes] where each class begins in x."""
         return (np.cumsum(self.counts) - self.counts).astype(np.int32)
 
+    @property
+    def example(self) -> Any:
+        """One example, as it is stored."""
+        return jax.tree.map(lambda a: a[0], self.read(slice(0, 1)))
+
     def of(self, chosen: int | str) -> Any:
         """The examples of a class, by its number or name."""
         (i,) = self._numbers([chosen])
-        here = slice(self.offsets[i], self.offsets[i] + self.counts[i])
-        return jax.tree.map(lambda a: a[here], self.x)
+        return self.read(slice(self.offsets[i], self.offsets[i] + self.counts[i]))
+
+    def read(self, rows: slice | np.ndarray) -> Any:
+        """The examples at some places of the data set, [n, ...].
+
+        Raises: ValueError for records that differ in shape or type.
+        """
+        x = jax.tree.map(lambda a: a[rows], self.x)
+        return x if self.records is None else read_records(self.records, x)
 
     def select(
         self, chosen: Sequence[int | str], split: str | None = None
@@ -72,6 +86,7 @@ class Dataset:
             tuple(self.groups[i] for i in numbers),
             jax.tree.map(lambda a: a[rows], self.targets),
             None if self.origin is None else self.origin[rows],
+            self.records,
         )
 
     def at_least(self, examples: int) -> "Dataset":
@@ -232,6 +247,59 @@ def joined(*parts: Dataset, name: str | None = None, split: str = "") -> Dataset
 
 def _shapes(x: Any) -> list:
     return [(a.shape[1:], str(a.dtype)) for a in jax.tree.leaves(x)]
+
+
+def read_records(records: Any, numbers: np.ndarray) -> Any:
+    """Records as arrays [n, ...]. Raises: ValueError if they differ in shape or type."""
+    several = getattr(records, "__getitems__", None)
+    listed = [int(i) for i in numbers]
+    found = several(listed) if several else [records[i] for i in listed]
+    rows = [jax.tree.map(np.asarray, row) for row in found]
+    shapes = [[(a.shape, a.dtype) for a in jax.tree.leaves(row)] for row in rows]
+    for i, other in zip(listed, shapes, strict=True):
+        if other != shapes[0]:
+            raise ValueError(
+                f"records: expected examples of one shape and type, {shapes[0]} in record "
+                f"{listed[0]}, got {other} in record {i}; bring them to one when they are "
+                "read"
+            )
+    return jax.tree.map(lambda *a: np.stack(a), *rows)
+
+
+def from_records(
+    records: Any,
+    labels: Any,
+    *,
+    groups: Any = None,
+    name: str = "records",
+    split: str = "",
+) -> Dataset:
+    """A data set whose examples are read when they are drawn: for what does not fit into
+    memory. `jm.tasks.episodes` of it gives the same episodes as of the same arrays.
+
+    Args:
+        records: `len(records)`, and `records[i]` the example of number i: an array uint8 or
+            floating, or a pytree of such, decoded and of one size. A list, a source of
+            grain or of tensorflow-datasets, an object of your own. It is read by threads.
+        labels: [examples], integers or strings. groups, name, split: as in `from_arrays`.
+
+    Returns: a `Dataset`. Raises: ValueError for another number of labels, or as
+        `from_arrays`.
+
+    >>> import numpy as np
+    >>> data = from_records([np.full(3, i, np.float32) for i in range(4)], list("baba"))
+    >>> data.classes, data.of("a")[:, 0].tolist()
+    (('a', 'b'), [1.0, 3.0])
+    """
+    for method in ("__len__", "__getitem__"):
+        if not hasattr(records, method):
+            raise ValueError(
+                "records: expected an object with len(records) and records[i], got "
+                f"{checks.said(records)}"
+            )
+    numbers = np.arange(len(records), dtype=np.int32)
+    data = from_arrays(numbers, labels, groups=groups, name=name, split=split)
+    return replace(data, records=records)
 
 
 def of_classes(

@@ -1,11 +1,19 @@
 """Task distributions: pure functions of a key, pytrees whose arrays are leaves."""
 
 from jaxmeta.tasks import augment as augment
+from jaxmeta.tasks.by_task import ByTask as ByTask
+from jaxmeta.tasks.by_task import by_task as by_task
 from jaxmeta.tasks.classes import Classes as Classes
 from jaxmeta.tasks.classes import classes as classes
+from jaxmeta.tasks.combined import Changed as Changed
+from jaxmeta.tasks.combined import Mixed as Mixed
+from jaxmeta.tasks.combined import changed as changed
+from jaxmeta.tasks.combined import mixed as mixed
 from jaxmeta.tasks.episodes import Episodes as Episodes
 from jaxmeta.tasks.episodes import episodes as episodes
 from jaxmeta.tasks.episodes import meta_dataset as meta_dataset
+from jaxmeta.tasks.frozen import freeze as freeze
+from jaxmeta.tasks.frozen import frozen as frozen
 from jaxmeta.tasks.gaussian_process import GaussianProcess as GaussianProcess
 from jaxmeta.tasks.gaussian_process import gaussian_process as gaussian_process
 from jaxmeta.tasks.harmonics import Harmonics as Harmonics
@@ -21,6 +29,7 @@ from jaxmeta.tasks.sinusoid import Sinusoid as Sinusoid
 from jaxmeta.tasks.sinusoid import sinusoid as sinusoid
 from jaxmeta.tasks.sinusoid_or_line import SinusoidOrLine as SinusoidOrLine
 from jaxmeta.tasks.sinusoid_or_line import sinusoid_or_line as sinusoid_or_line
+from jaxmeta.tasks.streamed import Streamed as Streamed
 from jaxmeta.tasks.tabular import Tables as Tables
 from jaxmeta.tasks.tabular import tables as tables
 from jaxmeta.tasks.unsupervised import Cactus as Cactus

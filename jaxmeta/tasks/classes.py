@@ -111,7 +111,12 @@ def classes(
     """
     check_sizes(batch=batch)
     check_images(dataset, rotations, jitter)
-    augment = asked(jitter, augment, jax.tree.map(lambda a: a[0], dataset.x))
+    if dataset.records is not None:
+        raise ValueError(
+            f"dataset: {dataset.title} is of records; expected examples in memory, "
+            "jm.data.from_arrays"
+        )
+    augment = asked(jitter, augment, dataset.example)
     x = jax.tree.map(jnp.asarray, dataset.x)
     offsets, counts = jnp.asarray(dataset.offsets), jnp.asarray(dataset.counts)
     return Classes(x, offsets, counts, batch, rotations, augment)

@@ -17,6 +17,7 @@ from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.augment import Augment
 from jaxmeta.tasks.plans import Plan, Planner, check_images, planned
 from jaxmeta.tasks.sizes import MetaDataset, Range, sizes_of
+from jaxmeta.tasks.streamed import Streamed
 from jaxmeta.types import Task
 
 
@@ -62,11 +63,12 @@ def episodes(
     unlabelled: int = 0,
     distractors: int = 0,
     label_noise: float = 0.0,
-) -> Episodes:
+) -> Episodes | Streamed:
     """Few-shot classification tasks from a data set.
 
     Args:
-        dataset: examples by class, see `jaxmeta.data`.
+        dataset: examples by class, see `jaxmeta.data`; of records (`from_records`), they
+            are read when they are drawn, by `jm.fit` and `jm.evaluate`.
         ways: classes of a task, or (fewest, most): drawn uniformly for each task.
         shots: support examples of each class, or (fewest, most) likewise.
         queries: query examples of each class.
@@ -111,7 +113,7 @@ def episodes(
         distractors=distractors,
         label_noise=label_noise,
     )
-    return Episodes(jax.tree.map(jnp.asarray, dataset.x), planner)
+    return _of(dataset, planner)
 
 
 def meta_dataset(
@@ -124,7 +126,7 @@ def meta_dataset(
     jitter: float = 0.0,
     augment: Augment | None = None,
     within_groups: bool = False,
-) -> Episodes:
+) -> Episodes | Streamed:
     """Tasks with Meta-Dataset's distribution of ways and shots: imbalanced, up to `most`
     support examples.
 
@@ -153,4 +155,11 @@ def meta_dataset(
         augment=augment,
         within_groups=within_groups,
     )
+    return _of(dataset, planner)
+
+
+def _of(dataset: Dataset, planner: Planner) -> Episodes | Streamed:
+    """The sampler, of arrays on the device or of records that are read when drawn."""
+    if dataset.records is not None:
+        return Streamed(dataset, planner)
     return Episodes(jax.tree.map(jnp.asarray, dataset.x), planner)

@@ -190,8 +190,7 @@ def planned(
 ) -> tuple[Dataset, Planner]:
     """The classes that can be drawn, and how they are; arguments as in `episodes`."""
     check_images(dataset, rotations, jitter)
-    first = jax.tree.map(lambda a: a[0], dataset.x)
-    augment = asked(jitter, augment, first)
+    augment = asked(jitter, augment, dataset.example)
     ways = sizes.ways
     checks.check_sizes(0, unlabelled=unlabelled, distractors=distractors)
     checks.check_flags(within_groups=within_groups)
@@ -255,16 +254,14 @@ def check_images(dataset: Dataset, rotations: bool, jitter: float) -> None:
         )
     checks.check_flags(rotations=rotations)
     checks.check_numbers(least=0, jitter=jitter)
-    shapes = [a.shape[1:] for a in jax.tree.leaves(dataset.x)]
+    shapes = [a.shape for a in jax.tree.leaves(dataset.example)]
     if (rotations or jitter) and (len(shapes) > 1 or len(shapes[0]) != 3):
         raise ValueError(
             "rotations and jitter: expected images [height, width, channels], got "
             f"examples of shape {shapes[0] if len(shapes) == 1 else shapes}"
         )
-    if rotations and dataset.x.shape[1] != dataset.x.shape[2]:
-        raise ValueError(
-            f"rotations: expected square images, got {dataset.x.shape[1:3]}"
-        )
+    if rotations and shapes[0][0] != shapes[0][1]:
+        raise ValueError(f"rotations: expected square images, got {shapes[0][:2]}")
 
 
 def _large_groups(dataset: Dataset, size: int, rotations: bool):

@@ -61,13 +61,15 @@ class Varied:
     """Ways and shots uniform in their ranges, ends included.
 
     imbalanced: each class draws its own shots. A class with too few examples for the
-    shots drawn gives what its query examples leave.
+    shots drawn gives what its query examples leave; least: shots that it must have, None =
+    the fewest of the range.
     """
 
     way_range: tuple[int, int]
     shot_range: tuple[int, int]
     queries: int
     imbalanced: bool
+    least: int | None = None
 
     @property
     def ways(self) -> int:
@@ -92,7 +94,7 @@ class Varied:
     @property
     def wanted(self) -> tuple[int, int]:
         """Support and query examples that a class must have."""
-        return self.shot_range[0], self.queries
+        return self.least or self.shot_range[0], self.queries
 
     def draw(self, key: jax.Array, counts: jax.Array) -> Drawn:
         """Ways, then shots; counts [ways]: examples that the classes have."""

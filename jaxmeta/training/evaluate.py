@@ -13,7 +13,10 @@ from jaxmeta import keys as streams
 from jaxmeta.boundary import entered
 from jaxmeta.task_axis import as_auto, inputs_of, number_of, over_tasks
 from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.tasks.streamed import Streamed
 from jaxmeta.types import Batch, MetaLearner, Sampler, Task
+
+BLOCK = 64  # tasks of records that are read at once
 
 
 class Report(NamedTuple):
@@ -63,14 +66,36 @@ def evaluate(
     checks.check_key(key)
     checks.check_sizes(2, num_tasks=num_tasks)
     checks.check_sampler(sampler)
-    sampler = as_pytree(sampler)
+    sampler = sampler if isinstance(sampler, Streamed) else as_pytree(sampler)
     _check_learned(learner, params, tasks_at_once)
     if tasks_at_once is None:
-        shapes = jax.eval_shape(over_tasks(sampler.sample), streams.tasks(key, 64))
-        tasks_at_once = defaults.tasks_at_once(64, inputs_of(shapes))
+        tasks_at_once = defaults.tasks_at_once(64, _inputs(sampler, key))
     keys = streams.tasks(key, num_tasks)
+    if isinstance(sampler, Streamed):
+        return summarize(_of_records(learner, params, sampler, keys, tasks_at_once))
     metrics = _metrics(learner, params, sampler, keys, min(tasks_at_once, num_tasks))
     return summarize(metrics)
+
+
+def _inputs(sampler, key):
+    """What the inputs of 64 tasks would be."""
+    if isinstance(sampler, Streamed):
+        one = sampler.sample(streams.tasks(key, 1)[0])
+        shape = lambda a: jax.ShapeDtypeStruct((64, *a.shape), a.dtype)
+        return inputs_of(jax.tree.map(shape, one))
+    return inputs_of(jax.eval_shape(over_tasks(sampler.sample), streams.tasks(key, 64)))
+
+
+def _of_records(learner, params, sampler: Streamed, keys, tasks_at_once: int):
+    """Metrics [num_tasks], the tasks read block by block."""
+    blocks = range(0, len(keys), BLOCK)
+    found = []
+    for i in blocks:
+        some = keys[i : i + BLOCK]
+        given = sampler.given(sampler.read(some), some)
+        at_once = min(tasks_at_once, len(some))
+        found.append(_read_metrics(learner, params, given, some, at_once))
+    return {k: np.concatenate([f[k] for f in found]) for k in found[0]}
 
 
 def evaluate_episodes(
@@ -230,6 +255,12 @@ def interval(values: np.ndarray, share: bool = False) -> float:
     if share and spread == 0:
         return 1 - 0.05 ** (1 / n)
     return float(t.ppf(0.975, n - 1)) * spread / n**0.5
+
+
+@partial(jax.jit, static_argnames=("learner", "tasks_at_once"))
+def _read_metrics(learner, params, given, keys, tasks_at_once):
+    one = lambda task, key: learner.loss(params, task, streams.adapt(key))[1]
+    return over_tasks(one, tasks_at_once)(given.draw(keys), keys)
 
 
 @partial(jax.jit, static_argnames=("learner", "tasks_at_once"))

@@ -14,6 +14,7 @@ import optax
 from jaxmeta import checks, keys
 from jaxmeta.outer import make_outer, objective_of
 from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.tasks.streamed import Given, Streamed, chunks, tasks_of
 from jaxmeta.training.evaluate import evaluate
 from jaxmeta.training.log import Logs
 from jaxmeta.types import MetaLearner, Outer, Sampler
@@ -86,19 +87,24 @@ def fit(
         gradient=gradient,
     )
     _check_run(outer, sampler, key, validation, validation_learner, log, save)
-    sampler = None if sampler is None else as_pytree(sampler)
+    if sampler is not None and not isinstance(sampler, Streamed):
+        sampler = as_pytree(sampler)
     key_data = keys.data(key)
     start = outer.init(keys.init(key)) if state is None else state
     checks.check_state(start)
     now = jax.tree.map(jnp.copy, start)
     if outer.learner is not None and sampler is not None:
         _look(outer.learner, now, sampler, key_data)
-    done = int(now.step)
+    done, parts = int(now.step), None
+    if isinstance(sampler, Streamed) and done < steps:
+        tasks = tasks_of(outer.step, now, key_data)
+        chunk, parts = chunks(sampler, key_data, done, steps, tasks, chunk)
     while done < steps:
         clock = time.perf_counter()
         size = min(chunk, steps - done)
+        given = sampler if parts is None else next(parts)
         now, history = _run_chunk(
-            now, sampler, key_data, size, step=outer.step, chunk=chunk
+            now, given, key_data, size, step=outer.step, chunk=chunk
         )
         history = {name: np.asarray(v)[:size] for name, v in history.items()}
         done += size
@@ -172,17 +178,20 @@ def _look(learner: MetaLearner, state, sampler, key_data: jax.Array) -> None:
 
     Traced with a concrete task, the learner looks at its labels.
     """
-    first = first_task(sampler, key_data, state.step)
+    draw = _first_task if isinstance(sampler, Streamed) else first_task
+    first = draw(sampler, key_data, state.step)
     checks.check_task(first)
     one = partial(objective_of(learner), step=state.step)
     jax.eval_shape(lambda params: one(params, first, key=key_data), state.params)
 
 
-@jax.jit
-def first_task(sampler: Any, key_data: jax.Array, step: jax.Array):
-    """The first task of a meta-step, compiled once for a sampler of these shapes."""
+def _first_task(sampler: Any, key_data: jax.Array, step: jax.Array):
+    """The first task of a meta-step."""
     key_tasks, _ = keys.parts(keys.step(key_data, step))
     return sampler.sample(keys.tasks(key_tasks, 1)[0])
+
+
+first_task = jax.jit(_first_task)  # compiled once for a sampler of these shapes
 
 
 def warn_of_skipped(skipped, done: int) -> None:
@@ -215,14 +224,15 @@ def _run_chunk(
 ):
     """`size` <= `chunk` meta-steps; metrics [chunk], of which the first `size` count."""
 
-    def one(state):
-        return step(state, sampler, keys.step(key_data, state.step))
+    def one(state, i):
+        given = sampler.at(i) if isinstance(sampler, Given) else sampler
+        return step(state, given, keys.step(key_data, state.step))
 
     def body(i, carry):
         state, history = carry
-        state, metrics = one(state)
+        state, metrics = one(state, i)
         return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
 
-    metrics = jax.eval_shape(one, state)[1]
+    metrics = jax.eval_shape(one, state, 0)[1]
     history = jax.tree.map(lambda m: jnp.zeros((chunk, *m.shape), m.dtype), metrics)
     return jax.lax.fori_loop(0, size, body, (state, history))
