@@ -2,13 +2,15 @@
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxmeta.checks import check_choice
+from jaxmeta.checks import check_choice, check_shapes, check_sizes, is_whole
 
 # formats that are only decoded; others call programs (PostScript) or need plugins
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
@@ -52,11 +54,51 @@ def decoded(
 
     if not content:
         raise ValueError(f"{what}: the file is empty (0 bytes); fetch it again")
+    with (
+        _in_words(what, content),
+        Image.open(io.BytesIO(content), formats=FORMATS) as image,
+    ):
+        plain = _loaded(image, what, mode)
+    return _array(plain, size, mode, resample)
+
+
+def decoded_image(
+    image: Any,
+    what: str,
+    size: int | tuple[int, int] | None = None,
+    mode: str = "RGB",
+    *,
+    resample: str = "bilinear",
+) -> np.ndarray:
+    """As `decoded`, of an image that Pillow has opened already."""
+    with _in_words(what, b""):
+        plain = _loaded(image, what, mode)
+    return _array(plain, size, mode, resample)
+
+
+def _array(plain, size, mode: str, resample: str) -> np.ndarray:
+    from PIL import Image
+
+    if size is not None:
+        height, width = size if isinstance(size, (tuple, list)) else (size, size)
+        plain = plain.resize((width, height), Image.Resampling[resample.upper()])
+    return np.array(plain, np.uint8).reshape(plain.height, plain.width, MODES[mode])
+
+
+def _loaded(image, what: str, mode: str):
+    """The image with its pixels, in 8 bits."""
+    _check_pixels(what, image.width * image.height)
+    image.load()
+    return _plain(image, what).convert(mode)
+
+
+@contextmanager
+def _in_words(what: str, content: bytes) -> Iterator[None]:
+    """Make a ValueError with the file and a remedy of all that Pillow raises."""
+    from PIL import Image
+
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_pixels(what, image.width * image.height)
-            image.load()
-            plain = _plain(image, what).convert(mode)
+        yield
     except _RefusalError as refusal:
         raise ValueError(str(refusal)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -72,16 +114,12 @@ def decoded(
         raise ValueError(
             f"{what}: the image is truncated or broken ({error}); fetch it again"
         ) from error
-    if size is not None:
-        height, width = size if isinstance(size, (tuple, list)) else (size, size)
-        plain = plain.resize((width, height), Image.Resampling[resample.upper()])
-    return np.array(plain, np.uint8).reshape(plain.height, plain.width, MODES[mode])
 
 
 def decoded_files(
     files: Sequence[Path],
     said: Callable[[Path], str],
-    size: int | tuple[int, int],
+    size: int | tuple[int, int] | None,
     mode: str = "RGB",
     *,
     resample: str = "bilinear",
@@ -89,15 +127,43 @@ def decoded_files(
     """`decoded` of each file, [files, height, width, channels], on all cores.
 
     Args: said, what to call a file in messages; the others are those of `decoded`.
+    Raises: ValueError as `decoded`, and for two files of different sizes without `size`.
     """
 
     def one(file: Path) -> np.ndarray:
-        return decoded(file.read_bytes(), said(file), size, mode, resample=resample)
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"{said(file)} can't be read ({error.strerror}); expected an image file"
+            ) from error
+        return decoded(content, said(file), size, mode, resample=resample)
 
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         # what a camera noted is broken in many files of ImageNet, and not read here
         warnings.filterwarnings("ignore", module="PIL")
-        return np.stack(list(pool.map(one, files)))
+        images = list(pool.map(one, files))
+    check_alike(images, lambda i: said(files[i]))
+    return np.stack(images)
+
+
+def check_size(size) -> None:
+    """Raise ValueError unless it is None, a whole number, or (height, width)."""
+    if is_whole(size):
+        check_sizes(size=size)
+    elif size is not None:
+        check_shapes(2, size=size)
+
+
+def check_alike(images: Sequence[np.ndarray], said: Callable[[int], str]) -> None:
+    """Raise ValueError for two images of different shapes; said, what to call the i-th."""
+    for i, image in enumerate(images):
+        if image.shape != images[0].shape:
+            one, other = (" x ".join(map(str, a.shape[:2])) for a in (images[0], image))
+            raise ValueError(
+                f"{said(0)} is {one} and {said(i)} is {other}; expected images of one "
+                "size, give size=(height, width) to bring all to it"
+            )
 
 
 class _RefusalError(Exception):
