@@ -132,6 +132,12 @@ CALLS = {
     data.tiered_imagenet: {"root": "nowhere"},
     data.cub: {"root": "nowhere"},
     data.from_tfds: {"name": "mnist"},
+    data.from_folder: {"path": "nowhere"},
+    data.from_csv: {"path": "nowhere"},
+    data.from_parquet: {"path": "nowhere"},
+    data.from_huggingface: {
+        **{"dataset": [{"image": IMAGES[0], "label": 0}], "image": "image"}
+    },
     models.mlp: {},
     models.conv4: {},
     models.resnet12: {},

@@ -93,7 +93,7 @@ def _read(archive: Path) -> dict[str, np.ndarray]:
     content = archive.read_bytes()
     try:
         opened = zipfile.ZipFile(io.BytesIO(content))
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # what zipfile raises on broken bytes has no end
         raise ValueError(
             f"omniglot: {archive} is truncated or not a zip archive ({error}); fetch it "
             "again"
@@ -136,7 +136,7 @@ def _decode(archive: Path, opened: zipfile.ZipFile, drawings) -> np.ndarray:
                 paper = image.convert("L").resize(
                     (SIZE, SIZE), Image.Resampling.LANCZOS
                 )
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
+        except Exception as error:  # of zipfile, zlib, Pillow and its plugins
             raise ValueError(
                 f"omniglot: {archive}: the image {entry} can't be read ({error}); fetch "
                 "the archive again"
