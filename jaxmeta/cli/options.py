@@ -16,7 +16,7 @@ class Options:
     data: str | None = None
     """Data set or task distribution, see `jaxmeta list`; by default the first."""
     root: Path | None = None
-    """Folder of the data, where they are the user's."""
+    """Folder or file of the data, where they are the user's."""
     train_split: str | None = None
     """Split to train on, where there are several."""
     ways: int = 5

@@ -74,6 +74,41 @@ def episode(task: Task, outputs: jax.Array, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def plane(task: Task, outputs: jax.Array, path: Path) -> None:
+    """Draw one episode of rows of numbers, in the plane where the task's inputs vary most.
+
+    Args: task, one task with inputs [examples, features]; outputs, logits
+        [queries, ways]; path of the picture. Dots are the support set by class, crosses
+        queries by the class predicted, with a red ring where it is wrong.
+    """
+    points, middle = _plane_of(np.asarray(task.support.x), np.asarray(task.query.x))
+    predicted = np.argmax(np.asarray(outputs), axis=-1)
+    figure = _figure(6.4, 4.8)
+    axes = figure.subplots()
+    labels = np.asarray(task.support.y)
+    for k in range(outputs.shape[-1]):
+        color = f"C{k}"
+        dots, crosses = points[:middle][labels == k], points[middle:][predicted == k]
+        axes.scatter(*dots.T, color=color, label=f"class {k}")
+        axes.scatter(*crosses.T, color=color, marker="x")
+    wrong = points[middle:][predicted != np.asarray(task.query.y)]
+    ring = {"s": 120, "facecolors": "none", "edgecolors": "red"}
+    axes.scatter(*wrong.T, label="wrong", **ring)
+    axes.set_title("dots: support, crosses: query as predicted", loc="left")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _plane_of(support: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, int]:
+    """All inputs in their first two principal components, and where the queries begin."""
+    both = np.concatenate([support, query]).reshape(len(support) + len(query), -1)
+    both = both - both.mean(0)
+    axes = np.linalg.svd(both, full_matrices=False)[2][:2]
+    points = both @ axes.T
+    lacking = 2 - points.shape[1]
+    return np.pad(points, ((0, 0), (0, lacking))), len(support)
+
+
 def curve(task: Task, x: ArrayLike, lines: dict, path: Path) -> None:
     """Draw one regression task with scalar inputs: its points and predicted curves.
 

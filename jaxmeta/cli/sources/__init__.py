@@ -1,5 +1,7 @@
 """The problems: each file says all of one, and is listed in `SOURCES` by being imported."""
 
+from jaxmeta.cli.sources import csv as csv
+from jaxmeta.cli.sources import folder as folder
 from jaxmeta.cli.sources import gaussian_process as gaussian_process
 from jaxmeta.cli.sources import glyphs as glyphs
 from jaxmeta.cli.sources import harmonics as harmonics

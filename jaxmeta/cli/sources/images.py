@@ -5,6 +5,7 @@ from pathlib import Path
 from jaxmeta import tasks
 from jaxmeta.cli.options import Options, given_or
 from jaxmeta.cli.sources.source import Headline, Predict, nearest
+from jaxmeta.data import Dataset
 from jaxmeta.training import plots
 from jaxmeta.types import Sampler, Task
 
@@ -50,6 +51,11 @@ def samplers(options: Options, train, validation, test) -> dict[str, Sampler]:
         "validation": sampler(validation, options.ways, options.within_groups),
         "test": sampler(test, options.ways, options.within_groups),
     }
+
+
+def shares(dataset: Dataset, seed: int) -> dict[str, Dataset]:
+    """The classes of a data set without published splits, divided by a seed."""
+    return dataset.splits(seed=seed, train=0.6, validation=0.2, test=0.2)
 
 
 def draw(task: Task, predict: Predict, path: Path) -> None:
