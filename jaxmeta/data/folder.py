@@ -38,10 +38,11 @@ def from_folder(
         table: a CSV file with the columns path,label and perhaps split; paths are within
             `path`. Only the files that it lists are read, of them those of `split`.
         name: what messages and reports call it; None = the folder's name.
-        split: "" = everything. With a table, the part of it to read. Without one, if
-            `path` has a folder of this name (`train/cat/1.png`), only that is read; if it
-            has none, but one called like another split (test), that is an error; and else
-            it is what messages call the whole.
+        split: "" = everything, unless a class is in two folders called like splits. With
+            a table, the part of it to read. Without one, if `path` has a folder of this
+            name (`train/cat/1.png`), only that is read; if it has none, but one called
+            like another split (test), that is an error; and else it is what messages call
+            the whole.
 
     Returns: a `Dataset`, x uint8 [examples, height, width, 3 or 1], origin the files
         within `path`.
@@ -73,6 +74,7 @@ def from_folder(
     if table is None:
         inside = root / split if _has_split(root, split) else root
         labels = _by_folder(inside)
+        _check_one_split(inside, labels)
     else:
         inside, labels = root, _by_table(root, Path(table), split)
     return _read(root, inside, labels, size, mode, name, split)
@@ -147,6 +149,21 @@ def _by_folder(root: Path) -> dict[str, str]:
             f"each with images, {', '.join(SUFFIXES[:3])} or another of their suffixes"
         )
     return labels
+
+
+def _check_one_split(root: Path, labels: dict[str, str]) -> None:
+    """Raise ValueError for a class in two folders that are called like splits."""
+    first: dict[str, str] = {}
+    for label in dict.fromkeys(labels.values()):
+        split, _, name = label.partition("/")
+        if not name or split.lower() not in SPLITS:
+            continue
+        if first.setdefault(name, split) != split:
+            raise ValueError(
+                f"split: the class {name!r} is in {root / first[name]} and in "
+                f"{root / split}, which would be two classes; expected split={split!r} or "
+                f"split={first[name]!r}, to read one of them"
+            )
 
 
 def _counted(others: list[Path]) -> str:

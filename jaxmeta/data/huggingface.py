@@ -124,6 +124,7 @@ def _check_column(argument: str, column: str | None, rows: list[dict]) -> None:
 
 def _labels(dataset, column: str, values: list) -> Any:
     """The labels; by name where the dataset has names."""
+    values = [v.item() if getattr(v, "shape", None) == () else v for v in values]
     features = getattr(dataset, "features", None) or {}
     names = getattr(features.get(column), "names", None)
     if not names or isinstance(values[0], str):

@@ -133,9 +133,34 @@ def _listed(argument: str, columns) -> list[str]:
 
 def _made(table: Columns, roles: Roles, name: str, split: str) -> Dataset:
     """The data set of a table's columns."""
+    features = _features(table, roles)
+    by = "task" if "task" in roles else "label"
+    targets, groups = roles.get("target"), roles.get("group")
+    return from_arrays(
+        _matrix(table, "features", features),
+        labels_of(table, by, roles[by][0]),
+        targets=_matrix(table, "target", targets) if targets else None,
+        groups=labels_of(table, "group", groups[0]).astype(str) if groups else None,
+        name=name,
+        split=split,
+    )
+
+
+def _matrix(table: Columns, argument: str, columns: list[str]) -> np.ndarray:
+    """[rows, columns] float32."""
+    numbers = [numbers_of(table, argument, column) for column in columns]
+    return np.stack(numbers, axis=1)
+
+
+def _features(table: Columns, roles: Roles) -> list[str]:
+    """The columns to predict from, once all roles are found to be possible."""
     for argument, columns in roles.items():
         for column in columns:
             check_column(table, argument, column)
+    if set(roles.get("target", ())) & {*roles.get("task", ()), *roles.get("group", ())}:
+        raise ValueError(
+            f"target: expected other columns than task= and group=, got {roles['target']}"
+        )
     taken = {c: a for a, columns in roles.items() if a != "features" for c in columns}
     features = roles["features"] if "features" in roles else _others(table, taken)
     for column in features:
@@ -144,23 +169,7 @@ def _made(table: Columns, roles: Roles, name: str, split: str) -> Dataset:
                 f"features: column {column!r} is the {taken[column]} too, which is not "
                 "known of an example to come; leave it out"
             )
-    if set(roles.get("target", ())) & {*roles.get("task", ()), *roles.get("group", ())}:
-        raise ValueError(
-            f"target: expected other columns than task= and group=, got {roles['target']}"
-        )
-    matrix = lambda argument, columns: np.stack(
-        [numbers_of(table, argument, column) for column in columns], axis=1
-    )
-    by = "task" if "task" in roles else "label"
-    groups = roles.get("group")
-    return from_arrays(
-        matrix("features", features),
-        labels_of(table, by, roles[by][0]),
-        targets=matrix("target", roles["target"]) if "target" in roles else None,
-        groups=labels_of(table, "group", groups[0]).astype(str) if groups else None,
-        name=name,
-        split=split,
-    )
+    return features
 
 
 def _others(table: Columns, taken) -> list[str]:

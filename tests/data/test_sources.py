@@ -81,6 +81,16 @@ def test_a_folder_for_each_split(tmp_path):
         from_folder(tmp_path, split="val")
 
 
+def test_the_same_classes_in_each_split_are_not_two(tmp_path):
+    for split in ("train", "test"):
+        picture(tmp_path / split / "cat" / "1.png", 0)
+    assert from_folder(tmp_path, split="train").classes == ("cat",)
+    with pytest.raises(
+        ValueError, match="split: the class 'cat' is in .*split='train'"
+    ):
+        from_folder(tmp_path)
+
+
 def test_a_table_of_images(folder):
     rows = "path,label,split\ndog/1.png,d,train\ndog/0.png,d,train\n"
     rows += "felines/cat/3.png,big/c,test\n./felines/lynx/0.png,l,train\n"
@@ -337,6 +347,7 @@ def grey(value, size=(6, 5)):
 
 def test_a_set_of_images_that_datasets_loaded():
     rows = [{"image": grey(i), "label": i % 2} for i in range(6)]
+    rows[0]["label"] = np.array(0)  # as with_format("numpy") gives
     data = from_huggingface(Loaded(rows, ["cat", "ant"]), mode="L", split="train")
     assert data.classes == ("ant", "cat") and data.title == "huggingface/train"
     assert data.x.shape == (6, 5, 6, 1) and data.of("ant")[:, 0, 0, 0].tolist() == [
