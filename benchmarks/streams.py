@@ -29,7 +29,9 @@ class Config:
 
     root: Path | None = None  # folder of Omniglot; None = printed letters
     episodes: int = 20_000  # sampled for each rate
-    steps: int = 200  # meta-steps of each training
+    sizes: tuple[tuple[int, int], ...] = ((20, 1), (20, 5), (5, 15))  # ways, queries
+    steps: int = 60  # meta-steps of each training
+    stored: tuple[str, ...] = ("on the device", "on the host", "PNG files")  # examples
     width: int = 64  # of conv4
     memory: int = 100_000  # episodes over which memory is watched, on each path
     repeats: int = 3
@@ -38,20 +40,18 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(None, 200, 4, width=4, memory=400, repeats=1)
+        some = "on the device", "PNG files"
+        return cls(None, 200, ((20, 1),), 2, some, width=2, memory=400, repeats=1)
 
 
 def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
     """Rows of rates, of trainings, of memory."""
     data, _ = few_shot(config.root)
     return {
-        "rates": [rate(key, data, ways, q, config) for ways, q in SIZES],
+        "rates": [rate(key, data, ways, q, config) for ways, q in config.sizes],
         "trainings": trainings(key, data, config),
         "memory": memory(key, data, config),
     }
-
-
-SIZES = ((20, 1), (20, 5), (5, 15))  # ways, queries
 
 
 def rate(key: jax.Array, data, ways: int, queries: int, config: Config) -> dict:
@@ -96,18 +96,20 @@ def of_records(data, records):
     return jm.data.from_records(records, labels)
 
 
+STORED = {
+    "on the device": lambda data: data,
+    "on the host": lambda data: of_records(data, data.x),
+    "PNG files": lambda data: of_records(data, Pngs(data.x)),
+}
+
+
 def trainings(key: jax.Array, data, config: Config) -> list[dict]:
     """Milliseconds a meta-step of ProtoNet, 20-way 1-shot, 4 tasks a step, and how much
     more than of arrays on the device."""
     learner = jm.protonet(jm.models.conv4(None, widths=config.width), ways=20)
     optimizer, rows = optax.adam(1e-3), []
-    paths = {
-        "arrays on the device": data,
-        "arrays on the host": of_records(data, data.x),
-        "PNG files in memory": of_records(data, Pngs(data.x)),
-    }
-    for name, source in paths.items():
-        sampler = jm.tasks.episodes(source, 20, 1, 5, rotations=True)
+    for name in config.stored:
+        sampler = jm.tasks.episodes(STORED[name](data), 20, 1, 5, rotations=True)
         whole = lambda steps, sampler=sampler: jm.fit(
             learner,
             sampler,
@@ -128,12 +130,8 @@ def memory(key: jax.Array, data, config: Config) -> list[dict]:
     """Megabytes that the process grew by between a tenth and all of the episodes."""
     learner = jm.protonet(jm.models.mlp(784, 8, (8,)), ways=5)
     optimizer, rows = optax.sgd(1e-3), []
-    sources = {
-        "arrays on the device": data,
-        "arrays on the host": of_records(data, data.x),
-    }
-    for name, source in sources.items():
-        sampler = jm.tasks.episodes(source, 5, 1, 1)
+    for name in config.stored[:2]:
+        sampler = jm.tasks.episodes(STORED[name](data), 5, 1, 1)
         steps, seen, state = config.memory // 4, [], None
         for part in (steps // 10, steps):
             state = jm.fit(

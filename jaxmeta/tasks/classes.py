@@ -66,7 +66,7 @@ class Classes:
         x = jax.tree.map(lambda a: to_float(a[example]), self.x)
         if not self.rotations:
             return x
-        return jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(x, turn)
+        return rotate(x, turn)
 
     def sample(self, key: jax.Array) -> Task:
         """One minibatch, x [batch, ...], y [batch]; support and query are the same."""

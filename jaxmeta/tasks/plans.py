@@ -129,9 +129,7 @@ class Planner:
         for slots, x in ((plan.support, x_support), (plan.query, x_query)):
             x = jax.tree.map(to_float, x)
             if self.rotations:
-                x = jax.vmap(lambda x, k: rotate(x[None], k)[0])(
-                    x, plan.turn[slots.row]
-                )
+                x = rotate(x, plan.turn[slots.row])
             if self.augment is not None:
                 shape = len(plan.classes), self._each
                 keys = jax.random.split(jax.random.clone(plan.key), shape)

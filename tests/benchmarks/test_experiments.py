@@ -132,6 +132,13 @@ def check_sinusoid(results):
     assert ten < one  # more steps, less error
 
 
+def check_streams(results):
+    assert all(row["a second"] > 0 for row in results["rates"])
+    arrays, files = results["trainings"]
+    assert arrays["over arrays"] == 1 and files["examples"] == "PNG files"
+    assert len(results["memory"]) == 2
+
+
 def test_learners_of_the_neural_process_table_have_losses(experiment):
     module, task = experiment("neural_process"), jm.tasks.gaussian_process()
     shapes = jax.eval_shape(task.sample, jax.random.key(0))
