@@ -11,6 +11,7 @@ from jaxmeta.data.folder import from_folder as from_folder
 from jaxmeta.data.glyphs import glyphs as glyphs
 from jaxmeta.data.huggingface import from_huggingface as from_huggingface
 from jaxmeta.data.mini_imagenet import mini_imagenet as mini_imagenet
+from jaxmeta.data.movielens import movielens as movielens
 from jaxmeta.data.omniglot import omniglot as omniglot
 from jaxmeta.data.table import from_csv as from_csv
 from jaxmeta.data.table import from_parquet as from_parquet
