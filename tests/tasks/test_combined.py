@@ -125,3 +125,21 @@ def test_frozen_episodes_are_read_back(tmp_path, blobs):
 def test_what_does_not_fit_is_refused(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_mixed_episodes_are_those_of_the_parts(blobs):
+    parts = [
+        jm.tasks.episodes(blobs.select(range(i, i + 10)), 5, 1, 2) for i in (0, 10)
+    ]
+    keys = jax.random.split(jax.random.key(0), 20)
+    tasks = jax.vmap(jm.tasks.mixed(parts).sample)(keys)
+    seen = set()
+    for i, key in enumerate(keys):
+        _, key_task = jax.random.split(key)
+        made = [
+            p.sample(k) for p, k in zip(parts, jax.random.split(key_task), strict=True)
+        ]
+        same = [np.array_equal(m.support.x, tasks.support.x[i]) for m in made]
+        assert sum(same) == 1
+        seen |= set(np.flatnonzero(same).tolist())
+    assert seen == {0, 1}
