@@ -252,7 +252,7 @@ def check_ranges(least: float | None = None, **ranges) -> None:
             )
 
 
-def check_sizes(least: int = 1, most: int | None = None, **sizes) -> None:
+def check_sizes(least: int = 1, most: int | None = None, /, **sizes) -> None:
     """Raise ValueError unless each size is a whole number (any integer type, no bool)
     from `least` to `most`."""
     limit = f">= {least}" if most is None else f"in {least}..{most}"

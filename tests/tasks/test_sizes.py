@@ -183,3 +183,9 @@ def test_samplers_of_equal_sizes_share_a_program():
         sample(make(), jax.random.key(i))
     assert sample._cache_size() == 1
     assert jnp.isfinite(make().sample(jax.random.key(0)).support.x).all()
+
+
+@pytest.mark.parametrize("most", [7, 30.0, "x"])
+def test_meta_dataset_refuses_support_sets_smaller_than_its_ways(most):
+    with pytest.raises(ValueError, match="most: expected a whole number >= 8, got"):
+        jm.tasks.meta_dataset(uneven(4, 14), ways=(5, 8), most=most)

@@ -142,7 +142,7 @@ def mann(
     checks.check_sizes(2, ways=ways)
     encoder = sized(encoder, features)
     checks.check_sizes(hidden=hidden, slots=slots, size=size)
-    checks.check_sizes(most=slots, reads=reads)  # of different slots
+    checks.check_sizes(1, slots, reads=reads)  # of different slots
     checks.check_numbers(least=0, most=1, gamma=gamma)
     checks.check_flags(add_vectors=add_vectors)
 
