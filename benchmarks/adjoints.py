@@ -46,7 +46,7 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls((1, 3), (OURS, PLAIN), width=4, queries=1, repeats=1)
+        return cls((3,), (OURS, PLAIN), width=4, queries=1, repeats=1)
 
 
 def one_task(key: jax.Array, queries: int) -> jm.Task:

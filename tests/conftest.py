@@ -1,5 +1,6 @@
 """Policy of the suite, and the small problems that its files share."""
 
+import gc
 import importlib
 import os
 import re
@@ -17,6 +18,7 @@ import jaxmeta as jm
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+gc.set_threshold(100_000, 50, 1000)  # programs are many objects, and hardly any garbage
 
 # Tests compile much and compute little, so spend less on compiling. Each release of XLA
 # drops some of its flags.

@@ -126,7 +126,7 @@ FAMILIES = [
 
 
 @pytest.mark.parametrize("name", [row(n, core=n == "protonet") for n in [
-    *FAMILIES, "protonet", "r2d2", "tim", "soft_kmeans"
+    *FAMILIES, "protonet", "tim", "soft_kmeans"
 ]])  # fmt: skip
 def test_every_family_learns_from_varying_sizes(name, blobs):
     entry = learners.REGISTRY[name]
