@@ -160,15 +160,17 @@ def timed(f, repeats: int) -> float:
     return sorted(times[1:])[repeats // 2]
 
 
+def spelled(rows: list[dict]) -> list[dict]:
+    """Rows of a table."""
+    say = lambda v: f"{v:.2f}" if isinstance(v, float) else v
+    return [{k: say(v) for k, v in row.items()} for row in rows]
+
+
 def main(config: Config) -> None:
     """Time everything, print the tables, keep the numbers."""
     results = run(jax.random.key(config.seed), config)
-    for name, rows in results.items():
-        said = [
-            {k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()}
-            for row in rows
-        ]
-        table(f"{name}, {device()}", said)
+    for name in results:
+        table(f"{name}, {device()}", spelled(results[name]))
     print(save("streams", results))
 
 

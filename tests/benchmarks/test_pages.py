@@ -95,6 +95,10 @@ TABLES = {
         for stem in (*(f"{n}_50000" for n in m.LEARNERS), "cnp_100000")
     ],
     "run": lambda m: [("speed", lambda r: m.summary(r["results"]))],
+    "streams": lambda m: [
+        ("streams", lambda r, part=part: m.spelled(r[part]))
+        for part in ("rates", "trainings", "memory")
+    ],
     "population": lambda m: [(f"population_{n}", lambda r: r["rows"]) for n in (1, 2)],
     "end_to_end": lambda m: [
         ("end_to_end", lambda r: r["inside compiled"] + r["end to end"])
