@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from problems import row
 
 import jaxmeta as jm
 from jaxmeta import cli, learners
@@ -63,7 +64,9 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(
 PROGRAMS = [page for page in PAGES if "```python" in (ROOT / page).read_text()]
 
 
-@pytest.mark.parametrize("page", PROGRAMS)
+@pytest.mark.parametrize(
+    "page", [row(page, core="own_data" not in page) for page in PROGRAMS]
+)
 def test_programs_of_a_page_run(page):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     known, scope = dict(learners.REGISTRY), {"__name__": "page"}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import double, largest_difference, pad
+from problems import double, largest_difference, make, pad
 
 import jaxmeta as jm
 from jaxmeta import defaults
@@ -97,3 +97,17 @@ def test_step_is_the_optimiser_on_the_meta_gradient(conv):
     state, metrics = jm.make_step(learner, optimizer)(state, tasks, jax.random.key(0))
     assert largest_difference(state.params, expected) < 1e-4
     assert set(metrics) == {"loss", "accuracy", "diverged", "skipped"}
+
+
+@pytest.mark.parametrize("name", ["maml", "protonet"])
+def test_a_second_meta_step_compiles_nothing(name, blobs):
+    learner, sampler = make(name, "classification", blobs)
+    optimizer = optax.adam(1e-3)
+    state = jm.init_state(learner, optimizer, jax.random.key(0))
+    step, tasks = (
+        jm.make_step(learner, optimizer),
+        jm.sample_tasks(sampler, jax.random.key(1), 2),
+    )
+    for i in range(3):
+        state, _ = step(state, tasks, jax.random.key(i))
+    assert step._cache_size() == 1 and int(state.step) == 3

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmeta.checks import check_choice, check_paths
-from jaxmeta.data.dataset import Dataset, from_arrays
+from jaxmeta.data.arrays import from_arrays
+from jaxmeta.data.dataset import Dataset
 from jaxmeta.data.named import SPLITS, published, with_groups
 
 FOLDER, PYTHON_FOLDER = "cifar-100-binary", "cifar-100-python"

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from jaxmeta.checks import check_choice, check_names, check_paths
+from jaxmeta.data.arrays import from_arrays
 from jaxmeta.data.columns import Columns, check_column, read_csv
-from jaxmeta.data.dataset import Dataset, from_arrays
+from jaxmeta.data.dataset import Dataset
 from jaxmeta.data.images import MODES, SUFFIXES, check_size, decoded_files
 
 SPLITS = ("train", "training", "validation", "valid", "val", "test", "testing")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from jaxmeta.checks import check_choice, check_methods, check_names, said, to_array
-from jaxmeta.data.dataset import Dataset, from_arrays
+from jaxmeta.data.arrays import from_arrays
+from jaxmeta.data.dataset import Dataset
 from jaxmeta.data.images import MODES, check_alike, check_size, decoded_image
 
 

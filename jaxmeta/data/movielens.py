@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxmeta.checks import check_paths, check_sizes
-from jaxmeta.data.dataset import Dataset, from_arrays
+from jaxmeta.data.arrays import from_arrays
+from jaxmeta.data.dataset import Dataset
 
 FIELDS = {
     "users.dat": ("UserID", "Gender", "Age", "Occupation", "Zip-code"),

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxmeta.data.arrays import from_arrays
 from jaxmeta.data.cache import cached
-from jaxmeta.data.dataset import Dataset, from_arrays
+from jaxmeta.data.dataset import Dataset
 from jaxmeta.data.images import SUFFIXES, decoded_files
 
 SPLITS = ("train", "validation", "test")

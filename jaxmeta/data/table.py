@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxmeta.checks import check_names, check_paths, said
+from jaxmeta.data.arrays import from_arrays
 from jaxmeta.data.columns import (
     Columns,
     check_column,
@@ -15,7 +16,7 @@ from jaxmeta.data.columns import (
     read_csv,
     read_parquet,
 )
-from jaxmeta.data.dataset import Dataset, from_arrays
+from jaxmeta.data.dataset import Dataset
 
 
 def from_csv(

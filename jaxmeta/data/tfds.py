@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxmeta.checks import check_names, check_paths, check_shapes
-from jaxmeta.data.dataset import Dataset, from_arrays
+from jaxmeta.data.arrays import from_arrays
+from jaxmeta.data.dataset import Dataset
 
 
 def from_tfds(

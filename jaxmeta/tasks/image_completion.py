@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmeta.boundary import to_float
 from jaxmeta.checks import check_shapes, check_sizes, said
-from jaxmeta.data.dataset import to_images
+from jaxmeta.data.arrays import to_images
 from jaxmeta.tasks.plans import without_replacement
 from jaxmeta.types import Batch, Task
 

@@ -33,7 +33,7 @@ from jaxmeta.checks import (
     check_sizes,
     to_array,
 )
-from jaxmeta.data.dataset import to_images
+from jaxmeta.data.arrays import to_images
 from jaxmeta.tasks.augment import Augment, affine
 from jaxmeta.tasks.plans import without_replacement
 from jaxmeta.types import Batch, Task

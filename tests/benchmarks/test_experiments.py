@@ -55,6 +55,11 @@ def check_cavia(results):
     }
 
 
+def check_digits(results):
+    assert len(results["rows"]) == 2
+    assert all(0 < row["accuracy"] <= 100 for row in results["rows"])
+
+
 def check_end_to_end(results):
     (row,) = results["inside compiled"]
     assert 0 < float(row["inside compiled steps"].split()[0]) <= 100

@@ -95,6 +95,7 @@ TABLES = {
         for stem in (*(f"{n}_50000" for n in m.LEARNERS), "cnp_100000")
     ],
     "run": lambda m: [("speed", lambda r: m.summary(r["results"]))],
+    "digits": lambda m: [("digits", lambda r: [m.spelled(x) for x in r["rows"]])],
     "streams": lambda m: [
         ("streams", lambda r, part=part: m.spelled(r[part]))
         for part in ("rates", "trainings", "memory")

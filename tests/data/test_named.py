@@ -18,6 +18,8 @@ import jaxmeta as jm
 from jaxmeta import data
 from jaxmeta.data import cifar100, named
 
+pytestmark = pytest.mark.slow  # what it says depends on no version
+
 # the functions have the names of their modules
 mini, tiered, birds = (
     importlib.import_module(f"jaxmeta.data.{name}")

@@ -23,6 +23,8 @@ from jaxmeta.data import (
     images,
 )
 
+pytestmark = pytest.mark.slow  # what it says depends on no version
+
 
 def picture(path: Path, grey: int, size=(6, 5)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -454,13 +456,13 @@ def test_damaged_tables(tmp_path):
     with path.open("w", newline="") as opened:
         rows = [[f"c{i % 3}", i / 7, -i, "n, n"] for i in range(30)]
         csv.writer(opened).writerows([["label", "a", "b", "note"], *rows])
-    assert outcomes(path, partial(from_csv, path), numbers, 150) == {"read", "refused"}
+    assert outcomes(path, partial(from_csv, path), numbers, 250) == {"read", "refused"}
 
 
 def test_damaged_parquet(tmp_path):
     columns = {"label": [f"c{i % 3}" for i in range(300)], "a": np.arange(300) / 7}
     path = parquet(tmp_path / "t.parquet", columns)
-    assert outcomes(path, partial(from_parquet, path), numbers, 150) >= {"refused"}
+    assert outcomes(path, partial(from_parquet, path), numbers, 250) >= {"refused"}
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff"])
@@ -470,7 +472,7 @@ def test_damaged_images(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(256, size=(9, 9, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     read = partial(from_folder, tmp_path, size=4)
-    assert outcomes(path, read, pixels(4, 4, 3), 60) >= {"refused"}
+    assert outcomes(path, read, pixels(4, 4, 3), 80) >= {"refused"}
 
 
 def test_damaged_archives(tmp_path, monkeypatch):

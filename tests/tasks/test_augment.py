@@ -13,6 +13,8 @@ import jaxmeta as jm
 from jaxmeta.tasks import augment
 from jaxmeta.tasks.augment import check_augment
 
+pytestmark = pytest.mark.slow  # what it says depends on no version
+
 RANDOM = np.random.default_rng(0)
 PHOTO = RANDOM.integers(60, 160, (8, 6, 3)).astype(np.uint8)  # no factor here clips it
 IMAGE = PHOTO.astype(np.float32) / 255

@@ -12,6 +12,8 @@ from jaxmeta import keys
 from jaxmeta.tasks.gaussian_process import posterior
 from jaxmeta.tasks.kernels import KERNELS
 
+pytestmark = pytest.mark.slow  # what it says depends on no version
+
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.random((6, 4, 5, 3), np.float32)
 LENGTHS = {  # what each kernel calls length

@@ -138,3 +138,27 @@ def test_only_what_is_drawn_is_read():
 def test_records_that_do_not_fit(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_records_of_a_file_are_decoded_when_they_are_drawn(tmp_path):
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    path = tmp_path / "images.array_record"
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for image in IMAGES:
+        writer.write(image.tobytes())
+    writer.close()
+    decode = lambda content: np.frombuffer(content, np.uint8).reshape(8, 8, 1)
+    data = jm.data.from_array_record(path, LABELS, decode)
+    assert data.name == "images" and len(data.classes) == 6
+    np.testing.assert_array_equal(data.of(2), ARRAYS.of(2))
+    broken = jm.data.from_array_record(path, LABELS, lambda content: content.decode())
+    with pytest.raises(
+        ValueError, match=r"record \d+ of .*images.array_record can't be"
+    ):
+        jm.tasks.episodes(broken, 2, 1, 1).sample(jax.random.key(0))
+    with pytest.raises(FileNotFoundError, match="no file"):
+        jm.data.from_array_record(tmp_path / "none", LABELS, decode)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="images.array_record is no ArrayRecord file"):
+        jm.data.from_array_record(path, LABELS, decode)
