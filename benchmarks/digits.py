@@ -76,7 +76,7 @@ def trained(key: jax.Array, shots: int, config: Config):
     """ProtoNet and what it learned of Latin, Greek and Cyrillic letters."""
     model = jm.models.conv4(None, widths=config.width, strided=True)
     learner = jm.protonet(model, ways=5)
-    letters = jm.tasks.episodes(jm.data.glyphs(), 5, shots, 5, jitter=1.0)
+    letters = jm.tasks.episodes(jm.data.glyphs().at_least(10), 5, shots, 5, jitter=1.0)
     state = jm.fit(
         learner, letters, optax.adam(1e-3), steps=config.steps,
         key=jax.random.clone(key),

@@ -62,6 +62,20 @@ def pytest_xdist_make_scheduler(config, log):
     return ByProgram(config, log)
 
 
+NUMBERS = (
+    *("tests/learners/", "tests/test_statistics.py", "tests/test_noise.py"),
+    *("tests/test_estimators.py", "tests/models/test_layers.py"),
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Numbers from outside depend on no version, so the suite's core does without."""
+    for item in items:
+        if item.nodeid.startswith(NUMBERS):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def fresh():
     """Throw compiled programs away: a process can hold some thousands, then it crashes."""
