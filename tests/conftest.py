@@ -64,7 +64,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 NUMBERS = (
     *("tests/learners/", "tests/test_statistics.py", "tests/test_noise.py"),
-    *("tests/test_estimators.py", "tests/models/test_layers.py"),
+    *("tests/test_estimators.py", "tests/models/test_layers.py", "tests/solvers/"),
+    *("tests/test_boundary.py", "tests/test_trees.py", "tests/test_reference.py"),
 )
 
 
