@@ -7,6 +7,7 @@ on scikit-learn's hand-written digits, read from a folder of PNGs of mixed sizes
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,7 +63,8 @@ def written(folder: Path) -> None:
     from 8 to 40 pixels a side."""
     from sklearn.datasets import load_digits
 
-    found, random = load_digits(), np.random.default_rng(0)
+    found: Any = load_digits()
+    random = np.random.default_rng(0)
     for i, (image, label) in enumerate(zip(found.images, found.target, strict=True)):
         side = int(random.integers(8, 41))
         ink = Image.fromarray(np.round(image * 255 / 16).astype(np.uint8))
