@@ -1,6 +1,6 @@
 """Tables of numbers, CSV or Parquet: a row an example."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +62,7 @@ def from_csv(
     (('cat', 'dog'), [[1.0, 2.0], [5.0, 6.0]])
     """
     roles = _roles(label, task, target, features, group)
-    check_names(**({} if name is None else {"name": name}), split=split)
-    check_paths(path=path)
-    table = read_csv(Path(path), "from_csv")
-    return _made(table, roles, Path(path).stem if name is None else name, split)
+    return _read(read_csv, "from_csv", path, roles, name, split)
 
 
 def from_parquet(
@@ -87,10 +84,7 @@ def from_parquet(
         pyarrow is not installed.
     """
     roles = _roles(label, task, target, features, group)
-    check_names(**({} if name is None else {"name": name}), split=split)
-    check_paths(path=path)
-    table = read_parquet(Path(path), "from_parquet")
-    return _made(table, roles, Path(path).stem if name is None else name, split)
+    return _read(read_parquet, "from_parquet", path, roles, name, split)
 
 
 Roles = dict[str, list[str]]  # argument -> the columns it names
@@ -130,6 +124,14 @@ def _listed(argument: str, columns) -> list[str]:
             f"{argument}: expected each column once, got {said(list(columns))}"
         )
     return list(columns)
+
+
+def _read(read: Callable, what: str, path, roles: Roles, name, split: str) -> Dataset:
+    """The data set of a file, once what is asked of it is found to be possible."""
+    check_names(**({} if name is None else {"name": name}), split=split)
+    check_paths(path=path)
+    table = read(Path(path), what)
+    return _made(table, roles, Path(path).stem if name is None else name, split)
 
 
 def _made(table: Columns, roles: Roles, name: str, split: str) -> Dataset:

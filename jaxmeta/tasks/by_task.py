@@ -15,7 +15,7 @@ from jaxmeta import checks
 from jaxmeta.boundary import to_float
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.plans import Plan, Planner, Slots, planned
-from jaxmeta.tasks.sizes import Fixed, Range, Sizes, Varied
+from jaxmeta.tasks.sizes import Fixed, Range, Sizes, Varied, fewest_and_most
 from jaxmeta.types import Batch, Task
 
 
@@ -86,9 +86,7 @@ def _sizes(shots: Range | None, queries: int, largest: int) -> Sizes:
     if shots is None:
         most = max(1, largest - queries)
         return Varied((1, 1), (most, most), queries, False, least=1)
+    fewest, most = fewest_and_most(1, shots=shots)
     if not isinstance(shots, (tuple, list)):
-        checks.check_sizes(shots=shots)
-        return Fixed(1, shots, queries)
-    checks.check_shapes(2, shots=shots)
-    checks.check_sizes(shots[0], shots=shots[1])
-    return Varied((1, 1), (int(shots[0]), int(shots[1])), queries, False)
+        return Fixed(1, most, queries)
+    return Varied((1, 1), (fewest, most), queries, False)

@@ -16,7 +16,7 @@ from jaxmeta import checks
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.augment import Augment
 from jaxmeta.tasks.plans import Plan, Planner, check_images, planned
-from jaxmeta.tasks.sizes import MetaDataset, Range, sizes_of
+from jaxmeta.tasks.sizes import MetaDataset, Range, fewest_and_most, sizes_of
 from jaxmeta.tasks.streamed import Streamed
 from jaxmeta.types import Task
 
@@ -141,9 +141,8 @@ def meta_dataset(
     Raises: as `episodes`.
     """
     check_images(dataset, rotations, jitter)
-    low, high = ways
+    low, high = fewest_and_most(2, ways=ways)
     high = min(high, len(dataset.counts) * (4 if rotations else 1))
-    checks.check_sizes(2, ways=low)
     checks.check_sizes(low, ways=high)
     checks.check_sizes(queries=queries)
     checks.check_sizes(high, most=most)

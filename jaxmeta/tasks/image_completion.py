@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.boundary import to_float
-from jaxmeta.checks import check_shapes, check_sizes, said
+from jaxmeta.checks import check_sizes, said
 from jaxmeta.data.arrays import to_images
 from jaxmeta.tasks.plans import without_replacement
+from jaxmeta.tasks.sizes import fewest_and_most
 from jaxmeta.types import Batch, Task
 
 
@@ -82,7 +83,7 @@ def image_completion(
             "images: expected [examples, height, width, channels], uint8 or floating, got "
             f"{said(images)}"
         )
-    fewest, most = _fewest_and_most(shots)
+    fewest, most = fewest_and_most(1, shots=shots)
     if queries is not None:
         check_sizes(queries=queries)
     pixels = images.shape[1] * images.shape[2]
@@ -93,20 +94,6 @@ def image_completion(
             "shots or queries"
         )
     return ImageCompletion(jnp.asarray(images), (fewest, most), queries)
-
-
-def _fewest_and_most(shots):
-    """(fewest, most) support pixels of a number or a pair of them."""
-    if not isinstance(shots, (tuple, list)):
-        check_sizes(shots=shots)
-        return shots, shots
-    check_shapes(2, shots=shots)
-    fewest, most = shots
-    if fewest > most:
-        raise ValueError(
-            f"shots: expected (fewest, most) with fewest <= most, got {said(shots)}"
-        )
-    return fewest, most
 
 
 def _places(height, width):

@@ -181,7 +181,10 @@ def sizes_of(ways: Range, shots: Range, queries: int, imbalanced: bool) -> Sizes
     checks.check_flags(imbalanced=imbalanced)
     checks.check_sizes(queries=queries)
     varied = [isinstance(value, (tuple, list)) for value in (ways, shots)]
-    way_range, shot_range = _range(2, ways=ways), _range(1, shots=shots)
+    way_range, shot_range = (
+        fewest_and_most(2, ways=ways),
+        fewest_and_most(1, shots=shots),
+    )
     if imbalanced and not varied[1]:
         raise ValueError(
             f"imbalanced: each class draws its own shots from a range, got {shots}; give "
@@ -192,8 +195,11 @@ def sizes_of(ways: Range, shots: Range, queries: int, imbalanced: bool) -> Sizes
     return Varied(way_range, shot_range, queries, imbalanced)
 
 
-def _range(least: int, **value) -> tuple[int, int]:
-    """A number or (fewest, most) as the latter."""
+def fewest_and_most(least: int, **value) -> tuple[int, int]:
+    """A number or (fewest, most) as the latter, of one argument by its name.
+
+    Raises: ValueError for anything else, for less than `least`, or ends the wrong way round.
+    """
     ((name, given),) = value.items()
     if not isinstance(given, (tuple, list)):
         given = given, given
@@ -202,5 +208,10 @@ def _range(least: int, **value) -> tuple[int, int]:
             f"{name}: expected a whole number or (fewest, most), got {given}"
         )
     checks.check_sizes(least, **{name: given[0]})
-    checks.check_sizes(int(given[0]), **{name: given[1]})
+    checks.check_sizes(**{name: given[1]})
+    if given[1] < given[0]:
+        raise ValueError(
+            f"{name}: expected a whole number >= {given[0]}, got {given[1]}; a pair is "
+            "(fewest, most) with fewest <= most"
+        )
     return int(given[0]), int(given[1])
