@@ -56,6 +56,7 @@ class Config:
     """What to time."""
 
     problems: tuple[str, ...] = tuple(PROBLEMS)
+    at_once: tuple[int, ...] = (1, 4, 0)  # tasks in one vmap; 0 = all
     repeats: int = 7  # timed steps; the median is shown
     seed: int = 0
 
@@ -71,7 +72,7 @@ def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
     for name in config.problems:
         for method in CONVOLUTIONS if "conv4" in name else ("-",):
             learner, sampler, n = PROBLEMS[name](method)
-            for at_once in sorted({1, 4, n}):
+            for at_once in sorted({some or n for some in config.at_once}):
                 if method == "lax" and at_once != n and "MAML" in name:
                     continue  # a lax convolution inside a loop takes minutes
                 row = {"problem": name, "conv": method, "at once": at_once}

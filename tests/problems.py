@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -72,17 +73,21 @@ class TinyNetworks:
         )
 
 
+@lru_cache
+def sampler_of(problem: str, blobs, unlabelled: int = 0):
+    """One object for all learners, since another is compiled anew."""
+    if problem == "classification":
+        return jm.tasks.episodes(blobs, WAYS, shots=2, queries=3, unlabelled=unlabelled)
+    return jm.tasks.sinusoid(shots=5, queries=5)
+
+
 def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
     """(learner, sampler) with tiny networks."""
     entry = learners.REGISTRY[name]
-    classify = problem == "classification"
-    if classify:
-        sampler = jm.tasks.episodes(
-            blobs, WAYS, shots=2, queries=3, unlabelled=2 if entry.unlabelled else 0
-        )
+    sampler = sampler_of(problem, blobs, 2 if entry.unlabelled else 0)
+    if problem == "classification":
         fitting = {"inner_lr": 0.1, "inner_steps": 2, "loss": jm.losses.cross_entropy}
     else:
-        sampler = jm.tasks.sinusoid(shots=5, queries=5)
         fitting = {"inner_lr": 0.01, "inner_steps": 1, "loss": jm.losses.mse}
     fitting = {k: v for k, v in fitting.items() if entry.takes(k)}
     facts = facts_of(sampler, classes=CLASSES, features=TinyNetworks.width)
@@ -90,11 +95,15 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
     return build(name, facts, networks, **(fitting | entry.tiny | hyper)), sampler
 
 
+@lru_cache
+def classes(blobs):
+    """Minibatches of all classes, one object."""
+    return jm.tasks.classes(blobs, batch=8)
+
+
 def training_sampler(name: str, sampler, blobs):
     """What the learner trains on: the episodes, or minibatches of all classes."""
-    if learners.REGISTRY[name].trains_on == "classes":
-        return jm.tasks.classes(blobs, batch=8)
-    return sampler
+    return classes(blobs) if learners.REGISTRY[name].trains_on == "classes" else sampler
 
 
 def as_grid(model: jm.Model) -> jm.Model:

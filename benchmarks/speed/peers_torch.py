@@ -13,6 +13,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from workloads import Episodes
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
 
 class Mlp(nn.Module):
     def __init__(self):
@@ -75,9 +77,8 @@ class Peer:
             layer, part = name.split(".")
             names[f"{layer}.{RENAME[part]}"] = name
         self.names = names
-        self.model.to(
-            torch.float64 if data["xs"].dtype == np.float64 else torch.float32
-        )
+        double = data["xs"].dtype == np.float64
+        self.model.to(DEVICE, torch.float64 if double else torch.float32)
         state = {ours: _to_torch(weights[name]) for ours, name in names.items()}
         self.model.load_state_dict(state)
         self.load(data)
@@ -86,10 +87,10 @@ class Peer:
         self.adam = torch.optim.Adam(self.model.parameters(), 1e-3)
 
     def load(self, data):
+        here = {n: torch.from_numpy(a).to(DEVICE) for n, a in data.items()}
         fix = (lambda a: a) if self.regression else (lambda a: a.permute(0, 1, 4, 2, 3))
-        xs, xq = (fix(torch.from_numpy(data[n])) for n in ("xs", "xq"))
-        self.xs, self.xq = xs.contiguous(), xq.contiguous()
-        self.ys, self.yq = (torch.from_numpy(data[n]) for n in ("ys", "yq"))
+        self.xs, self.xq = (fix(here[n]).contiguous() for n in ("xs", "xq"))
+        self.ys, self.yq = here["ys"], here["yq"]
 
     def build(self):
         """What the library wraps around the model."""
@@ -115,13 +116,15 @@ class Peer:
         self.adam.zero_grad()
         self.backward()
         self.adam.step()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
 
     def gradient(self):
         self.adam.zero_grad()
         self.backward()
         parameters = dict(self.model.named_parameters())
         return {
-            name: _from_torch(parameters[theirs].grad.numpy())
+            name: _from_torch(parameters[theirs].grad.cpu().numpy())
             for theirs, name in self.names.items()
         }
 
