@@ -35,13 +35,9 @@ def row(on: str, ours: str, experiment: str, name: str, column: str) -> dict[str
 def numbers() -> dict[str, dict[str, str]]:
     """learner -> cells."""
     rows = {}
-    long = ("maml", "protonet")  # runs of their own
-    for name in ("fomaml", "anil", "meta_sgd", "reptile", "imaml", "maml_plus_plus"):
+    whole = ("maml", "anil", "protonet")
+    for name in (*whole, "fomaml", "meta_sgd", "reptile", "imaml", "maml_plus_plus"):
         found = result(f"omniglot_5way_{name}_seed0")["result"]
-        ours = accuracy(found, found["steps"])
-        rows[name] = row(OMNIGLOT, ours, "omniglot", name, "5-way 1-shot")
-    for name in long:
-        found = result(f"omniglot_{name}")["results"][0]
         ours = accuracy(found, found["steps"])
         rows[name] = row(OMNIGLOT, ours, "omniglot", name, "5-way 1-shot")
     for name in ("matching", "relation", "r2d2", "metaoptnet", "versa", "snail"):

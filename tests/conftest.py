@@ -42,9 +42,12 @@ def pytest_configure():
         os.environ["XLA_FLAGS"] = " ".join(known(QUICK))
 
 
+APART = "test_examples.py", "test_experiments.py"
+
+
 class ByProgram(LoadScopeScheduling):
     """Keeps on one worker what shares compiled programs: a learner's rows of the
-    contract, and the tests of any other file.
+    contract, and the tests of any other file but those APART, long ones that share none.
 
     Marks of groups (`--dist loadgroup`) would say the same, but xdist 3.8 can't read them
     under pytest 9.2; a later xdist that ignores this method is slower, not wrong.
@@ -55,7 +58,7 @@ class ByProgram(LoadScopeScheduling):
         learner = re.search(r"\[(\w+)", test)
         if file.endswith("test_contract.py") and learner:
             return f"{file} {learner[1]}"
-        return file
+        return nodeid if file.endswith(APART) else file
 
 
 def pytest_xdist_make_scheduler(config, log):
