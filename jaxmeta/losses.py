@@ -55,6 +55,26 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     return each * jnp.where(within, 1.0, jnp.nan).astype(each.dtype)
 
 
+def binary_cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Sigmoid cross-entropy of each label by itself, in nats: of examples with several
+    labels at once (`jm.tasks.multi_label`).
+
+    Args: outputs [examples, labels] logits; targets [examples, labels], bool or 0..1.
+    Returns: [examples, labels]. Raises: ValueError if the shapes differ.
+
+    >>> import jax.numpy as jnp
+    >>> each = binary_cross_entropy(jnp.zeros((1, 2)), jnp.array([[True, False]]))
+    >>> each.tolist()  # log 2
+    [[0.6931471824645996, 0.6931471824645996]]
+    """
+    if outputs.shape != targets.shape:
+        raise ValueError(
+            f"binary_cross_entropy: outputs have shape {outputs.shape}, targets "
+            f"{targets.shape}; expected [examples, labels] for both"
+        )
+    return optax.sigmoid_binary_cross_entropy(outputs, targets)
+
+
 def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Squared error, in squared units of the targets (no factor 1/2).
 
@@ -135,11 +155,14 @@ def _check_each(each, outputs, y) -> None:
 
 
 def score(outputs: jax.Array, batch: Batch) -> Metrics:
-    """What a person reads: accuracy in 0..1 for integer targets, else nothing more.
+    """What a person reads: accuracy in 0..1 for integer targets, that of each label and F1
+    over all of them for bool ones, else nothing more.
 
     One logit is that of class 1 of two. A prediction that is NaN is wrong; of a label out
     of range nothing is right or wrong, and the accuracy is NaN.
     """
+    if _are_flags(batch.y):
+        return _score_of_several(outputs, batch)
     if not are_labels(batch.y):
         return {}
     one = outputs.ndim == 1 or outputs.shape[-1] == 1
@@ -149,6 +172,22 @@ def score(outputs: jax.Array, batch: Batch) -> Metrics:
     within = (batch.y >= 0) & (batch.y < classes_of(outputs))
     each = jnp.where(within, correct, jnp.nan).astype(outputs.dtype)
     return {"accuracy": mean(each, batch.mask)}
+
+
+def _are_flags(targets: Any) -> bool:
+    dtype = getattr(targets, "dtype", None)
+    return dtype is not None and bool(jnp.issubdtype(dtype, jnp.bool_))
+
+
+def _score_of_several(outputs: jax.Array, batch: Batch) -> Metrics:
+    """Of labels that go together; F1 is 1 where none is there and none is found."""
+    found = jnp.where(jnp.isnan(outputs), ~batch.y, outputs > 0)
+    counts = True if batch.mask is None else batch.mask[:, None] > 0
+    total = lambda a: jnp.sum(a & counts).astype(outputs.dtype)
+    wrong, both = total(found != batch.y), 2 * total(found & batch.y)
+    f1 = jnp.where(wrong + both > 0, both / jnp.maximum(wrong + both, 1), 1.0)
+    right = (found == batch.y).astype(outputs.dtype)
+    return {"accuracy": mean(right, batch.mask), "f1": f1}
 
 
 def are_labels(targets: Any) -> bool:

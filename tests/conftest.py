@@ -20,9 +20,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 gc.set_threshold(100_000, 50, 1000)  # programs are many objects, and hardly any garbage
 
-# Tests compile much and compute little, so spend less on compiling. Each release of XLA
-# drops some of its flags.
-QUICK = "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"
+# Tests compile much and compute little, so spend less on compiling: not optimised, and a
+# small program not in parts. Each release of XLA drops some of its flags.
+QUICK = (
+    *("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"),
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 
 def known(flags):

@@ -92,13 +92,14 @@ def _targets(targets: Any, order: np.ndarray) -> Any:
 
     def one(a):
         a = checks.to_array("targets", a)
-        if a.shape[:1] != order.shape or a.dtype.kind not in "iuf":
+        if a.shape[:1] != order.shape or a.dtype.kind not in "biuf":
             raise ValueError(
                 f"targets: expected numbers [{len(order)}, ...], one an example, got "
                 f"shape {a.shape} of {a.dtype}"
             )
         checks.check_finite(a, "targets")
-        return a[order].astype(np.float32 if a.dtype.kind == "f" else np.int32)
+        kinds = {"f": np.float32, "b": np.bool_}
+        return a[order].astype(kinds.get(a.dtype.kind, np.int32))
 
     return jax.tree.map(one, targets, is_leaf=_is_leaf)
 

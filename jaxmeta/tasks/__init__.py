@@ -22,6 +22,8 @@ from jaxmeta.tasks.image_completion import ImageCompletion as ImageCompletion
 from jaxmeta.tasks.image_completion import image_completion as image_completion
 from jaxmeta.tasks.linear import Linear as Linear
 from jaxmeta.tasks.linear import linear as linear
+from jaxmeta.tasks.multi_label import MultiLabel as MultiLabel
+from jaxmeta.tasks.multi_label import multi_label as multi_label
 from jaxmeta.tasks.plans import Plan as Plan
 from jaxmeta.tasks.quadratic import Quadratic as Quadratic
 from jaxmeta.tasks.quadratic import quadratic as quadratic

@@ -8,7 +8,7 @@ make the same episodes. A stream has no state but the number of the meta-step.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.core
@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxmeta import keys
 from jaxmeta.data.dataset import Dataset
-from jaxmeta.tasks.plans import Plan, Planner
+from jaxmeta.tasks.plans import Plan
 from jaxmeta.types import Task
 
 INSIDE = (
@@ -25,6 +25,18 @@ INSIDE = (
     "jm.evaluate as it is, or sample outside of jit"
 )
 CHUNK_BYTES = 2**26  # of raw examples that wait on the device; grain holds as many
+
+
+class Planner(Protocol):
+    """Which examples make a task, and the task that is made of them: a pytree."""
+
+    def plan(self, key: jax.Array) -> Plan:
+        """Which ones, a pure function of the key."""
+        ...
+
+    def finish(self, plan: Plan, x_support: Any, x_query: Any) -> Task:
+        """The task of a plan and of its examples as they are stored."""
+        ...
 
 
 class Raw(NamedTuple):
@@ -93,9 +105,9 @@ class Streamed:
     ahead: int = 16
 
     @property
-    def ways(self) -> int:
-        """Classes of an episode, at most."""
-        return self.planner.ways
+    def ways(self) -> int | None:
+        """Classes of an episode, at most; None for minibatches."""
+        return getattr(self.planner, "ways", None)
 
     def sample(self, key: jax.Array) -> Task:
         """One episode, read now. Raises: ValueError inside a compiled program."""
@@ -146,7 +158,10 @@ class Streamed:
         return iter(planned.to_iter_dataset(options))
 
     def _records(self, example: np.ndarray) -> Any:
-        """Arrays [tasks, n, ...] of examples [tasks, n] by their place in the data set."""
+        """Arrays [tasks, n, ...] of examples [tasks, n] by their place in the data set;
+        None of none."""
+        if not example.size:
+            return None
         found = self.dataset.read(example.ravel())
         shape = lambda a: a.reshape(*example.shape, *a.shape[1:])
         return jax.tree.map(shape, found)
