@@ -17,30 +17,37 @@ def from_tfds(
     *,
     image: str = "image",
     label: str = "label",
+    group: str | None = None,
     size: tuple[int, int] | None = None,
     data_dir: str | Path | None = None,
 ) -> Dataset:
     """A class-major data set from a prepared TFDS data set.
 
     The set must lie on disk in the `array_record` format, which is read without
-    TensorFlow. Preparing some sets needs TensorFlow:
+    TensorFlow. Preparing it may need TensorFlow, `pip install "jaxmeta[tf]"`:
 
-        pip install "jaxmeta[tf]"
-        tfds build NAME --file_format=array_record
+        import tensorflow_datasets as tfds
+        config = tfds.download.DownloadConfig(manual_dir=FOLDER)  # of archives you have
+        builder = tfds.builder("omniglot", data_dir=DIR, file_format="array_record")
+        builder.download_and_prepare(download_config=config)
 
     Args:
         name: of the set, with config and version if wanted ("mnist", "cifar100:3.0.2").
         split: as TFDS spells it: "train", "test[:50%]", "train+test".
         image, label: names of the features with the example (uint8 [h, w, c]) and its
-            class (integer).
+            class (integer). Images that are 0 and 1 throughout, which is what TFDS reads
+            of black and white files, are taken as black and white.
+        group: name of the feature (integer) with the group of its class: "alphabet".
         size: (height, width) to bring images to, by Lanczos; needed where they differ.
         data_dir: where the set lies; None = TFDS's default.
 
-    Returns: a `Dataset`, classes named as in the set.
+    Returns: a `Dataset`, classes and groups named as in the set.
     Raises: FileNotFoundError if the set is not prepared (or not in array_record), with
         the commands that do it; ValueError for unknown names, splits or features.
     """
     check_names(name=name, split=split, image=image, label=label)
+    if group is not None:
+        check_names(group=group)
     if size is not None:
         check_shapes(2, size=size)
     if data_dir is not None:
@@ -57,11 +64,12 @@ def from_tfds(
     try:
         source: Any = builder.as_data_source(split=split)
     except (NotImplementedError, AssertionError) as error:
-        where = f" --data_dir={data_dir}" if data_dir else ""
+        where = f", data_dir={str(data_dir)!r}" if data_dir else ""
         raise FileNotFoundError(
             f"from_tfds: {name} is not prepared in the array_record format in "
-            f"{builder.data_path}; prepare it once, which may need TensorFlow: pip install "
-            f"'jaxmeta[tf]' && tfds build {name} --file_format=array_record{where}"
+            f"{builder.data_path}; prepare it once, which may need TensorFlow (pip install "
+            f"'jaxmeta[tf]'): tensorflow_datasets.builder({name!r}{where}, "
+            "file_format='array_record').download_and_prepare()"
         ) from error
     except (ValueError, KeyError) as error:
         raise ValueError(
@@ -69,26 +77,34 @@ def from_tfds(
             f"{', '.join(builder.info.splits)}"
         ) from error
     features = builder.info.features
-    for feature in (image, label):
+    for feature in (image, label, group or label):
         if feature not in features:
             raise ValueError(
                 f"from_tfds: {name} has no feature {feature!r}; expected one of "
-                f"{', '.join(sorted(features))} for image= and label="
+                f"{', '.join(sorted(features))} for image=, label= and group="
             )
     examples = [source[i] for i in range(len(source))]
-    images = [_resized(example[image], size) for example in examples]
+    images = _brightness([example[image] for example in examples])
+    images = [_resized(i, size) for i in images]
     shapes = sorted({i.shape for i in images})
     if len(shapes) > 1:
         raise ValueError(
             f"from_tfds: the images of {name} differ in shape ({shapes[0]}, {shapes[1]}, "
             "...); give size=(height, width)"
         )
-    names = getattr(features[label], "names", None)
+    spelled = lambda feature, i: getattr(features[feature], "names", range(i + 1))[i]
+    groups = group and [str(spelled(group, int(e[group]))) for e in examples]
     labels = np.array([int(example[label]) for example in examples])
-    made = from_arrays(np.stack(images), labels, name=name, split=split)
-    if names is None:
-        return made
-    return replace(made, classes=tuple(names[int(c)] for c in made.classes))
+    made = from_arrays(np.stack(images), labels, groups=groups, name=name, split=split)
+    return replace(
+        made, classes=tuple(str(spelled(label, int(c))) for c in made.classes)
+    )
+
+
+def _brightness(images: list[np.ndarray]) -> list[np.ndarray]:
+    """In 0..255, also those of one bit, which TFDS reads as 0 and 1."""
+    bits = all(i.dtype == np.uint8 and i.max(initial=0) <= 1 for i in images)
+    return [255 * i for i in images] if bits else images
 
 
 def _resized(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:

@@ -191,7 +191,12 @@ def test_wrong_arrays_are_refused(images, labels, sentence):
 
 
 @pytest.fixture
-def prepared(tmp_path):
+def bits():
+    return False
+
+
+@pytest.fixture
+def prepared(tmp_path, bits):
     """A TFDS set as `tfds build --file_format=array_record` leaves it."""
     tfds = pytest.importorskip("tensorflow_datasets")
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -205,12 +210,15 @@ def prepared(tmp_path):
     )
     for i in range(12):
         file = io.BytesIO()
-        Image.fromarray(np.full((8, 8 + 2 * (i == 0)), i, np.uint8)).save(file, "PNG")
+        picture = np.full((8, 8 + 2 * (i == 0)), i, np.uint8)
+        picture = picture % 2 > 0 if bits else picture
+        Image.fromarray(picture).save(file, "PNG")
         values = {
             "image": features.Feature(
                 bytes_list=features.BytesList(value=[file.getvalue()])
             ),
             "label": features.Feature(int64_list=features.Int64List(value=[i % 3])),
+            "kind": features.Feature(int64_list=features.Int64List(value=[i % 3 // 2])),
         }
         example = examples.Example(features=features.Features(feature=values))
         writer.write(example.SerializeToString())
@@ -227,6 +235,7 @@ def prepared(tmp_path):
             {
                 "image": tfds.features.Image(shape=(None, None, 1)),
                 "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
+                "kind": tfds.features.ClassLabel(names=["insect", "mammal"]),
             }
         ),
         split_infos=[
@@ -250,8 +259,35 @@ def test_from_tfds_reads_without_tensorflow(prepared):
     data = jm.data.from_tfds("tiny", "train[1:]", data_dir=prepared)
     assert data.classes == ("ant", "bee", "cat") and data.counts.tolist() == [3, 4, 4]
     assert data.x[:, 0, 0, 0].tolist() == [3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]
-    data = jm.data.from_tfds("tiny", size=(4, 6), data_dir=prepared)
+    data = jm.data.from_tfds("tiny", group="kind", size=(4, 6), data_dir=prepared)
     assert data.x.shape == (12, 4, 6, 1)
+    assert data.groups == ("insect", "insect", "mammal")
+
+
+@pytest.mark.parametrize("bits", [True])
+def test_black_and_white_files_of_tfds_are_black_and_white(prepared):
+    data = jm.data.from_tfds("tiny", "train[1:]", data_dir=prepared)
+    assert data.x[:, 0, 0, 0].tolist() == [255 * (i % 2) for i in data.origin + 1]
+
+
+def test_omniglot_through_tfds_and_its_manual_folder(tmp_path):
+    """Prepared from the archives; where TensorFlow is installed, as TFDS needs it."""
+    pytest.importorskip("tensorflow")
+    import tensorflow_datasets as tfds
+
+    config = tfds.download.DownloadConfig(
+        manual_dir=shared("data/omniglot"),
+        register_checksums=True,  # of archives that are packed anew
+    )
+    options = {"data_dir": tmp_path, "file_format": "array_record"}
+    tfds.builder("omniglot", **options).download_and_prepare(download_config=config)
+    options = {"size": (28, 28), "group": "alphabet", "data_dir": tmp_path}
+    theirs = jm.data.from_tfds("omniglot", "small1", **options)
+    ours = jm.data.omniglot(shared("data/omniglot"), "small1")
+    assert theirs.groups == ours.groups and len(theirs.classes) == 136
+    ink = lambda x, axis: np.sort(x.reshape(136, 20, -1).mean(axis=axis), axis=-1)
+    # the same drawings, in another order: drawn is dark there, and bright here
+    np.testing.assert_allclose(ink(255.0 - theirs.x, (2,)), ink(ours.x, (2,)), atol=0.5)
 
 
 @pytest.mark.parametrize(
@@ -264,11 +300,15 @@ def test_from_tfds_reads_without_tensorflow(prepared):
         ),
         (ValueError, {"name": "tinny"}, "knows no set 'tinny'"),
         (ValueError, {"name": "tiny", "split": "test"}, "no split 'test'; .*train"),
-        (ValueError, {"name": "tiny", "label": "y"}, "no feature 'y'; .*image, label"),
+        (
+            ValueError,
+            {"name": "tiny", "label": "y"},
+            "no feature 'y'; .*image, kind, label",
+        ),
         (
             FileNotFoundError,
             {"name": "mnist"},
-            r"jaxmeta\[tf\].*file_format=array_record",
+            r"jaxmeta\[tf\].*file_format='array_record'",
         ),
     ],
 )
