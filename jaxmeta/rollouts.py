@@ -1,0 +1,122 @@
+"""What an agent sees and does: episodes of one task, recorded in one scan."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.envs.env import Env, no_action
+
+
+class Rollouts(NamedTuple):
+    """Episodes of one task, arrays [episodes, steps, ...].
+
+    obs: before the action. action, reward. terminated: bool, whether the episode ended
+    by this step. log_prob, value: of the policy that acted, constants. mask: 1 = counts,
+    0 = after the end of the episode.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    mask: jax.Array
+
+
+class Last(NamedTuple):
+    """What came before an observation: action, reward [], done [] (1 where a new episode
+    begins)."""
+
+    action: jax.Array
+    reward: jax.Array
+    done: jax.Array
+
+
+def before(rollouts: Rollouts, actions: Any) -> Last:
+    """What came before each step of recorded episodes of one trial, [episodes, steps]."""
+    flat = lambda a: jnp.reshape(a, (-1, *a.shape[2:]))
+    shift = lambda a, first: jnp.concatenate([first[None], flat(a)[:-1]]).reshape(
+        a.shape
+    )
+    zero = jnp.zeros((), rollouts.reward.dtype)
+    starts = jnp.zeros_like(rollouts.reward).at[:, 0].set(1)
+    action = shift(rollouts.action, no_action(actions).astype(rollouts.action.dtype))
+    return Last(action, shift(rollouts.reward * rollouts.mask, zero), starts)
+
+
+Act = Callable[[Any, jax.Array, Last, jax.Array], tuple[Any, jax.Array, Any, jax.Array]]
+
+
+def rollout(
+    env: Env, task: Any, act: Act, memory: Any, key: jax.Array, episodes: int
+) -> Rollouts:
+    """Episodes of one task, one after the other; memory passes from each to the next.
+
+    Args:
+        env, task: where. act: (memory, obs, last, key) -> (memory, action, log_prob,
+            value). memory: before the first step. episodes: how many.
+
+    Returns: `Rollouts`, [episodes, horizon, ...].
+    """
+
+    def one_step(carry, key):
+        memory, state, obs, last, alive = carry
+        key_act, key_env = jax.random.split(key)
+        memory, action, log_prob, value = act(memory, obs, last, key_act)
+        state, seen, reward, over = env.step(task, state, action, key_env)
+        row = Rollouts(obs, action, reward, over, log_prob, value, alive)
+        last = Last(action, reward * alive, jnp.zeros_like(last.done))
+        return (memory, state, seen, last, alive * (1 - over)), row
+
+    def one_episode(carry, key):
+        memory, last = carry
+        key_reset, key_steps = jax.random.split(key)
+        state, obs = env.reset(task, key_reset)
+        last = last._replace(done=jnp.ones_like(last.done))
+        start = memory, state, obs, last, jnp.ones(())
+        steps = jax.random.split(key_steps, env.horizon)
+        (memory, _, _, last, _), rows = jax.lax.scan(one_step, start, steps)
+        return (memory, last), rows
+
+    last = Last(no_action(env.actions), jnp.zeros(()), jnp.ones(()))
+    _, rows = jax.lax.scan(one_episode, (memory, last), jax.random.split(key, episodes))
+    return jax.lax.stop_gradient(rows)
+
+
+def returns(rollouts: Rollouts) -> jax.Array:
+    """Sum of rewards of each episode, [episodes]."""
+    return jnp.sum(rollouts.reward * rollouts.mask, axis=-1)
+
+
+def advantages(
+    rollouts: Rollouts, discount: float = 0.99, trace: float = 0.95
+) -> tuple[jax.Array, jax.Array]:
+    """Generalised advantage estimates and targets of the value, [episodes, steps].
+
+    They run over the whole trial: an episode's end inside it does not cut the return, and
+    the value after the trial's last step is 0 (RL^2, Duan et al. 2016, section 2.2).
+    Schulman et al. 2016, arXiv 1506.02438, equation 16. What is masked is stepped over.
+    """
+    flat = lambda a: jnp.reshape(a, (-1,))
+
+    def back(carry, row):
+        following, later = carry
+        reward, value, counts = row
+        delta = reward + discount * following - value
+        advantage = delta + discount * trace * later
+        keep = lambda new, old: jnp.where(counts > 0, new, old)
+        return (keep(value, following), keep(advantage, later)), counts * advantage
+
+    rows = flat(rollouts.reward), flat(rollouts.value), flat(rollouts.mask)
+    zero = jnp.zeros((), rollouts.reward.dtype)
+    _, found = jax.lax.scan(back, (zero, zero), rows, reverse=True)
+    found = jnp.reshape(found, rollouts.reward.shape)
+    return found, found + rollouts.value
+
+
+def mean(values: jax.Array, rollouts: Rollouts) -> jax.Array:
+    """Mean over the steps that count, []."""
+    return jnp.sum(values * rollouts.mask) / jnp.maximum(jnp.sum(rollouts.mask), 1)
