@@ -5,6 +5,7 @@ everything else is a transformation of them.
 """
 
 from jaxmeta import data as data
+from jaxmeta import envs as envs
 from jaxmeta import learners as learners
 from jaxmeta import losses as losses
 from jaxmeta import models as models
@@ -24,6 +25,7 @@ from jaxmeta.estimators import pes_outer as pes_outer
 from jaxmeta.learners.amortized import *
 from jaxmeta.learners.gradient import *
 from jaxmeta.learners.metric import *
+from jaxmeta.learners.reinforcement import *
 from jaxmeta.learners.solver import *
 from jaxmeta.learners.transductive import *
 from jaxmeta.noise import with_noise as with_noise
@@ -35,12 +37,16 @@ from jaxmeta.outer import make_step as make_step
 from jaxmeta.outer import meta_gradient as meta_gradient
 from jaxmeta.outer import meta_loss as meta_loss
 from jaxmeta.outer import sample_tasks as sample_tasks
+from jaxmeta.ppo import ppo as ppo
+from jaxmeta.rollouts import Agent as Agent
+from jaxmeta.rollouts import Rollouts as Rollouts
 from jaxmeta.statistics import with_support_statistics as with_support_statistics
 from jaxmeta.training import Checkpoints as Checkpoints
 from jaxmeta.training import Log as Log
 from jaxmeta.training import Report as Report
 from jaxmeta.training import evaluate as evaluate
 from jaxmeta.training import evaluate_episodes as evaluate_episodes
+from jaxmeta.training import evaluate_returns as evaluate_returns
 from jaxmeta.training import fit as fit
 from jaxmeta.training import fit_population as fit_population
 from jaxmeta.training import population as population

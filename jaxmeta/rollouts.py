@@ -1,6 +1,7 @@
 """What an agent sees and does: episodes of one task, recorded in one scan."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +36,25 @@ class Last(NamedTuple):
     done: jax.Array
 
 
+class Agent(NamedTuple):
+    """A meta-learner that acts: pure functions of one task.
+
+    init: key -> params, all that is meta-learned and nothing else.
+    adapt: (params, support=None, key=None) -> adapted, learns from recorded episodes of a
+        task, `Rollouts`; None = from none yet.
+    begin: adapted -> memory, before the first step of a trial.
+    act: (adapted, memory, obs, last, key) -> (memory, action, log_prob, value).
+    predict: (adapted, rollouts) -> (policy, value [episodes, steps]), what it says at each
+        step of recorded episodes of one trial: `predict` is a scan of `act`.
+    """
+
+    init: Callable[..., Any]
+    adapt: Callable[..., Any]
+    begin: Callable[..., Any]
+    act: Callable[..., tuple[Any, jax.Array, Any, jax.Array]]
+    predict: Callable[..., tuple[Any, jax.Array]]
+
+
 def before(rollouts: Rollouts, actions: Any) -> Last:
     """What came before each step of recorded episodes of one trial, [episodes, steps]."""
     flat = lambda a: jnp.reshape(a, (-1, *a.shape[2:]))
@@ -62,28 +82,38 @@ def rollout(
     Returns: `Rollouts`, [episodes, horizon, ...].
     """
 
-    def one_step(carry, key):
+    def one_step(key_steps, carry, number):
         memory, state, obs, last, alive = carry
-        key_act, key_env = jax.random.split(key)
+        key_act, key_env = jax.random.split(jax.random.fold_in(key_steps, number))
         memory, action, log_prob, value = act(memory, obs, last, key_act)
         state, seen, reward, over = env.step(task, state, action, key_env)
         row = Rollouts(obs, action, reward, over, log_prob, value, alive)
         last = Last(action, reward * alive, jnp.zeros_like(last.done))
         return (memory, state, seen, last, alive * (1 - over)), row
 
-    def one_episode(carry, key):
+    def one_episode(carry, number):
         memory, last = carry
-        key_reset, key_steps = jax.random.split(key)
+        key_reset, key_steps = jax.random.split(jax.random.fold_in(key, number))
         state, obs = env.reset(task, key_reset)
         last = last._replace(done=jnp.ones_like(last.done))
         start = memory, state, obs, last, jnp.ones(())
-        steps = jax.random.split(key_steps, env.horizon)
-        (memory, _, _, last, _), rows = jax.lax.scan(one_step, start, steps)
+        one = partial(one_step, key_steps)
+        (memory, _, _, last, _), rows = jax.lax.scan(
+            one, start, jnp.arange(env.horizon)
+        )
         return (memory, last), rows
 
     last = Last(no_action(env.actions), jnp.zeros(()), jnp.ones(()))
-    _, rows = jax.lax.scan(one_episode, (memory, last), jax.random.split(key, episodes))
+    _, rows = jax.lax.scan(one_episode, (memory, last), jnp.arange(episodes))
     return jax.lax.stop_gradient(rows)
+
+
+def trial(
+    agent: Agent, adapted: Any, env: Env, task: Any, key: jax.Array, episodes: int
+) -> Rollouts:
+    """Episodes of an agent in one task, its memory kept from each to the next."""
+    act = lambda memory, *seen: agent.act(adapted, memory, *seen)
+    return rollout(env, task, act, agent.begin(adapted), key, episodes)
 
 
 def returns(rollouts: Rollouts) -> jax.Array:
