@@ -21,7 +21,7 @@ import optax
 import pytest
 
 import jaxmeta as jm
-from jaxmeta import adjoints, data, learners, models, solvers, tasks
+from jaxmeta import adjoints, data, envs, learners, models, solvers, tasks
 from jaxmeta.data import Dataset
 from jaxmeta.learners.registry import Facts
 from jaxmeta.types import Model, Sampler
@@ -181,6 +181,13 @@ CALLS = {
     jm.with_support_statistics: {"make": jm.protonet, "model": models.conv4(None)},
     jm.Log: {"path": None},
     jm.Checkpoints: {"folder": "nowhere"},
+    envs.bandit: {},
+    envs.tabular: {},
+    envs.navigation: {},
+    envs.corners: {},
+    envs.semicircle: {},
+    envs.grid: {},
+    envs.dark_room: {},
     solvers.sinkhorn: {"cost": jnp.ones((2, 2)), "rows": TWO, "columns": TWO},
 }
 # arguments that are taken apart elsewhere, or that may be anything

@@ -1,6 +1,12 @@
 """Environments as pure functions of one task."""
 
 from jaxmeta.envs.bandit import bandit as bandit
+from jaxmeta.envs.corners import corners as corners
+from jaxmeta.envs.dark_room import dark_room as dark_room
 from jaxmeta.envs.env import Box as Box
 from jaxmeta.envs.env import Discrete as Discrete
 from jaxmeta.envs.env import Env as Env
+from jaxmeta.envs.grid import grid as grid
+from jaxmeta.envs.navigation import navigation as navigation
+from jaxmeta.envs.semicircle import semicircle as semicircle
+from jaxmeta.envs.tabular import tabular as tabular

@@ -1,7 +1,7 @@
 """Bernoulli bandits: each arm pays 1 with a chance of its own, else 0.
 
 Duan et al. RL^2. 2016, arXiv 1611.02779, section 3.1: chances uniform in [0, 1]. Wang et
-al. Learning to Reinforcement Learn. 2016, arXiv 1611.05763, section 3.1.1: two arms whose
+al. Learning to Reinforcement Learn. 2016, arXiv 1611.05763, section 3.1: two arms whose
 chances depend on each other, which `chances` gives.
 """
 
