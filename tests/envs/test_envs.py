@@ -130,6 +130,7 @@ def test_tables_move_by_their_transitions():
         (lambda: jm.envs.semicircle(horizon=0), "horizon"),
         (lambda: jm.envs.grid(2), "size"),
         (lambda: jm.envs.dark_room(1), "size"),
+        (lambda: jm.envs.from_gymnax("CartPole-v1"), "env"),
     ],
 )
 def test_a_wrong_argument_gets_a_sentence(call, argument):
