@@ -1,0 +1,183 @@
+"""MAML for reinforcement learning, from the baseline of a task to a training run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxmeta as jm
+from jaxmeta.envs import Box, Discrete, Env
+from jaxmeta.learners.reinforcement import surrogates
+from jaxmeta.learners.reinforcement.actor import actor
+from jaxmeta.learners.reinforcement.baselines import features, linear_advantages
+from jaxmeta.learners.reinforcement.maml_rl import maml_rl
+from jaxmeta.learners.reinforcement.practice import (
+    mover,
+    practice,
+    returns_after_updates,
+)
+from jaxmeta.rollouts import Rollouts, returns
+
+NETWORK = jm.models.mlp(2, 2, (8,), activation=jnp.tanh)
+
+
+def navigation(horizon=10):
+    """Walk to a goal that is not seen: MAML's, of fewer steps."""
+
+    def step(goal, position, action, key):
+        del key
+        position = position + 0.1 * jnp.clip(action, -1, 1)
+        away = position - goal
+        over = jnp.all(jnp.abs(away) < 0.01)
+        return position, position, -jnp.sqrt(jnp.sum(away**2) + 1e-12), over
+
+    return Env(
+        lambda key: jax.random.uniform(key, 2, minval=-0.5, maxval=0.5),
+        lambda goal, key: (jnp.zeros(2), jnp.zeros(2)),
+        step,
+        Box(2),
+        horizon,
+        2,
+    )
+
+
+def bandit():
+    """One of two arms pays, always."""
+
+    def step(arm, state, action, key):
+        del key
+        return state, jnp.ones(2), jnp.float32(action == arm), jnp.array(True)
+
+    sample = lambda key: jax.random.randint(key, (), 0, 2)
+    reset = lambda arm, key: (jnp.zeros(()), jnp.ones(2))
+    return Env(sample, reset, step, Discrete(2), 1, 2)
+
+
+def test_advantages_by_numpy():
+    random = np.random.default_rng(0)
+    obs, reward = random.normal(size=(3, 6, 2)), random.normal(size=(3, 6))
+    mask = (np.arange(6) < np.array([6, 3, 5])[:, None]) * 1.0
+    zeros = np.zeros((3, 6))
+    played = Rollouts(obs, zeros, reward, zeros > 0, zeros, zeros, mask)
+    x, target, values, wanted = [], np.zeros((3, 6)), np.zeros((3, 7)), zeros.copy()
+    for episode in range(3):
+        later = 0.0
+        for t in reversed(range(int(mask[episode].sum()))):
+            later = target[episode, t] = reward[episode, t] + 0.9 * later
+    for t in range(6):
+        s = np.full((3, 1), t / 100)
+        x.append(np.hstack([obs[:, t], obs[:, t] ** 2, s, s**2, s**3, s * 0 + 1]))
+    x = np.stack(x, 1)
+    rows, y = x[mask > 0], target[mask > 0]
+    solved = np.linalg.solve(rows.T @ rows + 1e-5 * np.eye(8), rows.T @ y)
+    values[:, :6] = (x @ solved) * mask
+    for episode in range(3):
+        later = 0.0
+        for t in reversed(range(int(mask[episode].sum()))):
+            delta = reward[episode, t] + 0.9 * values[episode, t + 1]
+            later = wanted[episode, t] = delta - values[episode, t] + 0.72 * later
+    with jax.enable_x64(True):
+        found = linear_advantages(played, discount=0.9, trace=0.8, normalise=False)
+        np.testing.assert_allclose(features(jnp.asarray(obs)), x, atol=1e-12)
+        np.testing.assert_allclose(found, wanted, atol=1e-8)
+        scaled = np.asarray(linear_advantages(played, discount=0.9))[mask > 0]
+    np.testing.assert_allclose((scaled.mean(), scaled.std()), (0, 1), atol=1e-6)
+    single = jax.tree.map(jnp.float32, played._replace(terminated=zeros))
+    single = linear_advantages(single, discount=0.9, trace=0.8, normalise=False)
+    np.testing.assert_allclose(single, wanted, atol=1e-3)
+
+
+def test_episodes_are_played_again_after_each_step():
+    """The policy that acted in batch k is the one after k steps on those before."""
+    player = actor(NETWORK, navigation(), episodes=3)
+    move = mover(player, surrogates.score, lambda k: 0.5**k, jm.MixedMode())
+    play = practice(player, move, [linear_advantages] * 3)
+    key_params, key_task, key_play = jax.random.split(jax.random.key(0), 3)
+    params = w = player.init(key_params)
+    task = navigation().sample(key_task)
+    for k, (played, advantages) in enumerate(jax.jit(play)(params, task, key_play)):
+        again = player.log_probs(w, played)
+        np.testing.assert_allclose(played.log_prob, again, atol=1e-4)
+        if k:
+            assert (
+                np.abs(played.log_prob - player.log_probs(params, played)).max() > 1e-2
+            )
+
+        def value(w, played=played, advantages=advantages):
+            logs = player.log_probs(w, played)
+            return jnp.mean(logs * advantages * played.mask)
+
+        w = jax.tree.map(lambda w, g, k=k: w + 0.5**k * g, w, jax.grad(value)(w))
+
+
+def test_training_on_bandits_learns_to_try_and_to_keep():
+    """Before its update the policy pulls both arms, after it the one that paid: the same
+    small step, which at first changes next to nothing, has become enough."""
+    how = {"inner_lr": 0.1, "episodes": 10}
+    outer = maml_rl(NETWORK, bandit(), optax.adam(3e-2), tasks_per_step=20, **how)
+
+    def earned(params):
+        each = returns_after_updates(
+            NETWORK, bandit(), params, num_tasks=100, key=jax.random.key(2), **how
+        )
+        return np.mean(each, axis=0)
+
+    state = jm.fit(outer, None, steps=40, key=jax.random.key(0), chunk=20)
+    untrained = earned(outer.init(jax.random.key(0)).params)
+    trained = earned(state.params)
+    assert int(state.step) == 40
+    np.testing.assert_allclose((untrained[0], trained[0]), 0.5, atol=0.15)
+    assert untrained[1] < 0.7 and trained[1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"surrogate": surrogates.loaded_dice, "clip": None, "updates": 1},
+        {"surrogate": surrogates.importance, "credit": True, "inner_steps": 2},
+        {"inner_steps": 0},
+    ],
+)
+def test_kinds_of_meta_step_walk(how):
+    env = navigation(5)
+    outer = maml_rl(NETWORK, env, episodes=4, tasks_per_step=3, **how)
+    start = outer.init(jax.random.key(0))
+    state, metrics = outer.step(start, None, jax.random.key(1))
+    assert int(state.step) == 1 and float(metrics["skipped"]) == 0
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.params, start.params)
+    assert min(jax.tree.leaves(moved)) > 0
+
+
+def test_mixed_mode_and_reverse_take_the_same_meta_step():
+    def after(adjoint):
+        how = {"episodes": 4, "tasks_per_step": 3, "updates": 1, "adjoint": adjoint}
+        outer = maml_rl(NETWORK, navigation(5), optax.sgd(1.0), inner_steps=2, **how)
+        return outer.step(outer.init(jax.random.key(0)), None, jax.random.key(1))[
+            0
+        ].params
+
+    mixed, reverse = after(jm.MixedMode()), after(jm.Reverse())
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6)
+    jax.tree.map(close, mixed, reverse)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"outputs \[n, 2\].*got \('n', 3\)"):
+        actor(jm.models.mlp(2, 3), navigation(), 1)
+    with pytest.raises(ValueError, match="updates"):
+        maml_rl(NETWORK, navigation(), updates=0)
+    with pytest.raises(ValueError, match="inner_lr"):
+        maml_rl(NETWORK, navigation(), inner_lr=-1.0)
+
+
+def test_standing_still_is_what_the_distance_says():
+    """Of the environment that the tests walk in: no one reaches a goal for nothing."""
+    env = navigation()
+    still = actor(NETWORK, env, episodes=2)
+    params = jax.tree.map(jnp.zeros_like, still.init(jax.random.key(0))["mean"])
+    goal = jnp.array([0.3, 0.4])
+    policy = {"mean": params, "log_std": jnp.full(2, -20.0)}
+    played = still.collect(policy, goal, jax.random.key(1))
+    np.testing.assert_allclose(returns(played), -5, atol=1e-4)
