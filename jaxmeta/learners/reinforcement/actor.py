@@ -49,7 +49,10 @@ def actor(model: Model, env: Env, episodes: int, init_std: float = 1.0) -> Actor
         params = model.init(key)
         if box is None:
             return params
-        return {"mean": params, "log_std": jnp.full(box, jnp.log(init_std))}
+        return {
+            "mean": params,
+            "log_std": jnp.full(box, jnp.log(init_std), jnp.float32),
+        }
 
     def policy(params, obs):
         if box is None:

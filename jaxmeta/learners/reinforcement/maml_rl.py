@@ -8,14 +8,14 @@ ICML 2017, arXiv 1703.03400. Algorithm 3, with U_i a surrogate of task i's retur
 
 The support episodes of each inner step are played by the policy that the step before made,
 the query episodes by the last; all of them then are data. What is differentiated twice is
-the inner surrogate (`surrogates`): `score` is the authors', `lvc` ProMP's (Rothfuss et al.
-2019, arXiv 1810.06784), `loaded_dice` exact. With `credit` the objective is E-MAML's.
+the inner surrogate (`surrogates`): `score` is the authors', `lvc` and its form for several
+outer updates, `importance`, are ProMP's (Rothfuss et al. 2019, arXiv 1810.06784),
+`loaded_dice` is exact. With `credit` the objective is E-MAML's.
 
 Departures:
 - The outer step is Adam on clipped or plain importance weights, several updates on one
   batch of episodes; the authors take one natural gradient with a line search (TRPO).
-- Advantages are normalised a task, not over all tasks, and divided by the horizon rather
-  than by the steps that count, see `surrogates`.
+- Sums over steps are divided by the horizon, not by the steps that count, see `surrogates`.
 
 Meta-parameters: theta, the model's; of `Box` actions also the log of their deviations.
 """
@@ -53,12 +53,13 @@ def maml_rl(
     inner_steps: int = 1,
     episodes: int = 20,
     tasks_per_step: int = 40,
-    surrogate: Surrogate = surrogates.lvc,
+    surrogate: Surrogate = surrogates.importance,
     clip: float | None = 0.3,
     updates: int = 5,
     credit: bool = False,
     discount: float = 0.99,
     trace: float = 1.0,
+    normalise: bool = True,
     init_std: float = 1.0,
     adjoint: Adjoint = MixedMode(),
 ) -> Outer:
@@ -72,14 +73,16 @@ def maml_rl(
         inner_steps: updates of adaptation, with new episodes for each.
         episodes: of a task, before each update and after the last.
         tasks_per_step: tasks of a meta-step.
-        surrogate: what adaptation ascends, from `surrogates`; it gets advantages, so of
-            the two DiCE take `loaded_dice`.
+        surrogate: what adaptation ascends, from `surrogates`. `importance` is `lvc` that
+            stays right in the later `updates`; of the two DiCE take `loaded_dice`, since
+            what it gets are advantages.
         clip: of the outer ratio, as PPO; None = plain importance weights.
         updates: of the outer optimiser on one batch of episodes.
         credit: whether what was tried is credited with what was learned from it (E-MAML);
             the value of that term is the mean reward a step after adapting, less that of
             the other tasks. It is of the first update: later ones differ from it.
-        discount, trace: of the advantages, see `linear_advantages`.
+        discount, trace, normalise: of the advantages, see `linear_advantages`. With credit
+            those after adapting are never normalised, since the credited returns are not.
         init_std: deviation of a `Box`'s actions before training.
         adjoint: how to differentiate through an inner step.
 
@@ -91,14 +94,16 @@ def maml_rl(
     """
     checks.check_sizes(tasks_per_step=tasks_per_step, updates=updates)
     checks.check_sizes(0, inner_steps=inner_steps)
+    checks.check_flags(credit=credit, normalise=normalise)
+    checks.check_numbers(least=0, most=1, discount=discount, trace=trace)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     checks.check_optimizer(optimizer)
     player = actor(model, env, episodes, init_std)
     move = mover(player, surrogate, inner_lr, adjoint)
     weigh = functools.partial(linear_advantages, discount=discount, trace=trace)
-    # the returns that credit is given for are not normalised
-    weigh_last = functools.partial(weigh, normalise=not credit)
-    play = practice(player, move, [weigh] * inner_steps + [weigh_last])
+    before = functools.partial(weigh, normalise=normalise)
+    last = functools.partial(weigh, normalise=normalise and not credit)
+    play = practice(player, move, [before] * inner_steps + [last])
     judged = _judge(player, move, clip, credit)
 
     def init(key):

@@ -1,5 +1,6 @@
 """How one task is learned by policy gradients: act, take a step, act again."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,9 +73,10 @@ def returns_after_updates(
     inner_lr: float | optax.Schedule = 0.1,
     inner_steps: int = 1,
     episodes: int = 20,
-    surrogate: Surrogate = surrogates.lvc,
+    surrogate: Surrogate = surrogates.importance,
     discount: float = 0.99,
     trace: float = 1.0,
+    normalise: bool = True,
 ) -> jax.Array:
     """What a learned policy earns in new tasks, before each update and after the last.
 
@@ -86,7 +88,9 @@ def returns_after_updates(
     checks.check_sizes(0, inner_steps=inner_steps)
     player = actor(model, env, episodes)
     move = mover(player, surrogate, inner_lr, FirstOrder())  # no one differentiates it
-    weigh = lambda played: linear_advantages(played, discount=discount, trace=trace)
+    weigh = functools.partial(
+        linear_advantages, discount=discount, trace=trace, normalise=normalise
+    )
     play = practice(player, move, [weigh] * (inner_steps + 1))
 
     @jax.jit

@@ -144,6 +144,8 @@ def test_kinds_of_meta_step_walk(how):
     outer = maml_rl(NETWORK, env, episodes=4, tasks_per_step=3, **how)
     start = outer.init(jax.random.key(0))
     state, metrics = outer.step(start, None, jax.random.key(1))
+    outer.step(state, None, jax.random.key(2))
+    assert outer.step._cache_size() == 1  # nothing is compiled anew
     assert int(state.step) == 1 and float(metrics["skipped"]) == 0
     assert all(np.isfinite(float(value)) for value in metrics.values())
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.params, start.params)
