@@ -37,7 +37,6 @@ from jaxmeta.outer import make_step as make_step
 from jaxmeta.outer import meta_gradient as meta_gradient
 from jaxmeta.outer import meta_loss as meta_loss
 from jaxmeta.outer import sample_tasks as sample_tasks
-from jaxmeta.ppo import ppo as ppo
 from jaxmeta.rollouts import Agent as Agent
 from jaxmeta.rollouts import Rollouts as Rollouts
 from jaxmeta.statistics import with_support_statistics as with_support_statistics

@@ -45,14 +45,15 @@ class Agent(NamedTuple):
     begin: adapted -> memory, before the first step of a trial.
     act: (adapted, memory, obs, last, key) -> (memory, action, log_prob, value).
     predict: (adapted, rollouts) -> (policy, value [episodes, steps]), what it says at each
-        step of recorded episodes of one trial: `predict` is a scan of `act`.
+        step of recorded episodes of one trial: `predict` is a scan of `act`. None = it is
+        a baseline that nothing trains.
     """
 
     init: Callable[..., Any]
     adapt: Callable[..., Any]
     begin: Callable[..., Any]
     act: Callable[..., tuple[Any, jax.Array, Any, jax.Array]]
-    predict: Callable[..., tuple[Any, jax.Array]]
+    predict: Callable[..., tuple[Any, jax.Array]] | None = None
 
 
 def before(rollouts: Rollouts, actions: Any) -> Last:
@@ -148,5 +149,6 @@ def advantages(
 
 
 def mean(values: jax.Array, rollouts: Rollouts) -> jax.Array:
-    """Mean over the steps that count, []."""
-    return jnp.sum(values * rollouts.mask) / jnp.maximum(jnp.sum(rollouts.mask), 1)
+    """Sum over the steps that count, divided by the number of all, []: of a random number
+    of steps the mean would be a ratio, whose expectation is the slope of nothing."""
+    return jnp.mean(jnp.where(rollouts.mask > 0, values, 0))

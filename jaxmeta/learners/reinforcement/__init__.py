@@ -1,3 +1,6 @@
 """Learners of tasks that one acts in: what is learned from is what was done."""
 
+from jaxmeta.learners.reinforcement import surrogates as surrogates
+from jaxmeta.learners.reinforcement.maml_rl import maml_rl as maml_rl
+from jaxmeta.learners.reinforcement.ppo import ppo as ppo
 from jaxmeta.learners.reinforcement.rl2 import rl2 as rl2

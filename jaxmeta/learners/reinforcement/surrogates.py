@@ -32,7 +32,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.rollouts import Rollouts
+from jaxmeta.rollouts import Rollouts, mean
 
 
 class Surrogate(Protocol):
@@ -45,12 +45,12 @@ class Surrogate(Protocol):
 
 def score(log_probs: jax.Array, rollouts: Rollouts, advantages: jax.Array) -> jax.Array:
     """The score function: what MAML-RL's code, and most since, takes inner steps on."""
-    return _mean(_counted(log_probs, rollouts) * advantages, rollouts)
+    return mean(_counted(log_probs, rollouts) * advantages, rollouts)
 
 
 def lvc(log_probs: jax.Array, rollouts: Rollouts, advantages: jax.Array) -> jax.Array:
     """Low-variance curvature: a factor a step, with advantages or rewards to go."""
-    return _mean(_one(_counted(log_probs, rollouts)) * advantages, rollouts)
+    return mean(_one(_counted(log_probs, rollouts)) * advantages, rollouts)
 
 
 def dice(
@@ -73,7 +73,7 @@ def dice(
     """
     logs = _counted(log_probs, rollouts)
     behind = _behind(logs, rollouts, recorded)
-    return _mean(jnp.exp(jnp.cumsum(logs - behind, axis=-1)) * rewards, rollouts)
+    return mean(jnp.exp(jnp.cumsum(logs - behind, axis=-1)) * rewards, rollouts)
 
 
 def loaded_dice(
@@ -103,14 +103,14 @@ def loaded_dice(
 
     start = jnp.zeros(ratios.shape[0], ratios.dtype)
     _, loads = jax.lax.scan(step, start, ratios.T)
-    return _mean(loads.T * advantages, rollouts)
+    return mean(loads.T * advantages, rollouts)
 
 
 def importance(
     log_probs: jax.Array, rollouts: Rollouts, advantages: jax.Array
 ) -> jax.Array:
     """Importance weights against the policy that acted: `lvc` for several updates."""
-    return _mean(_ratio(log_probs, rollouts) * advantages, rollouts)
+    return mean(_ratio(log_probs, rollouts) * advantages, rollouts)
 
 
 def ppo_clip(
@@ -119,7 +119,7 @@ def ppo_clip(
     """`importance` that gains nothing from ratios outside [1 - clip, 1 + clip]."""
     ratio = _ratio(log_probs, rollouts)
     within = jnp.clip(ratio, 1 - clip, 1 + clip)
-    return _mean(jnp.minimum(ratio * advantages, within * advantages), rollouts)
+    return mean(jnp.minimum(ratio * advantages, within * advantages), rollouts)
 
 
 def _counted(log_probs: jax.Array, rollouts: Rollouts) -> jax.Array:
@@ -141,8 +141,3 @@ def _ratio(log_probs: jax.Array, rollouts: Rollouts) -> jax.Array:
 def _one(logs: jax.Array) -> jax.Array:
     """1, whose derivatives are those of exp(logs) divided by it (DiCE's magic box)."""
     return jnp.exp(logs - jax.lax.stop_gradient(logs))
-
-
-def _mean(values: jax.Array, rollouts: Rollouts) -> jax.Array:
-    """Over episodes, of the sum over steps that count divided by the horizon, []."""
-    return jnp.mean(jnp.where(rollouts.mask > 0, values, 0))

@@ -11,6 +11,7 @@ import optax
 from jaxmeta import checks, keys, policies
 from jaxmeta.boundary import remembered
 from jaxmeta.envs.env import Env, check_env
+from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.outer import MetaState, descended
 from jaxmeta.rollouts import Agent, Rollouts, advantages, mean, returns, trial
 from jaxmeta.types import Outer
@@ -54,6 +55,10 @@ def ppo(
     Raises: ValueError for numbers that do not fit, or an environment whose shapes change.
     """
     checks.check_kind(agent, Agent, "agent")
+    if agent.predict is None:
+        raise ValueError(
+            "agent: it has no predict, so nothing can train it; a baseline?"
+        )
     check_env(env)
     checks.check_optimizer(optimizer)
     checks.check_sizes(episodes=episodes, trials=trials)
@@ -66,6 +71,8 @@ def ppo(
             f"minibatches: expected a divisor of trials={trials}, got {minibatches}"
         )
 
+    predict = agent.predict
+
     def collect(params, key) -> Rollouts:
         key_task, key_act = jax.random.split(key)
         adapted = agent.adapt(params)
@@ -73,15 +80,14 @@ def ppo(
 
     def surrogate(params, rollouts, advantage, target):
         """What is ascended in one trial; entropy, and the way from the one that acted."""
-        policy, found = agent.predict(agent.adapt(params), rollouts)
-        log_ratio = policies.log_prob(policy, rollouts.action) - rollouts.log_prob
-        ratio = jnp.exp(log_ratio)
-        clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
-        gain = jnp.minimum(ratio * advantage, clipped * advantage)
-        spread = policies.entropy(policy)
-        error = 0.5 * jnp.square(found - target)
-        total = mean(gain + entropy * spread - value * error, rollouts)
-        return total, (mean(spread, rollouts), mean(ratio - 1 - log_ratio, rollouts))
+        policy, found = predict(agent.adapt(params), rollouts)
+        logs = policies.log_prob(policy, rollouts.action)
+        gain = surrogates.ppo_clip(logs, rollouts, advantage, clip)
+        spread = mean(policies.entropy(policy), rollouts)
+        error = mean(0.5 * jnp.square(found - target), rollouts)
+        log_ratio = logs - rollouts.log_prob
+        apart = mean(jnp.exp(log_ratio) - 1 - log_ratio, rollouts)
+        return gain + entropy * spread - value * error, (spread, apart)
 
     def loss(params, rows):
         rollouts, advantage, target = rows
