@@ -29,9 +29,7 @@ def play(env, choose, tasks, known=None, episodes=1) -> Rollouts:
         return rollout(env, task, act, memory, key, episodes)
 
     keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(tasks)[0]))
-    # the check of keys, jax 0.10, refuses a scan over keys that are split inside vmap
-    with jax.debug_key_reuse(False):
-        return jax.jit(jax.vmap(one))(tasks, known, keys)
+    return jax.jit(jax.vmap(one))(tasks, known, keys)
 
 
 def sampled(env, tasks: int):
