@@ -1,10 +1,14 @@
 """Optima and agents against numbers of an independent program; what is simulated, in units
 of its standard error."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.envs import baselines
+from jaxmeta.envs import Discrete, Env, baselines
+from jaxmeta.envs.baselines import bandit_agents as agents
+from jaxmeta.rollouts import returns, rollout
 
 slow = pytest.mark.slow
 OPTIMA = {
@@ -12,6 +16,44 @@ OPTIMA = {
     **{(20, 2): 12.4313, (20, 5): 14.2873, (50, 2): 31.9967, (100, 2): 64.9184},
 }
 COSTLY = {(20, 5), (100, 2)}
+
+
+@pytest.fixture(autouse=True)
+def batches():
+    """JAX 0.10 takes a scan over keys for a reuse of them wherever it is vmapped."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+def mean_and_error(samples):
+    samples = np.asarray(samples, float)
+    return samples.mean(axis=0), samples.std(axis=0, ddof=1) / len(samples) ** 0.5
+
+
+def bandit(arms, pulls):
+    """task: chances [arms]; observations are zeros."""
+
+    def step(chances, state, action, key):
+        reward = jax.random.bernoulli(key, chances[action]).astype(jnp.float32)
+        return state, jnp.zeros(1), reward, jnp.array(False)
+
+    sample = lambda key: jax.random.uniform(key, (arms,))
+    reset = lambda chances, key: (jnp.zeros(()), jnp.zeros(1))
+    return Env(sample, reset, step, Discrete(arms), pulls, 1)
+
+
+def total_rewards(agent, env, tasks):
+    """[tasks], less what good luck a task's best arm is: the same mean, a smaller error."""
+    arms = env.actions.n
+
+    def one(key_task, key):
+        task = env.sample(key_task)
+        total = returns(rollout(env, task, *agent, key, 1))[0]
+        return total - env.horizon * (jnp.max(task) - arms / (arms + 1))
+
+    key_tasks, key = jax.random.split(jax.random.key(7))
+    keys = jax.random.split(key_tasks, tasks), jax.random.split(key, tasks)
+    return jax.jit(jax.vmap(one))(*keys)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +78,78 @@ def test_the_optimum_of_the_misc_bandit():
     chances = (0.1, 0.9), (0.9, 0.1)
     optimum = baselines.bandit_optimum(2, 100, chances=chances)
     np.testing.assert_allclose(optimum, 89.375, atol=1e-3)
+
+
+AGENTS = {
+    **{"random": agents.random_arm, "greedy": agents.greedy, "ucb1": agents.ucb1},
+    **{"thompson": agents.thompson, "gittins": lambda arms: agents.gittins(arms, 10)},
+}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_no_agent_exceeds_the_optimum(name):
+    rewards = total_rewards(AGENTS[name](5), bandit(5, 10), tasks=2000)
+    mean, error = mean_and_error(rewards)
+    assert mean < OPTIMA[10, 5] + 3 * error
+    if name == "random":
+        assert abs(mean - 5) < 3 * error
+    else:
+        assert mean > 5 + 3 * error
+    if name == "thompson":
+        assert mean < OPTIMA[10, 5] - 3 * error
+    if name == "gittins":
+        assert mean > OPTIMA[10, 5] - 3 * error
+
+
+LONG = {
+    "thompson": (agents.thompson, 75.0),
+    "gittins": (lambda arms: agents.gittins(arms, 100), 79.2),
+}
+
+
+@slow
+@pytest.mark.parametrize("name", LONG)
+def test_agents_of_five_arms_and_a_hundred_pulls(name):
+    agent, expected = LONG[name]
+    rewards = total_rewards(agent(5), bandit(5, 100), tasks=1000)
+    mean, error = mean_and_error(rewards)
+    theirs = 0.5  # of 1,000 tasks as they come
+    assert abs(mean - expected) < 3 * np.hypot(error, theirs)
+
+
+@slow
+@pytest.mark.parametrize("pulls, arms", [(20, 5), (100, 2)])
+def test_gittins_is_all_but_optimal(pulls, arms):
+    agent = agents.gittins(arms, pulls)
+    mean, error = mean_and_error(total_rewards(agent, bandit(arms, pulls), tasks=5000))
+    assert abs(mean - OPTIMA[pulls, arms]) < 3 * error < 0.3
+
+
+def test_an_agent_remembers_its_pulls():
+    env, agent = bandit(3, 20), agents.ucb1(3)
+    task = jnp.array([0.2, 0.5, 0.9])
+    with jax.debug_key_reuse(True):
+        seen = rollout(env, task, *agent, jax.random.key(0), 2)  # one task: it goes on
+    action, reward = seen.action.ravel(), seen.reward.ravel()
+    assert sorted(action[:3].tolist()) == [0, 1, 2]  # each arm once, and not again
+    for t in range(3, 40):
+        n = np.bincount(action[:t], minlength=3)
+        means = np.bincount(action[:t], reward[:t], minlength=3) / n
+        bounds = means + np.sqrt(2 * np.log(t) / n)
+        assert bounds[action[t]] > bounds.max() - 1e-5
+
+
+def test_gittins_indices_are_prices_at_which_an_arm_just_pays():
+    indices = baselines.gittins_indices(5, prices=401)
+
+    def profit(s, f, left, price):
+        if left == 0:
+            return 0
+        p = (s + 1) / (s + f + 2)
+        won, lost = (profit(s + w, f + 1 - w, left - 1, price) for w in (1, 0))
+        return max(0, p - price + p * won + (1 - p) * lost)
+
+    for s, f in ((0, 0), (1, 0), (0, 1), (2, 1)):
+        index = indices[5 - s - f, s, f]
+        assert profit(s, f, 5 - s - f, index - 1e-4) > 0
+        assert profit(s, f, 5 - s - f, index + 1e-4) == 0

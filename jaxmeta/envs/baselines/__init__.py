@@ -1,4 +1,11 @@
 """What can be known without learning: exact optima of environments, and agents that
 know the prior, to compare a meta-learner with."""
 
+from jaxmeta.envs.baselines.bandit_agents import Agent as Agent
+from jaxmeta.envs.baselines.bandit_agents import gittins as gittins
+from jaxmeta.envs.baselines.bandit_agents import greedy as greedy
+from jaxmeta.envs.baselines.bandit_agents import random_arm as random_arm
+from jaxmeta.envs.baselines.bandit_agents import thompson as thompson
+from jaxmeta.envs.baselines.bandit_agents import ucb1 as ucb1
 from jaxmeta.envs.baselines.bandit_optimum import bandit_optimum as bandit_optimum
+from jaxmeta.envs.baselines.gittins import gittins_indices as gittins_indices
