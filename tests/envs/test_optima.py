@@ -1,6 +1,8 @@
 """Optima and agents against numbers of an independent program; what is simulated, in units
 of its standard error."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,3 +155,52 @@ def test_gittins_indices_are_prices_at_which_an_arm_just_pays():
         index = indices[5 - s - f, s, f]
         assert profit(s, f, 5 - s - f, index - 1e-4) > 0
         assert profit(s, f, 5 - s - f, index + 1e-4) == 0
+
+
+def mdps(tasks):
+    """As drawn by Duan et al. 2016: transitions [tasks, 10, 5, 10] and mean rewards."""
+    random = np.random.default_rng(0)
+    transitions = random.dirichlet(np.ones(10), (tasks, 10, 5))
+    rewards = random.normal(1, 1, (tasks, 10, 5))
+    return transitions.astype(np.float32), rewards.astype(np.float32)
+
+
+def test_value_iteration_finds_the_best_of_all_plans():
+    random = np.random.default_rng(1)
+    transitions = random.dirichlet(np.ones(2), (2, 2))
+    rewards = random.normal(size=(2, 2))
+
+    def gain(plan):  # [horizon, S]
+        value = np.zeros(2)
+        for actions in reversed(plan):
+            value = rewards[[0, 1], actions] + transitions[[0, 1], actions] @ value
+        return value
+
+    plans = np.array(list(itertools.product((0, 1), repeat=6))).reshape(-1, 3, 2)
+    values, greedy = baselines.value_iteration(transitions, rewards, horizon=3)
+    np.testing.assert_allclose(
+        values[0], np.max([gain(p) for p in plans], 0), rtol=1e-5
+    )
+    np.testing.assert_allclose(gain(np.asarray(greedy)), values[0], rtol=1e-5)
+
+
+def test_ten_episodes_of_a_known_mdp_and_of_any_actions():
+    transitions, rewards = mdps(1000)
+    best = jax.jit(jax.vmap(lambda p, r: baselines.value_iteration(p, r, 10)[0][0, 0]))
+    mean, error = mean_and_error(10 * best(transitions, rewards))
+    assert abs(mean - 219.2) < 3 * 2**0.5 * error  # 1,000 MDPs there as well
+    one_action = (a.mean(axis=2, keepdims=True) for a in (transitions, rewards))
+    mean, error = mean_and_error(10 * best(*one_action))
+    assert abs(mean - 100) < 3 * error
+
+
+@pytest.mark.parametrize(
+    "prior_mean, expected", [(0.0, 138.0), pytest.param(1.0, 133.9, marks=slow)]
+)
+def test_posterior_sampling_of_mdps(prior_mean, expected):
+    """138: Duan et al. 2016; 133.9 with an error of 0.25: loops in numpy."""
+    sample = lambda *mdp: jnp.sum(baselines.psrl(*mdp, prior_mean=prior_mean))
+    keys = jax.random.split(jax.random.key(0), 1000)
+    mean, error = mean_and_error(jax.jit(jax.vmap(sample))(*mdps(1000), keys))
+    assert abs(mean - expected) < 3 * 2**0.5 * error  # both of 1,000 MDPs
+    assert 100 + 3 * error < mean < 219.2 - 3 * error

@@ -9,3 +9,5 @@ from jaxmeta.envs.baselines.bandit_agents import thompson as thompson
 from jaxmeta.envs.baselines.bandit_agents import ucb1 as ucb1
 from jaxmeta.envs.baselines.bandit_optimum import bandit_optimum as bandit_optimum
 from jaxmeta.envs.baselines.gittins import gittins_indices as gittins_indices
+from jaxmeta.envs.baselines.planning import psrl as psrl
+from jaxmeta.envs.baselines.planning import value_iteration as value_iteration
