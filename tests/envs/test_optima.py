@@ -10,6 +10,7 @@ import pytest
 
 from jaxmeta.envs import Discrete, Env, baselines
 from jaxmeta.envs.baselines import bandit_agents as agents
+from jaxmeta.envs.baselines.grid_optimum import _paths
 from jaxmeta.rollouts import returns, rollout
 
 slow = pytest.mark.slow
@@ -204,3 +205,62 @@ def test_posterior_sampling_of_mdps(prior_mean, expected):
     mean, error = mean_and_error(jax.jit(jax.vmap(sample))(*mdps(1000), keys))
     assert abs(mean - expected) < 3 * 2**0.5 * error  # both of 1,000 MDPs
     assert 100 + 3 * error < mean < 219.2 - 3 * error
+
+
+def test_the_optimum_of_the_grid():
+    optimum = baselines.grid_optimum()
+    np.testing.assert_allclose(optimum, [4.0, *[11.071] * 3], atol=1e-3)
+    np.testing.assert_allclose(optimum.sum(), 37.21, atol=0.005)
+    states, _ = _paths(5, 15)
+    assert len(states) == 196_226
+    _, leftovers = baselines.first_episode()
+    assert {len(cells) for cells in leftovers} == {7}
+
+
+# what the independent program found, and 3 errors of a run of 2,000 goals there
+SAMPLING = {
+    True: ([3.01, 7.99, 10.49, 11.05], [0.36, 0.35, 0.19, 0.12]),
+    False: ([0.51, 2.27, 3.71, 5.09], [0.32, 0.41, 0.44, 0.45]),
+}
+
+
+@pytest.mark.parametrize("redraw", [True, pytest.param(False, marks=slow)])
+def test_posterior_sampling_in_the_grid(redraw):
+    expected, theirs = SAMPLING[redraw]
+    sample = lambda key: baselines.grid_posterior_sampling(key, redraw=redraw)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    mean, error = mean_and_error(jax.jit(jax.vmap(sample))(keys))
+    assert np.all(np.abs(mean - expected) < np.hypot(3 * error, theirs))
+    assert np.all(mean <= baselines.grid_optimum() + 3 * error)
+
+
+def test_one_simulation_uses_no_key_twice():
+    with jax.debug_key_reuse(True):
+        baselines.grid_posterior_sampling(jax.random.key(0))
+        transitions, rewards = (jnp.asarray(a[0]) for a in mdps(1))
+        baselines.psrl(transitions, rewards, jax.random.key(1), episodes=2)
+
+
+WRONG = {
+    "arms": lambda: baselines.bandit_optimum(0, 10),
+    "pulls": lambda: baselines.bandit_optimum(2, 2.5),
+    "chances: expected an array": lambda: baselines.bandit_optimum(3, 5, chances=[[1]]),
+    "chances: expected numbers": lambda: baselines.bandit_optimum(
+        2, 5, chances=[[0, 2]]
+    ),
+    "constant": lambda: agents.ucb1(2, constant=-1),
+    "prices": lambda: baselines.gittins_indices(2, prices=1),
+    "horizon": lambda: baselines.value_iteration(
+        jnp.ones((2, 1, 2)), jnp.ones((2, 1)), 0
+    ),
+    "one MDP at a time": lambda: baselines.value_iteration(*mdps(3), 2),
+    "size": lambda: baselines.grid_optimum(size=2),
+    "no single shortest path": lambda: baselines.grid_optimum(size=5, steps=4),
+    "redraw": lambda: baselines.grid_posterior_sampling(jax.random.key(0), redraw=1),
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_calls_are_said(words):
+    with pytest.raises(ValueError, match=words):
+        WRONG[words]()
