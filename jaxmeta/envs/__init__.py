@@ -1,9 +1,10 @@
 """Environments as pure functions of one task."""
 
+from jaxmeta.envs import baselines as baselines
+from jaxmeta.envs.agent import Agent as Agent
 from jaxmeta.envs.bandit import bandit as bandit
 from jaxmeta.envs.corners import corners as corners
 from jaxmeta.envs.dark_room import dark_room as dark_room
-from jaxmeta.envs import baselines as baselines
 from jaxmeta.envs.env import Box as Box
 from jaxmeta.envs.env import Discrete as Discrete
 from jaxmeta.envs.env import Env as Env

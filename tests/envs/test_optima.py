@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.envs import Discrete, Env, baselines
+from jaxmeta.envs import bandit, baselines
 from jaxmeta.envs.baselines import bandit_agents as agents
 from jaxmeta.envs.baselines.grid_optimum import _paths
-from jaxmeta.rollouts import returns, rollout
+from jaxmeta.rollouts import returns, trial
 
 slow = pytest.mark.slow
 OPTIMA = {
@@ -21,28 +21,9 @@ OPTIMA = {
 COSTLY = {(20, 5), (100, 2)}
 
 
-@pytest.fixture(autouse=True)
-def batches():
-    """JAX 0.10 takes a scan over keys for a reuse of them wherever it is vmapped."""
-    with jax.debug_key_reuse(False):
-        yield
-
-
 def mean_and_error(samples):
     samples = np.asarray(samples, float)
     return samples.mean(axis=0), samples.std(axis=0, ddof=1) / len(samples) ** 0.5
-
-
-def bandit(arms, pulls):
-    """task: chances [arms]; observations are zeros."""
-
-    def step(chances, state, action, key):
-        reward = jax.random.bernoulli(key, chances[action]).astype(jnp.float32)
-        return state, jnp.zeros(1), reward, jnp.array(False)
-
-    sample = lambda key: jax.random.uniform(key, (arms,))
-    reset = lambda chances, key: (jnp.zeros(()), jnp.zeros(1))
-    return Env(sample, reset, step, Discrete(arms), pulls, 1)
 
 
 def total_rewards(agent, env, tasks):
@@ -51,7 +32,7 @@ def total_rewards(agent, env, tasks):
 
     def one(key_task, key):
         task = env.sample(key_task)
-        total = returns(rollout(env, task, *agent, key, 1))[0]
+        total = returns(trial(agent, (), env, task, key, 1))[0]
         return total - env.horizon * (jnp.max(task) - arms / (arms + 1))
 
     key_tasks, key = jax.random.split(jax.random.key(7))
@@ -131,8 +112,8 @@ def test_gittins_is_all_but_optimal(pulls, arms):
 def test_an_agent_remembers_its_pulls():
     env, agent = bandit(3, 20), agents.ucb1(3)
     task = jnp.array([0.2, 0.5, 0.9])
-    with jax.debug_key_reuse(True):
-        seen = rollout(env, task, *agent, jax.random.key(0), 2)  # one task: it goes on
+    play = jax.jit(lambda key: trial(agent, (), env, task, key, 2))
+    seen = jax.device_get(play(jax.random.key(0)))  # one task: it goes on
     action, reward = seen.action.ravel(), seen.reward.ravel()
     assert sorted(action[:3].tolist()) == [0, 1, 2]  # each arm once, and not again
     for t in range(3, 40):
@@ -232,13 +213,6 @@ def test_posterior_sampling_in_the_grid(redraw):
     mean, error = mean_and_error(jax.jit(jax.vmap(sample))(keys))
     assert np.all(np.abs(mean - expected) < np.hypot(3 * error, theirs))
     assert np.all(mean <= baselines.grid_optimum() + 3 * error)
-
-
-def test_one_simulation_uses_no_key_twice():
-    with jax.debug_key_reuse(True):
-        baselines.grid_posterior_sampling(jax.random.key(0))
-        transitions, rewards = (jnp.asarray(a[0]) for a in mdps(1))
-        baselines.psrl(transitions, rewards, jax.random.key(1), episodes=2)
 
 
 WRONG = {

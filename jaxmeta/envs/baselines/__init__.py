@@ -1,7 +1,6 @@
 """What can be known without learning: exact optima of environments, and agents that
 know the prior, to compare a meta-learner with."""
 
-from jaxmeta.envs.baselines.bandit_agents import Agent as Agent
 from jaxmeta.envs.baselines.bandit_agents import gittins as gittins
 from jaxmeta.envs.baselines.bandit_agents import greedy as greedy
 from jaxmeta.envs.baselines.bandit_agents import random_arm as random_arm

@@ -1,33 +1,26 @@
 """Agents for Bernoulli bandits that learn nothing beforehand, to be beaten or imitated.
 
-Each is made of `arms` and gives an `Agent`, whose two parts `jm.rollouts.rollout` takes.
+Each is made of `arms` and gives an `Agent` without parameters, (), for
+`jm.evaluate_returns`.
 What an agent remembers is how often each arm has paid and failed, [arms, 2]; its value is
 said to be 0, and those that draw no action have log-probability 0.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks
+from jaxmeta.envs.agent import Agent
 from jaxmeta.envs.baselines.gittins import gittins_indices
-
-
-class Agent(NamedTuple):
-    """act: (memory, obs, last, key) -> (memory, action, log_prob, value). memory: before
-    the first step."""
-
-    act: Callable[..., tuple[Any, jax.Array, Any, jax.Array]]
-    memory: Any
 
 
 def random_arm(arms: int) -> Agent:
     """Pulls any arm, each as often.
 
     >>> agent = random_arm(arms=2)
-    >>> agent.memory.shape
+    >>> agent.begin(()).shape
     (2, 2)
     """
     logs = -jnp.log(jnp.full(arms, float(arms)))
@@ -40,7 +33,7 @@ def greedy(arms: int) -> Agent:
     >>> from jaxmeta.rollouts import Last
     >>> lost = Last(action=jnp.array(0), reward=jnp.array(0.0), done=jnp.array(0.0))
     >>> agent = greedy(arms=2)
-    >>> memory, action, _, _ = agent.act(agent.memory, None, lost, jax.random.key(0))
+    >>> memory, action, _, _ = agent.act((), agent.begin(()), None, lost, jax.random.key(0))
     >>> memory.tolist(), int(action)  # arm 0 has failed once, so arm 1
     ([[0.0, 1.0], [0.0, 0.0]], 1)
     """
@@ -58,7 +51,7 @@ def ucb1(arms: int, constant: float = 2.0) -> Agent:
     Source: Auer, Cesa-Bianchi, Fischer. Finite-time Analysis of the Multiarmed Bandit
     Problem. 2002, figure 1.
 
-    >>> ucb1(arms=3, constant=0.1).memory.shape
+    >>> ucb1(arms=3, constant=0.1).begin(()).shape
     (3, 2)
     """
     checks.check_numbers(least=0, constant=constant)
@@ -82,7 +75,7 @@ def thompson(arms: int) -> Agent:
     is NaN. Source: Thompson 1933; Chapelle, Li. An Empirical Evaluation of Thompson
     Sampling. NeurIPS 2011, algorithm 2.
 
-    >>> thompson(arms=3).memory.shape
+    >>> thompson(arms=3).begin(()).shape
     (3, 2)
     """
 
@@ -97,7 +90,7 @@ def gittins(arms: int, pulls: int) -> Agent:
 
     Args: arms; pulls: of one task, in one or several episodes; after them, greedy.
 
-    >>> gittins(arms=3, pulls=10).memory.shape
+    >>> gittins(arms=3, pulls=10).begin(()).shape
     (3, 2)
     """
     indices = jnp.asarray(gittins_indices(pulls), jnp.float32)
@@ -120,11 +113,12 @@ def _agent(arms: int, score: Callable, logs: jax.Array | None = None) -> Agent:
     checks.check_sizes(arms=arms)
     logs = jnp.zeros(arms) if logs is None else logs
 
-    def act(counts, obs, last, key):
-        del obs
+    def act(adapted, counts, obs, last, key):
+        del adapted, obs
         pulled = jax.nn.one_hot(last.action, arms)  # zeros for -1, before the first
         counts = counts + jnp.outer(pulled, jnp.stack([last.reward, 1 - last.reward]))
         action = jnp.argmax(score(counts, key)).astype(jnp.int32)
         return counts, action, logs[action], jnp.zeros(())
 
-    return Agent(act, jnp.zeros((arms, 2)))
+    none = lambda *given: ()
+    return Agent(none, none, lambda adapted: jnp.zeros((arms, 2)), act)

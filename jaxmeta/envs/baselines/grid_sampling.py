@@ -1,5 +1,6 @@
 """Posterior sampling in the grid of `grid_optimum`: go to a goal drawn from those left."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -49,21 +50,22 @@ def grid_posterior_sampling(
     key_goal, key_trial = jax.random.split(key)
     goal = _draw(goals, key_goal)
 
-    def one_step(carry, key):
+    # numbers are scanned over, not keys, which JAX's check for reuse refuses under vmap
+    def one_step(key_steps, carry, number):
         belief, cell = carry
-        key_axis, key_target = jax.random.split(key)
+        key_axis, key_target = jax.random.split(jax.random.fold_in(key_steps, number))
         cell = _towards(cell, belief.target, size, key_axis)
         belief = _seen(belief, cell, goal, redraw, key_target)
         return (belief, cell), PENALTY + GAIN * (cell == goal)
 
-    def one_episode(left, key):
-        key_target, key_steps = jax.random.split(key)
+    def one_episode(left, number):
+        key_target, key_steps = jax.random.split(jax.random.fold_in(key_trial, number))
         start = Belief(left, _draw(left, key_target)), jnp.zeros((), jnp.int32)
-        keys = jax.random.split(key_steps, steps)
-        (belief, _), rewards = jax.lax.scan(one_step, start, keys)
+        one = partial(one_step, key_steps)
+        (belief, _), rewards = jax.lax.scan(one, start, jnp.arange(steps))
         return belief.left, jnp.sum(rewards)
 
-    return jax.lax.scan(one_episode, goals, jax.random.split(key_trial, episodes))[1]
+    return jax.lax.scan(one_episode, goals, jnp.arange(episodes))[1]
 
 
 def _draw(cells: jax.Array, key: jax.Array) -> jax.Array:

@@ -88,21 +88,25 @@ def psrl(
     checks.check_key(key)
     _check_mdp(transitions, rewards)
 
-    def one_episode(history, row):
-        episode, key = row
-        key_model, key_steps = jax.random.split(key)
+    # numbers are scanned over, not keys, which JAX's check for reuse refuses under vmap
+    def one_episode(history, episode):
+        key_model, key_steps = jax.random.split(jax.random.fold_in(key, episode))
         model = _draw(history, transitions.shape, prior_mean, key_model)
         _, plan = value_iteration(*model, horizon)
-        step = lambda state, row: _step(transitions, rewards, state, *row)
-        rows = plan, jax.random.split(key_steps, horizon)
+
+        def step(state, row):
+            now, number = row
+            key_now = jax.random.fold_in(key_steps, number)
+            return _step(transitions, rewards, state, now, key_now)
+
+        rows = plan, jnp.arange(horizon)
         _, new = jax.lax.scan(step, jnp.zeros((), jnp.int32), rows)
         history = jax.tree.map(lambda a, b: a.at[episode].set(b), history, new)
         return history, jnp.sum(new.reward)
 
     none = jnp.full((episodes, horizon), transitions.size, jnp.int32)
     history = History(none, jnp.zeros((episodes, horizon), rewards.dtype))
-    rows = jnp.arange(episodes), jax.random.split(key, episodes)
-    return jax.lax.scan(one_episode, history, rows)[1]
+    return jax.lax.scan(one_episode, history, jnp.arange(episodes))[1]
 
 
 def _draw(history: History, shape, prior_mean, key) -> tuple[jax.Array, jax.Array]:
