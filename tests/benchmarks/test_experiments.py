@@ -55,6 +55,12 @@ def check_cavia(results):
     }
 
 
+def check_bandits(results):
+    found = {row["agent"]: row["return"] for row in results["rows"]}
+    assert all(0 <= value <= 3 for value in found.values()) and len(found) == 7
+    assert abs(found["optimum"] - 1.6667) < 0.2  # 2 arms, 3 pulls; more than 1.5
+
+
 def check_digits(results):
     assert len(results["rows"]) == 2
     assert all(0 < row["accuracy"] <= 100 for row in results["rows"])

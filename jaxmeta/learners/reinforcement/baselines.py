@@ -57,8 +57,9 @@ def linear_advantages(
     expected = linear_baseline(rollouts, _by_episode(zero, discount, 1.0))
     found = _by_episode(rollouts._replace(value=expected), discount, trace)
     if normalise:
-        found = found - recorded.mean(found, rollouts)
-        spread = jnp.sqrt(recorded.mean(found**2, rollouts))
+        counts = rollouts.mask > 0
+        found = found - jnp.mean(found, where=counts)
+        spread = jnp.std(found, where=counts)
         found = found / (spread + 1e-8)
     return jax.lax.stop_gradient(found * rollouts.mask)
 
