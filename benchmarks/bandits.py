@@ -78,7 +78,8 @@ def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
     agent = jm.rl2(env, hidden=config.hidden)
     for seed in config.seeds:
         seeded = jax.random.fold_in(key_train, seed)
-        row("RL^2", agent, *_ordered(trained(seeded, config, agent, env), seed))
+        params, minutes = trained(seeded, config, agent, env)
+        row("RL^2", agent, params, seed, minutes)
     arms = config.arms
     row("random", baselines.random_arm(arms))
     row("greedy", baselines.greedy(arms))
@@ -88,11 +89,6 @@ def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
     optimum = baselines.bandit_optimum(arms, config.pulls)
     rows.append({"agent": "optimum", "seed": None, "return": optimum, "ci95": 0.0})
     return {"rows": rows}
-
-
-def _ordered(made, seed):
-    params, minutes = made
-    return params, seed, minutes
 
 
 def spelled_rows(results: dict) -> list[dict]:

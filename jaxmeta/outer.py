@@ -105,7 +105,11 @@ def init_state(
     checks.check_key(key)
     checks.check_learner(learner)
     checks.check_optimizer(optimizer)
-    params = learner.init(key)
+    return state_of(learner.init(key), optimizer)
+
+
+def state_of(params: PyTree, optimizer: optax.GradientTransformation) -> MetaState:
+    """The state before the first meta-step, of meta-parameters that are there."""
     # what the optimiser keeps of the parameters is a copy: `make_step` donates both
     opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
     return MetaState(params, opt_state, jnp.zeros((), jnp.int32))

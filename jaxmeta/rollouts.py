@@ -133,3 +133,10 @@ def mean(values: jax.Array, rollouts: Rollouts) -> jax.Array:
     """Sum over the steps that count, divided by the number of all, []: of a random number
     of steps the mean would be a ratio, whose expectation is the slope of nothing."""
     return jnp.mean(jnp.where(rollouts.mask > 0, values, 0))
+
+
+def normalised(values: jax.Array, rollouts: Rollouts) -> jax.Array:
+    """Brought to mean 0 and deviation 1 over all steps that count, of whatever shape."""
+    counts = rollouts.mask > 0
+    centre, spread = (f(values, where=counts) for f in (jnp.mean, jnp.std))
+    return (values - centre) / (spread + 1e-8)

@@ -163,7 +163,7 @@ def run(key: jax.Array, config: Config) -> dict:
         peers = [p for p in config.peers if not (slow and p == "naive JAX")]
         kind = (w.network, w.method, w.ways)
         if not config.gradients:
-            checked[kind] = dict.fromkeys(peers, 0.0)
+            checked[kind] = {}
         elif kind not in checked:
             checked[kind] = gradient_errors(config, name, peers)
         results[name] = time_steps(config, name, peers)
@@ -188,7 +188,7 @@ def show(name: str, rows: dict[str, dict]) -> None:
                 "times ours": f"{median / ours:.2f}",
                 "first step s": f"{row['first_s']:.1f}",
                 "peak MB": f"{row['peak_mb']:.0f}",
-                "gradient off by": f"{row['gradient_error']:.0e}",
+                "gradient off by": _off_by(row),
             }
         )
     table(name, lines)
@@ -197,12 +197,17 @@ def show(name: str, rows: dict[str, dict]) -> None:
         print(f"\nbest PyTorch: {best}, {rows[best]['ms'][1] / ours:.2f} times ours")
 
 
+def _off_by(row) -> str:
+    error = row["gradient_error"]
+    return "not compared" if error is None else f"{error:.0e}"
+
+
 def best_torch(rows):
     """The fastest PyTorch peer whose gradient is right."""
     right = {
         p: r["ms"][1]
         for p, r in rows.items()
-        if p in TORCH and "ms" in r and r["gradient_error"] < 1e-6
+        if p in TORCH and "ms" in r and (r["gradient_error"] or 0) < 1e-6
     }
     return min(right, key=right.__getitem__, default=None)
 
@@ -216,7 +221,7 @@ def summary(results: dict) -> list[dict]:
         for name, rows in results.items():
             row = rows.get(peer, {})
             if "ms" in row:
-                wrong = " (wrong)" if row["gradient_error"] > 1e-6 else ""
+                wrong = " (wrong)" if (row["gradient_error"] or 0) > 1e-6 else ""
                 line[name] = f"{row['ms'][1]:.3g}{wrong}"
             else:
                 line[name] = ""

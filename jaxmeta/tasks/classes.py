@@ -38,12 +38,16 @@ class Minibatches:
         """Classes that are made of one."""
         return 4 if self.rotations else 1
 
+    @property
+    def classes(self) -> int:
+        """How many classes there are, turned ones included."""
+        return len(self.counts) * self.turns
+
     def plan(self, key: jax.Array) -> Plan:
         """The plan of one minibatch, a pure function of its key; its query set is empty,
         since support and query are the same."""
         key_class, key_example, key_changes = jax.random.split(key, 3)
-        total = len(self.counts) * self.turns
-        y = jax.random.randint(key_class, (self.batch,), 0, total)
+        y = jax.random.randint(key_class, (self.batch,), 0, self.classes)
         row, turn = y // self.turns, y % self.turns
         place = jax.random.uniform(key_example, (self.batch,)) * self.counts[row]
         place = jnp.minimum(place.astype(jnp.int32), self.counts[row] - 1)
@@ -101,7 +105,7 @@ class Classes:
     @property
     def classes(self) -> int:
         """How many classes there are, turned ones included."""
-        return len(self.planner.counts) * self.planner.turns
+        return self.planner.classes
 
     def everything(self) -> Iterator[Batch]:
         """All examples once (each turn of them, not augmented), in minibatches of mixed
@@ -126,7 +130,7 @@ class StreamedClasses(Streamed):
     @property
     def classes(self) -> int:
         """How many classes there are, turned ones included."""
-        return len(self.planner.counts) * self.planner.turns
+        return self.planner.classes
 
     def everything(self) -> Iterator[Batch]:
         """As that of `Classes`; each record is read once a turn."""

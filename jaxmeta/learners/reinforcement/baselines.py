@@ -57,10 +57,7 @@ def linear_advantages(
     expected = linear_baseline(rollouts, _by_episode(zero, discount, 1.0))
     found = _by_episode(rollouts._replace(value=expected), discount, trace)
     if normalise:
-        counts = rollouts.mask > 0
-        found = found - jnp.mean(found, where=counts)
-        spread = jnp.std(found, where=counts)
-        found = found / (spread + 1e-8)
+        found = recorded.normalised(found, rollouts)
     return jax.lax.stop_gradient(found * rollouts.mask)
 
 

@@ -38,7 +38,7 @@ from jaxmeta.learners.reinforcement.credit import credit as credit_of
 from jaxmeta.learners.reinforcement.credit import less_others
 from jaxmeta.learners.reinforcement.practice import Move, mover, practice
 from jaxmeta.learners.reinforcement.surrogates import Surrogate
-from jaxmeta.outer import MetaState, descended
+from jaxmeta.outer import descended, state_of
 from jaxmeta.task_axis import over_tasks
 from jaxmeta.types import Model, Outer
 
@@ -106,11 +106,6 @@ def maml_rl(
     play = practice(player, move, [before] * inner_steps + [last])
     judged = _judge(player, move, clip, credit)
 
-    def init(key):
-        params = player.init(key)
-        start = jax.tree.map(jnp.copy, optimizer.init(params))
-        return MetaState(params, start, jnp.zeros((), jnp.int32))
-
     def step(state, sampler, key):
         del sampler  # tasks are the environment's
         key_tasks, key_play = keys.parts(key)
@@ -134,7 +129,7 @@ def maml_rl(
             told[f"return_{when}"] = jnp.mean(rollouts.returns(played))
         return done._replace(step=state.step + 1), told
 
-    return Outer(init, jax.jit(step))
+    return Outer(lambda key: state_of(player.init(key), optimizer), jax.jit(step))
 
 
 def _judge(player: Actor, move: Move, clip: float | None, credit: bool) -> Callable:

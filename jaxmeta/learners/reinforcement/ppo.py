@@ -12,8 +12,16 @@ from jaxmeta import checks, keys, policies
 from jaxmeta.boundary import remembered
 from jaxmeta.envs.env import Env, check_env
 from jaxmeta.learners.reinforcement import surrogates
-from jaxmeta.outer import MetaState, descended
-from jaxmeta.rollouts import Agent, Rollouts, advantages, mean, returns, trial
+from jaxmeta.outer import MetaState, descended, state_of
+from jaxmeta.rollouts import (
+    Agent,
+    Rollouts,
+    advantages,
+    mean,
+    normalised,
+    returns,
+    trial,
+)
 from jaxmeta.types import Outer
 
 
@@ -92,12 +100,7 @@ def ppo(
     def loss(params, rows):
         rollouts, advantage, target = rows
         if normalise:
-            counts = rollouts.mask > 0
-            centre, scale = (
-                jnp.mean(advantage, where=counts),
-                jnp.std(advantage, where=counts),
-            )
-            advantage = (advantage - centre) / (scale + 1e-8)
+            advantage = normalised(advantage, rollouts)
         total, more = jax.vmap(surrogate, (None, 0, 0, 0))(
             params, rollouts, advantage, target
         )
@@ -130,9 +133,4 @@ def ppo(
         told["return"] = jnp.mean(jnp.sum(jax.vmap(returns)(rollouts), axis=-1))
         return after._replace(step=state.step + 1), told
 
-    def init(key):
-        params = agent.init(key)
-        opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
-        return MetaState(params, opt_state, jnp.zeros((), jnp.int32))
-
-    return Outer(init, step)
+    return Outer(lambda key: state_of(agent.init(key), optimizer), step)

@@ -9,7 +9,7 @@ import pytest
 import jaxmeta as jm
 from jaxmeta import policies
 from jaxmeta.envs.env import Box
-from jaxmeta.rollouts import trial
+from jaxmeta.rollouts import rollout, trial
 
 ENV = jm.envs.bandit(arms=2, pulls=10)
 AGENT = jm.rl2(ENV, hidden=16)
@@ -56,8 +56,6 @@ def test_adapt_reads_the_memory_that_acting_left():
         memory, *rest = AGENT.act(adapted, memory, *seen)
         jax.debug.callback(lambda h: kept.append(np.array(h)), memory, ordered=True)
         return memory, *rest
-
-    from jaxmeta.rollouts import rollout
 
     rows = rollout(ENV, task, act, AGENT.begin(adapted), jax.random.key(2), 2)
     jax.effects_barrier()
