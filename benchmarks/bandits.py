@@ -46,14 +46,13 @@ def trained(key: jax.Array, config: Config, agent, env):
     """(parameters, minutes)."""
     updates = config.updates * config.epochs * config.minibatches
     rate = optax.linear_schedule(config.learning_rate, 0.0, updates)
-    outer = jm.ppo(
+    outer = jm.policy_gradient(
         agent,
         env,
         optax.adam(rate, eps=1e-5),
-        trials=config.trials,
+        tasks_per_step=config.trials,
         epochs=config.epochs,
         minibatches=config.minibatches,
-        clip=config.clip,
     )
     start = time.perf_counter()
     with jm.Log(None, config.updates) as log:
@@ -75,7 +74,7 @@ def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
         found = {"return": report.mean["return"], "ci95": report.ci95["return"]}
         rows.append({"agent": name, "seed": seed, **found, "minutes": minutes})
 
-    agent = jm.rl2(env, hidden=config.hidden)
+    agent = jm.rl2(env, hidden=config.hidden, clip=config.clip)
     for seed in config.seeds:
         seeded = jax.random.fold_in(key_train, seed)
         params, minutes = trained(seeded, config, agent, env)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta import keys
 from jaxmeta.envs.agent import Agent
 from jaxmeta.envs.env import Env, no_action
 
@@ -94,13 +95,36 @@ def trial(
     agent: Agent, adapted: Any, env: Env, task: Any, key: jax.Array, episodes: int
 ) -> Rollouts:
     """Episodes of an agent in one task, its memory kept from each to the next."""
-    act = lambda memory, *seen: agent.act(adapted, memory, *seen)
-    return rollout(env, task, act, agent.begin(adapted), key, episodes)
+    act = partial(agent.act, adapted)
+    if agent.begin is not None:
+        return rollout(env, task, act, agent.begin(adapted), key, episodes)
+    alone = lambda key: rollout(env, task, act, (), key, episodes=1)
+    rows = jax.vmap(alone)(keys.tasks(key, episodes))
+    return jax.tree.map(lambda a: a[:, 0], rows)
+
+
+def practise(
+    agent: Agent, params: Any, env: Env, task: Any, key: jax.Array, episodes: int
+) -> tuple[Rollouts, ...]:
+    """A whole trial: batches of episodes, after each but the last the agent adapts."""
+    batches: tuple[Rollouts, ...] = ()
+    for k in range(agent.updates + 1):
+        adapted = agent.adapt(params, batches or None)
+        key_k = jax.random.fold_in(key, k)
+        batches += (trial(agent, adapted, env, task, key_k, episodes),)
+    return batches
 
 
 def returns(rollouts: Rollouts) -> jax.Array:
     """Sum of rewards of each episode, [episodes]."""
     return jnp.sum(rollouts.reward * rollouts.mask, axis=-1)
+
+
+def earned(agent: Agent, rollouts: Rollouts) -> jax.Array:
+    """[] what is earned from one forgetting to the next: of an agent without memory the
+    mean return of an episode, else the sum over all that were recorded."""
+    of_episodes = returns(rollouts)
+    return jnp.mean(of_episodes) if agent.begin is None else jnp.sum(of_episodes)
 
 
 def advantages(

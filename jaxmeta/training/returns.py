@@ -4,11 +4,10 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxmeta import checks, keys
 from jaxmeta.envs.env import Env, check_env
-from jaxmeta.rollouts import Agent, returns, trial
+from jaxmeta.rollouts import Agent, earned, practise, returns
 from jaxmeta.training.evaluate import Report, summarize
 
 
@@ -17,6 +16,7 @@ def evaluate_returns(
     params: Any,
     env: Env,
     *,
+    updates: int | None = None,
     episodes: int = 1,
     num_tasks: int = 1000,
     key: jax.Array,
@@ -26,10 +26,13 @@ def evaluate_returns(
     Args:
         agent, params: who acts. env: where; task i and all that is random in its trial
             come from fold_in(key, i).
-        episodes: of a trial. num_tasks: how many. key: typed key.
+        updates: how often it adapts; None = as in training.
+        episodes: before each update and after the last. num_tasks: how many. key: typed.
 
-    Returns: a `Report` of `return`, the sum of a trial's rewards, and with several episodes
-        `episode 1`, `episode 2`, ...
+    Returns: a `Report` of `return`, what is earned after the updates from one forgetting
+        to the next: the mean return of an episode, or of an agent with memory their sum.
+        With updates also `return_0`, `return_1`, ... before each; of an agent with memory
+        and several episodes `episode_1`, `episode_2`, ...
     Raises: ValueError for fewer than 2 tasks, or an environment whose shapes change.
     """
     checks.check_kind(agent, Agent, "agent")
@@ -37,21 +40,26 @@ def evaluate_returns(
     checks.check_key(key)
     checks.check_sizes(2, num_tasks=num_tasks)
     checks.check_sizes(episodes=episodes)
-    each = _returns(agent, params, env, episodes, keys.tasks(key, num_tasks))
-    metrics = {"return": jnp.sum(each, axis=1)}
-    if episodes > 1:
-        metrics |= {f"episode {i + 1}": each[:, i] for i in range(episodes)}
+    if updates is not None:
+        checks.check_sizes(0, updates=updates)
+        agent = agent._replace(updates=updates)
+    metrics = _metrics(agent, params, env, episodes, keys.tasks(key, num_tasks))
     return summarize(jax.device_get(metrics))
 
 
 @partial(jax.jit, static_argnames=("agent", "env", "episodes"))
-def _returns(agent, params, env, episodes, task_keys) -> jax.Array:
-    """[tasks, episodes]"""
+def _metrics(agent, params, env, episodes, task_keys) -> dict[str, jax.Array]:
+    """[tasks] each."""
 
     def one(key):
         key_task, key_act = jax.random.split(key)
-        adapted = agent.adapt(params)
         task = env.sample(key_task)
-        return returns(trial(agent, adapted, env, task, key_act, episodes))
+        *before, last = practise(agent, params, env, task, key_act, episodes)
+        told = {"return": earned(agent, last)}
+        told |= {f"return_{k}": earned(agent, b) for k, b in enumerate(before)}
+        if agent.begin is None or episodes == 1:
+            return told
+        each = returns(last)
+        return told | {f"episode_{i + 1}": each[i] for i in range(episodes)}
 
     return jax.vmap(one)(task_keys)

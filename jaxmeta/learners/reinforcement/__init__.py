@@ -2,5 +2,7 @@
 
 from jaxmeta.learners.reinforcement import surrogates as surrogates
 from jaxmeta.learners.reinforcement.maml_rl import maml_rl as maml_rl
-from jaxmeta.learners.reinforcement.ppo import ppo as ppo
+from jaxmeta.learners.reinforcement.policy_gradient import (
+    policy_gradient as policy_gradient,
+)
 from jaxmeta.learners.reinforcement.rl2 import rl2 as rl2

@@ -7,80 +7,72 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, policies
-from jaxmeta.envs.env import Env
-from jaxmeta.rollouts import Rollouts, rollout
+from jaxmeta.envs.env import Box, Env
+from jaxmeta.rollouts import Last, Rollouts
 from jaxmeta.types import Model, PyTree
 
 
 class Actor(NamedTuple):
-    """A policy of one environment, by pure functions.
+    """A policy of one environment, by pure functions of its weights w.
 
-    init: key -> params. Of `Discrete` actions those of the model; of a `Box` a dict, `mean`
+    init: key -> w. Of `Discrete` actions those of the model; of a `Box` a dict, `mean`
         (the model's) and `log_std` [dims], the same at all observations.
-    policy: (params, obs [n, obs_dims]) -> what `jaxmeta.policies` takes.
-    log_probs: (params, rollouts) -> log pi(a|s) [episodes, steps].
-    collect: (params, task, key) -> Rollouts, episodes of one task, constants.
+    predict: (w, rollouts) -> (policy, value [episodes, steps], 0).
+    act: (w, (), obs, last, key) -> ((), action, log_prob, 0).
     """
 
     init: Callable[[jax.Array], PyTree]
-    policy: Callable[[PyTree, jax.Array], Any]
-    log_probs: Callable[[PyTree, Rollouts], jax.Array]
-    collect: Callable[[PyTree, Any, jax.Array], Rollouts]
+    predict: Callable[[PyTree, Rollouts], tuple[Any, jax.Array]]
+    act: Callable[[PyTree, Any, jax.Array, Last, jax.Array], tuple]
+
+    def log_probs(self, w: PyTree, rollouts: Rollouts) -> jax.Array:
+        """log pi(a|s) [episodes, steps]."""
+        return policies.log_prob(self.predict(w, rollouts)[0], rollouts.action)
 
 
-def actor(model: Model, env: Env, episodes: int, init_std: float = 1.0) -> Actor:
+def actor(model: Model, env: Env, init_std: float = 1.0) -> Actor:
     """The policy that a network makes.
 
     Args:
         model: [n, obs_dims] -> [n, actions], logits or means.
-        env: where it acts. episodes: how many `collect` plays.
+        env: where it acts.
         init_std: of a `Box`'s actions, to begin with; it is learned.
 
     Raises: ValueError for a model whose outputs are not the environment's actions.
     """
     checks.check_models(model=model)
     checks.check_kind(env, Env, "env")
-    checks.check_sizes(episodes=episodes)
     checks.check_positive(init_std=init_std)
     _check_outputs(model, env)
-    box = getattr(env.actions, "dims", None)
+    dims = env.actions.dims if isinstance(env.actions, Box) else None
 
     def init(key):
         params = model.init(key)
-        if box is None:
+        if dims is None:
             return params
-        return {
-            "mean": params,
-            "log_std": jnp.full(box, jnp.log(init_std), jnp.float32),
-        }
+        log_std = jnp.full(dims, jnp.log(init_std), jnp.float32)
+        return {"mean": params, "log_std": log_std}
 
-    def policy(params, obs):
-        if box is None:
-            return model.apply(params, obs)
-        mean = model.apply(params["mean"], obs)
-        return mean, jnp.broadcast_to(params["log_std"], mean.shape)
+    def policy(w, obs):
+        if dims is None:
+            return model.apply(w, obs)
+        mean = model.apply(w["mean"], obs)
+        return mean, jnp.broadcast_to(w["log_std"], mean.shape)
 
-    def log_probs(params, rollouts):
-        obs, action = (
-            jnp.reshape(a, (-1, *a.shape[2:])) for a in (rollouts.obs, rollouts.action)
-        )
-        found = policies.log_prob(policy(params, obs), action)
-        return jnp.reshape(found, rollouts.reward.shape)
+    def predict(w, rollouts):
+        shape = rollouts.reward.shape
+        flat = policy(w, jnp.reshape(rollouts.obs, (-1, *rollouts.obs.shape[2:])))
+        rows = lambda a: jnp.reshape(a, (*shape, *a.shape[1:]))
+        return jax.tree.map(rows, flat), jnp.zeros(shape)
 
-    def act(params, obs, last, key):
+    def act(w, memory, obs, last, key):
         del last  # no memory
-        here = jax.tree.map(lambda a: a[0], policy(params, obs[None]))
+        here = jax.tree.map(lambda a: a[0], policy(w, obs[None]))
         action = policies.sample(here, key)
         log_prob = policies.log_prob(here, action)
-        return params, action, log_prob, jnp.zeros_like(log_prob)
+        return memory, action, log_prob, jnp.zeros_like(log_prob)
 
-    def collect(params, task, key):
-        # without memory no episode waits for another: one scan over steps for all
-        alone = lambda key: rollout(env, task, act, params, key, episodes=1)
-        rows = jax.vmap(alone)(jax.random.split(key, episodes))
-        return jax.tree.map(lambda a: a[:, 0], rows)
-
-    return Actor(init, policy, log_probs, collect)
+    return Actor(init, predict, act)
 
 
 def _check_outputs(model: Model, env: Env) -> None:

@@ -36,13 +36,3 @@ def credit(log_probs: jax.Array, rollouts: Rollouts, after: jax.Array) -> jax.Ar
     """
     counted = jnp.where(rollouts.mask > 0, log_probs, 0)
     return jnp.sum(counted) * jax.lax.stop_gradient(after)
-
-
-def less_others(after: jax.Array) -> jax.Array:
-    """Returns of independent tasks, each less the mean of the others. [tasks] -> [tasks].
-
-    >>> less_others(jnp.array([1.0, 2.0, 6.0])).tolist()
-    [-3.0, -1.5, 4.5]
-    """
-    others = max(after.shape[0] - 1, 1)  # one task alone has nothing to compare with
-    return after - (jnp.sum(after) - after) / others

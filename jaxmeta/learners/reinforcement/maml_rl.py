@@ -10,148 +10,135 @@ The support episodes of each inner step are played by the policy that the step b
 the query episodes by the last; all of them then are data. What is differentiated twice is
 the inner surrogate (`surrogates`): `score` is the authors', `lvc` and its form for several
 outer updates, `importance`, are ProMP's (Rothfuss et al. 2019, arXiv 1810.06784),
-`loaded_dice` is exact. With `credit` the objective is E-MAML's.
+`loaded_dice` is exact. The outer step is `jm.trpo`, as the authors', or
+`jm.policy_gradient` on clipped or plain importance weights.
 
-Departures:
-- The outer step is Adam on clipped or plain importance weights, several updates on one
-  batch of episodes; the authors take one natural gradient with a line search (TRPO).
-- Sums over steps are divided by the horizon, not by the steps that count, see `surrogates`.
+Departures: sums over steps are divided by the horizon, not by the steps that count, see
+`surrogates`.
 
 Meta-parameters: theta, the model's; of `Box` actions also the log of their deviations.
 """
 
 import functools
-from collections.abc import Callable
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, keys, rollouts
+from jaxmeta import checks, inner
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.boundary import remembered
 from jaxmeta.envs.env import Env
 from jaxmeta.learners.reinforcement import surrogates
-from jaxmeta.learners.reinforcement.actor import Actor, actor
+from jaxmeta.learners.reinforcement.actor import actor
 from jaxmeta.learners.reinforcement.baselines import linear_advantages
 from jaxmeta.learners.reinforcement.credit import credit as credit_of
-from jaxmeta.learners.reinforcement.credit import less_others
-from jaxmeta.learners.reinforcement.practice import Move, mover, practice
 from jaxmeta.learners.reinforcement.surrogates import Surrogate
-from jaxmeta.outer import descended, state_of
-from jaxmeta.task_axis import over_tasks
-from jaxmeta.types import Model, Outer
+from jaxmeta.rollouts import Agent, Rollouts, mean
+from jaxmeta.types import Model
 
 
-@remembered
 def maml_rl(
     model: Model,
     env: Env,
-    optimizer: optax.GradientTransformation | None = None,
     *,
     inner_lr: float | optax.Schedule = 0.1,
     inner_steps: int = 1,
-    episodes: int = 20,
-    tasks_per_step: int = 40,
     surrogate: Surrogate = surrogates.importance,
     clip: float | None = 0.3,
-    updates: int = 5,
     credit: bool = False,
+    penalty: float = 0.0,
     discount: float = 0.99,
     trace: float = 1.0,
     normalise: bool = True,
     init_std: float = 1.0,
     adjoint: Adjoint = MixedMode(),
-) -> Outer:
-    """MAML for reinforcement learning, as the training procedure that `fit` runs.
+) -> Agent:
+    """MAML for reinforcement learning.
 
     Args:
         model: [n, obs_dims] -> [n, actions]: logits, or means of a Gaussian.
-        env: whose tasks are drawn, so that `fit` gets no sampler (None).
-        optimizer: the outer one; None = Adam with step size 1e-3.
+        env: whose observations it sees and whose actions it takes.
         inner_lr: alpha; a number, or a schedule of the inner step (0, 1, ...).
-        inner_steps: updates of adaptation, with new episodes for each.
-        episodes: of a task, before each update and after the last.
-        tasks_per_step: tasks of a meta-step.
+        inner_steps: updates of a trial, with new episodes for each.
         surrogate: what adaptation ascends, from `surrogates`. `importance` is `lvc` that
-            stays right in the later `updates`; of the two DiCE take `loaded_dice`, since
-            what it gets are advantages.
+            stays right in several outer updates on the same episodes; of the two DiCE take
+            `loaded_dice`, since what it gets are advantages.
         clip: of the outer ratio, as PPO; None = plain importance weights.
-        updates: of the outer optimiser on one batch of episodes.
-        credit: whether what was tried is credited with what was learned from it (E-MAML);
-            the value of that term is the mean reward a step after adapting, less that of
-            the other tasks. It is of the first update: later ones differ from it.
+        credit: whether what was tried is credited with what was learned from it, see
+            `e_maml`; the value of that term is the mean reward a step after adapting, less
+            that of the other tasks.
+        penalty: weight of the divergence from the policies that acted, see `promp`.
         discount, trace, normalise: of the advantages, see `linear_advantages`. With credit
             those after adapting are never normalised, since the credited returns are not.
         init_std: deviation of a `Box`'s actions before training.
         adjoint: how to differentiate through an inner step.
 
-    Returns: an `Outer` for `jm.fit(outer, None, ...)`, states `MetaState`; metrics:
-        `objective`, mean over the updates of what is descended; `return_before`,
-        `return_after`, mean returns of an episode; `skipped`.
-    Raises: ValueError for sizes below 1, a model that does not fit the environment, or an
-        adjoint that gives no gradient for an initialisation.
+    Returns: an `Agent` without memory; `adapted` is a tree like `params`; `adapt` takes as
+        many steps as it is given batches. What its `loss` tells: `divergence`, from the
+        policy that acted after the updates.
+    Raises: ValueError for numbers out of range, a model that does not fit the environment,
+        or an adjoint that gives no gradient for an initialisation.
     """
-    checks.check_sizes(tasks_per_step=tasks_per_step, updates=updates)
     checks.check_sizes(0, inner_steps=inner_steps)
     checks.check_flags(credit=credit, normalise=normalise)
     checks.check_numbers(least=0, most=1, discount=discount, trace=trace)
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    checks.check_optimizer(optimizer)
-    player = actor(model, env, episodes, init_std)
-    move = mover(player, surrogate, inner_lr, adjoint)
+    checks.check_numbers(least=0, penalty=penalty)
+    player = actor(model, env, init_std)
+    rate = _rates(inner_lr)
     weigh = functools.partial(linear_advantages, discount=discount, trace=trace)
-    before = functools.partial(weigh, normalise=normalise)
-    last = functools.partial(weigh, normalise=normalise and not credit)
-    play = practice(player, move, [before] * inner_steps + [last])
-    judged = _judge(player, move, clip, credit)
+    outer = _outer(clip)
 
-    def step(state, sampler, key):
-        del sampler  # tasks are the environment's
-        key_tasks, key_play = keys.parts(key)
-        tasks = jax.vmap(env.sample)(keys.tasks(key_tasks, tasks_per_step))
-        lone = functools.partial(play, state.params)
-        batches = over_tasks(lone)(tasks, keys.tasks(key_play, tasks_per_step))
-        after = less_others(_mean_reward(batches[-1][0]))
+    def objective(w, context, batch):
+        played, advantages = batch
+        return -surrogate(player.log_probs(w, played), played, advantages)
 
-        def objective(params):
-            of_task = functools.partial(judged, params)
-            return -jnp.mean(over_tasks(of_task)(batches, after))
+    descend = inner.descent("maml_rl", objective, steps=1, adjoint=adjoint)
 
-        def update(state, _):
-            value, grads = jax.value_and_grad(objective)(state.params)
-            state, skipped = descended(optimizer, state, grads, value)
-            return state, {"objective": value} | skipped
+    def move(w, k, played):
+        batch = played, weigh(played, normalise=normalise)
+        return descend(w, (), batch, hyper=rate(k))
 
-        done, told = jax.lax.scan(update, state, length=updates)
-        told = {name: jnp.mean(each) for name, each in told.items()}
-        for when, (played, _) in ("before", batches[0]), ("after", batches[-1]):
-            told[f"return_{when}"] = jnp.mean(rollouts.returns(played))
-        return done._replace(step=state.step + 1), told
+    def adapt(params, support=None, key=None):
+        del key  # not random
+        w = params
+        for k, played in enumerate(_batches(support)):
+            w = move(w, k, played)
+        return w
 
-    return Outer(lambda key: state_of(player.init(key), optimizer), jax.jit(step))
-
-
-def _judge(player: Actor, move: Move, clip: float | None, credit: bool) -> Callable:
-    """What the outer loop ascends: (params, batches, after []) -> value []."""
-    if clip is None:
-        outer = surrogates.importance
-    else:
-        checks.check_positive(clip=clip)
-        outer = functools.partial(surrogates.ppo_clip, clip=clip)
-
-    def judged(params, batches, after):
+    def loss(params, batches, others=0.0):
+        *support, query = batches
+        after = mean(query.reward, query) - others
         w, value = params, 0.0
-        for k, batch in enumerate(batches[:-1]):
-            if credit:
-                value += credit_of(player.log_probs(w, batch[0]), batch[0], after)
-            w = move(w, k, batch)
-        query, advantages = batches[-1]
-        return value + outer(player.log_probs(w, query), query, advantages)
+        for k, played in enumerate(support):
+            logs = player.log_probs(w, played)
+            value += credit_of(logs, played, after) if credit else 0.0
+            value -= penalty * surrogates.divergence(logs, played) if penalty else 0.0
+            w = move(w, k, played)
+        logs = player.log_probs(w, query)
+        gain = outer(logs, query, weigh(query, normalise=normalise and not credit))
+        return -(value + gain), {"divergence": surrogates.divergence(logs, query)}
 
-    return judged
+    return Agent(
+        player.init, adapt, None, player.act, player.predict, loss, inner_steps
+    )
 
 
-def _mean_reward(played: rollouts.Rollouts) -> jax.Array:
-    """A step, of each task: [tasks, episodes, steps] -> [tasks]."""
-    return jnp.mean(played.reward * played.mask, axis=(1, 2))
+def _batches(support: Any) -> tuple[Rollouts, ...]:
+    return (support,) if isinstance(support, Rollouts) else tuple(support or ())
+
+
+def _rates(inner_lr: float | optax.Schedule) -> optax.Schedule:
+    """The step size of each inner step."""
+    if callable(inner_lr):
+        inner.check_schedule(inner_lr)
+        return inner_lr
+    checks.check_numbers(least=0, inner_lr=inner_lr)
+    return lambda k: jnp.asarray(inner_lr)
+
+
+def _outer(clip: float | None) -> Surrogate:
+    """What the outer loop ascends in the last batch."""
+    if clip is None:
+        return surrogates.importance
+    checks.check_positive(clip=clip)
+    return functools.partial(surrogates.ppo_clip, clip=clip)

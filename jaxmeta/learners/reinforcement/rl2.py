@@ -5,8 +5,13 @@ Reinforcement Learning. 2016, arXiv 1611.02779; and at the same time Wang et al.
 Reinforcement Learn. 2016, arXiv 1611.05763.
 
 The network sees the observation, the last action, the last reward and whether an episode
-has just begun; its memory lives through all episodes of a trial. The slow learning is any
-policy gradient over whole trials, see `jm.ppo`.
+has just begun; its memory lives through all episodes of a trial. The slow learning is
+`jm.policy_gradient` on PPO's objective (Schulman et al. 2017, arXiv 1707.06347) over whole
+trials, with advantages A and targets v of the recorded value, r the ratio of policies:
+
+    maximise  E[min(r A, clip(r, 1 - c, 1 + c) A)] + entropy H - value (v(s) - v)^2 / 2
+
+Departures: the authors take a trust region (TRPO) in place of clipping.
 """
 
 from typing import Any, NamedTuple
@@ -16,8 +21,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, policies
 from jaxmeta.envs.env import Box, Discrete, Env
+from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.models import gru, layers, parameters
-from jaxmeta.rollouts import Agent, Last, Rollouts, before
+from jaxmeta.rollouts import Agent, Last, Rollouts, advantages, before, mean
 
 
 class Adapted(NamedTuple):
@@ -45,24 +51,40 @@ def _heads(params: Any, actions: Discrete | Box, h: jax.Array):
     return (outputs, jnp.broadcast_to(params["log_std"], outputs.shape)), value
 
 
-def rl2(env: Env, *, hidden: int = 64) -> Agent:
+def rl2(
+    env: Env,
+    *,
+    hidden: int = 64,
+    clip: float = 0.2,
+    discount: float = 0.99,
+    trace: float = 0.3,
+    entropy: float = 0.01,
+    value: float = 0.5,
+) -> Agent:
     """RL^2 with a gated recurrent unit.
 
-    Args: env: whose observations it sees and whose actions it takes. hidden: size of the
-        memory.
-    Returns: an `Agent`; `adapt` reads recorded episodes of the task into the memory.
-    Raises: ValueError for what is no environment, or a size below 1.
+    Args:
+        env: whose observations it sees and whose actions it takes.
+        hidden: size of the memory.
+        clip, entropy, value: c and the weights of the objective above.
+        discount, trace: of the advantages, see `jaxmeta.rollouts.advantages`.
+
+    Returns: an `Agent`; `adapt` reads recorded episodes of the task into the memory. What
+        its `loss` tells: `entropy`, `divergence` (KL from the policy that acted).
+    Raises: ValueError for what is no environment, or a number out of range.
 
     >>> import jax, optax, jaxmeta as jm
     >>> env = jm.envs.bandit(arms=2, pulls=5)
     >>> agent = jm.rl2(env, hidden=8)
-    >>> outer = jm.ppo(agent, env, optax.adam(1e-3), trials=8)
+    >>> outer = jm.policy_gradient(agent, env, optax.adam(1e-3), tasks_per_step=8)
     >>> state = jm.fit(outer, None, steps=2, key=jax.random.key(0))
     >>> report = jm.evaluate_returns(
     ...     agent, state.params, env, num_tasks=10, key=jax.random.key(1))
     """
     checks.check_kind(env, Env, "env")
     checks.check_sizes(hidden=hidden)
+    checks.check_numbers(least=0, most=1, discount=discount, trace=trace)
+    checks.check_numbers(least=0, clip=clip, entropy=entropy, value=value)
     actions = env.actions
     numbers = actions.n if isinstance(actions, Discrete) else actions.dims
     inputs = env.obs_dims + numbers + 2
@@ -82,10 +104,10 @@ def rl2(env: Env, *, hidden: int = 64) -> Agent:
 
     def adapt(params, support: Rollouts | None = None, key=None):
         del key  # not random
-        start = Adapted(params, jnp.zeros(hidden))
-        if support is None:
-            return start
-        return start._replace(h=_read(start, support)[-1])
+        adapted = Adapted(params, jnp.zeros(hidden))
+        for rollouts in [support] if isinstance(support, Rollouts) else support or ():
+            adapted = adapted._replace(h=_read(adapted, rollouts)[-1])
+        return adapted
 
     def _read(adapted, rollouts):
         """Memories after each step of a trial, [episodes * steps, hidden]."""
@@ -103,13 +125,25 @@ def rl2(env: Env, *, hidden: int = 64) -> Agent:
     def act(adapted, h, obs, last, key):
         h = gru.step(adapted.params["memory"], h, _inputs(actions, obs, last))
         heads = _heads(adapted.params, actions, h[None])
-        policy, value = jax.tree.map(lambda a: a[0], heads)
+        policy, expected = jax.tree.map(lambda a: a[0], heads)
         action = policies.sample(policy, key)
-        return h, action, policies.log_prob(policy, action), value
+        return h, action, policies.log_prob(policy, action), expected
 
     def predict(adapted, rollouts):
         heads = _heads(adapted.params, actions, _read(adapted, rollouts))
         shape = rollouts.reward.shape
         return jax.tree.map(lambda a: jnp.reshape(a, (*shape, *a.shape[1:])), heads)
 
-    return Agent(init, adapt, lambda adapted: adapted.h, act, predict)
+    def loss(params, batches, others=0.0):
+        del others
+        (rollouts,) = batches
+        advantage, target = advantages(rollouts, discount, trace)
+        policy, expected = predict(adapt(params), rollouts)
+        logs = policies.log_prob(policy, rollouts.action)
+        gain = surrogates.ppo_clip(logs, rollouts, advantage, clip)
+        spread = mean(policies.entropy(policy), rollouts)
+        error = mean(0.5 * jnp.square(expected - target), rollouts)
+        told = {"entropy": spread, "divergence": surrogates.divergence(logs, rollouts)}
+        return value * error - gain - entropy * spread, told
+
+    return Agent(init, adapt, lambda adapted: adapted.h, act, predict, loss)

@@ -122,6 +122,13 @@ def ppo_clip(
     return mean(jnp.minimum(ratio * advantages, within * advantages), rollouts)
 
 
+def divergence(log_probs: jax.Array, rollouts: Rollouts) -> jax.Array:
+    """KL(policy that acted || policy), [], from its samples: E[r - 1 - log r], which is
+    unbiased and never below 0; its slope is 0 where nothing has moved."""
+    log_ratio = _counted(log_probs, rollouts) - _behind(log_probs, rollouts, True)
+    return mean(jnp.exp(log_ratio) - 1 - log_ratio, rollouts)
+
+
 def _counted(log_probs: jax.Array, rollouts: Rollouts) -> jax.Array:
     """0 after the end of an episode, whatever a policy would say there."""
     return jnp.where(rollouts.mask > 0, log_probs, 0)

@@ -1,6 +1,7 @@
 """Surrogates as objectives of adaptation, which are differentiated twice."""
 
 from functools import partial
+from importlib import import_module
 from itertools import product
 
 import jax
@@ -13,10 +14,8 @@ import jaxmeta as jm
 from jaxmeta import inner, policies
 from jaxmeta.envs import Discrete, Env
 from jaxmeta.learners.reinforcement import surrogates
-from jaxmeta.learners.reinforcement.actor import actor
-from jaxmeta.learners.reinforcement.credit import credit, less_others
-from jaxmeta.learners.reinforcement.maml_rl import _judge
-from jaxmeta.learners.reinforcement.practice import mover, practice
+from jaxmeta.learners.reinforcement.credit import credit
+from jaxmeta.learners.reinforcement.trials import collector
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -162,8 +161,11 @@ def test_bandit_by_steps(name):
 @pytest.mark.parametrize(
     ("credited", "slope"), [(True, 0.08991584), (False, 0.06993019)]
 )
-def test_bandit_by_sampling(credited, slope):
-    """The same from 200,000 tasks of the library's own practice, to 4 standard errors."""
+def test_bandit_by_sampling(credited, slope, monkeypatch):
+    """The same from 200,000 tasks of the library's own trials, to 4 standard errors."""
+    plain = lambda rollouts, **how: rollouts.reward
+    module = import_module("jaxmeta.learners.reinforcement.maml_rl")
+    monkeypatch.setattr(module, "linear_advantages", plain)
     sure = lambda key: (jnp.zeros(()), jnp.ones(1, jnp.float32))
     reset = lambda task, key: sure(key)
 
@@ -174,18 +176,13 @@ def test_bandit_by_sampling(credited, slope):
     env = Env(lambda key: jnp.zeros(()), reset, step, Discrete(2), 1, 1)
     rows = lambda logits, obs: jnp.broadcast_to(logits, (obs.shape[0], 2))
     model = jm.Model(lambda key: jnp.float32(ARMS[0]), rows)
-    player = actor(model, env, episodes=2)
-    move = mover(player, surrogates.score, 1.0, jm.MixedMode())
-    play = practice(player, move, [lambda played: played.reward] * 2)
-    judged = _judge(player, move, None, credited)
+    how = {"surrogate": surrogates.score, "inner_lr": 1.0, "clip": None}
+    agent = jm.maml_rl(model, env, credit=credited, **how)
     logits = jnp.float32(ARMS[0])
-    batches = jax.jit(jax.vmap(lambda key: play(logits, 0.0, key)))(
-        jax.random.split(jax.random.key(0), 200_000)
-    )
-    after = jnp.mean(batches[1][0].reward, axis=(1, 2))
-    each = jax.jit(jax.vmap(jax.grad(judged), (None, 0, 0)))(
-        logits, batches, less_others(after)
-    )
+    trials = jax.jit(collector(agent, env, 200_000, 2))(logits, jax.random.key(0))
+    slope_of = jax.grad(lambda w, *trial: -agent.loss(w, *trial)[0])
+    each = jax.jit(jax.vmap(slope_of, (None, 0, 0)))(logits, *trials)
+    after = trials.batches[1].reward
     mean, error = np.mean(each, axis=0), np.std(each, axis=0) / 200_000**0.5
     assert (np.abs(mean - np.array([slope, -slope])) < 4 * error).all()
     assert error.max() < 1e-3 and abs(np.mean(after) - 0.66350693) < 4e-3

@@ -11,14 +11,11 @@ from jaxmeta.envs import Box, Discrete, Env
 from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.learners.reinforcement.actor import actor
 from jaxmeta.learners.reinforcement.baselines import features, linear_advantages
-from jaxmeta.learners.reinforcement.maml_rl import maml_rl
-from jaxmeta.learners.reinforcement.practice import (
-    mover,
-    practice,
-    returns_after_updates,
-)
-from jaxmeta.rollouts import Rollouts, returns
+from jaxmeta.rollouts import Rollouts, practise, returns, trial
 
+GOAL = jnp.array([0.3, 0.4])
+FIVE = {"epochs": 5, "minibatches": 1}  # outer updates on the same episodes
+SMALL = {"tasks_per_step": 3, "episodes": 4, "epochs": 1, "minibatches": 1}
 NETWORK = jm.models.mlp(2, 2, (8,), activation=jnp.tanh)
 
 
@@ -89,24 +86,22 @@ def test_advantages_by_numpy():
 
 
 def test_episodes_are_played_again_after_each_step():
-    """The policy that acted in batch k is the one after k steps on those before."""
-    player = actor(NETWORK, navigation(), episodes=3)
-    move = mover(player, surrogates.score, lambda k: 0.5**k, jm.MixedMode())
-    play = practice(player, move, [linear_advantages] * 3)
-    key_params, key_task, key_play = jax.random.split(jax.random.key(0), 3)
-    params = w = player.init(key_params)
-    task = navigation().sample(key_task)
-    for k, (played, advantages) in enumerate(jax.jit(play)(params, task, key_play)):
-        again = player.log_probs(w, played)
-        np.testing.assert_allclose(played.log_prob, again, atol=1e-4)
+    """The policy that acted in batch k is the one after k steps on those before (trap 5)."""
+    env = navigation()
+    how = {"surrogate": surrogates.score, "inner_lr": lambda k: 0.5**k}
+    agent = jm.maml_rl(NETWORK, env, inner_steps=2, **how)
+    log_probs = actor(NETWORK, env).log_probs
+    params = w = agent.init(jax.random.key(0))
+    play = jax.jit(lambda params, key: practise(agent, params, env, GOAL, key, 3))
+    batches = play(params, jax.random.key(1))
+    for k, played in enumerate(batches):
+        np.testing.assert_allclose(played.log_prob, log_probs(w, played), atol=1e-4)
         if k:
-            assert (
-                np.abs(played.log_prob - player.log_probs(params, played)).max() > 1e-2
-            )
+            assert np.abs(played.log_prob - log_probs(params, played)).max() > 1e-2
 
-        def value(w, played=played, advantages=advantages):
-            logs = player.log_probs(w, played)
-            return jnp.mean(logs * advantages * played.mask)
+        def value(w, played=played):
+            advantages = linear_advantages(played)
+            return jnp.mean(log_probs(w, played) * advantages * played.mask)
 
         w = jax.tree.map(lambda w, g, k=k: w + 0.5**k * g, w, jax.grad(value)(w))
 
@@ -114,14 +109,16 @@ def test_episodes_are_played_again_after_each_step():
 def test_training_on_bandits_learns_to_try_and_to_keep():
     """Before its update the policy pulls both arms, after it the one that paid: the same
     small step, which at first changes next to nothing, has become enough."""
-    how = {"inner_lr": 0.1, "episodes": 10}
-    outer = maml_rl(NETWORK, bandit(), optax.adam(3e-2), tasks_per_step=20, **how)
+    agent = jm.maml_rl(NETWORK, bandit(), inner_lr=0.1)
+    outer = jm.policy_gradient(
+        agent, bandit(), optax.adam(3e-2), tasks_per_step=20, episodes=10, **FIVE
+    )
 
     def earned(params):
-        each = returns_after_updates(
-            NETWORK, bandit(), params, num_tasks=100, key=jax.random.key(2), **how
+        report = jm.evaluate_returns(
+            agent, params, bandit(), episodes=10, num_tasks=100, key=jax.random.key(2)
         )
-        return np.mean(each, axis=0)
+        return report.mean["return_0"], report.mean["return"]
 
     state = jm.fit(outer, None, steps=40, key=jax.random.key(0), chunk=20)
     untrained = earned(outer.init(jax.random.key(0)).params)
@@ -134,14 +131,15 @@ def test_training_on_bandits_learns_to_try_and_to_keep():
 @pytest.mark.parametrize(
     "how",
     [
-        {"surrogate": surrogates.loaded_dice, "clip": None, "updates": 1},
+        {"surrogate": surrogates.loaded_dice, "clip": None},
         {"surrogate": surrogates.importance, "credit": True, "inner_steps": 2},
         {"inner_steps": 0},
     ],
 )
 def test_kinds_of_meta_step_walk(how):
     env = navigation(5)
-    outer = maml_rl(NETWORK, env, episodes=4, tasks_per_step=3, **how)
+    agent = jm.maml_rl(NETWORK, env, **how)
+    outer = jm.policy_gradient(agent, env, optax.adam(1e-3), **SMALL)
     start = outer.init(jax.random.key(0))
     state, metrics = outer.step(start, None, jax.random.key(1))
     outer.step(state, None, jax.random.key(2))
@@ -154,11 +152,10 @@ def test_kinds_of_meta_step_walk(how):
 
 def test_mixed_mode_and_reverse_take_the_same_meta_step():
     def after(adjoint):
-        how = {"episodes": 4, "tasks_per_step": 3, "updates": 1, "adjoint": adjoint}
-        outer = maml_rl(NETWORK, navigation(5), optax.sgd(1.0), inner_steps=2, **how)
-        return outer.step(outer.init(jax.random.key(0)), None, jax.random.key(1))[
-            0
-        ].params
+        agent = jm.maml_rl(NETWORK, navigation(5), inner_steps=2, adjoint=adjoint)
+        outer = jm.policy_gradient(agent, navigation(5), optax.sgd(1.0), **SMALL)
+        start = outer.init(jax.random.key(0))
+        return outer.step(start, None, jax.random.key(1))[0].params
 
     mixed, reverse = after(jm.MixedMode()), after(jm.Reverse())
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6)
@@ -167,19 +164,17 @@ def test_mixed_mode_and_reverse_take_the_same_meta_step():
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"outputs \[n, 2\].*got \('n', 3\)"):
-        actor(jm.models.mlp(2, 3), navigation(), 1)
-    with pytest.raises(ValueError, match="updates"):
-        maml_rl(NETWORK, navigation(), updates=0)
+        jm.maml_rl(jm.models.mlp(2, 3), navigation())
+    with pytest.raises(ValueError, match="inner_steps"):
+        jm.maml_rl(NETWORK, navigation(), inner_steps=-1)
     with pytest.raises(ValueError, match="inner_lr"):
-        maml_rl(NETWORK, navigation(), inner_lr=-1.0)
+        jm.maml_rl(NETWORK, navigation(), inner_lr=-1.0)
 
 
 def test_standing_still_is_what_the_distance_says():
     """Of the environment that the tests walk in: no one reaches a goal for nothing."""
-    env = navigation()
-    still = actor(NETWORK, env, episodes=2)
-    params = jax.tree.map(jnp.zeros_like, still.init(jax.random.key(0))["mean"])
-    goal = jnp.array([0.3, 0.4])
-    policy = {"mean": params, "log_std": jnp.full(2, -20.0)}
-    played = still.collect(policy, goal, jax.random.key(1))
+    agent = jm.maml_rl(NETWORK, navigation())
+    mean = jax.tree.map(jnp.zeros_like, agent.init(jax.random.key(0))["mean"])
+    still = {"mean": mean, "log_std": jnp.full(2, -20.0)}
+    played = trial(agent, still, navigation(), GOAL, jax.random.key(1), 2)
     np.testing.assert_allclose(returns(played), -5, atol=1e-4)

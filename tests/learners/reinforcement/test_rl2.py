@@ -8,6 +8,7 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta import policies
+from jaxmeta.envs.baselines import random_arm
 from jaxmeta.envs.env import Box
 from jaxmeta.rollouts import rollout, trial
 
@@ -63,7 +64,9 @@ def test_adapt_reads_the_memory_that_acting_left():
     assert len(kept) == 20 and np.abs(kept[-1]).max() > 0.01
 
 
-OUTER = jm.ppo(AGENT, ENV, optax.adam(5e-3), trials=64, minibatches=2, epochs=2)
+OUTER = jm.policy_gradient(
+    AGENT, ENV, optax.adam(5e-3), tasks_per_step=64, minibatches=2, epochs=2
+)
 
 
 def test_it_learns_to_explore_and_exploit():
@@ -83,13 +86,17 @@ def test_a_run_goes_on_bit_for_bit():
 
 
 def test_bad_arguments_are_refused_in_words():
-    adam = optax.adam(1e-3)
+    outer, adam = jm.policy_gradient, optax.adam(1e-3)
     for call, said in (
         (lambda: jm.rl2(3), "env: expected"),
         (lambda: jm.rl2(ENV, hidden=0), "hidden: expected"),
-        (lambda: jm.ppo(AGENT, ENV, adam, trials=10), "a divisor of trials=10, got 4"),
-        (lambda: jm.ppo(AGENT, ENV, adam, discount=1.5), "discount: expected"),
-        (lambda: jm.ppo(jm.maml(jm.models.mlp()), ENV, adam), "agent: expected"),
+        (lambda: jm.rl2(ENV, discount=1.5), "discount: expected"),
+        (
+            lambda: outer(AGENT, ENV, adam, tasks_per_step=10),
+            "divisor of tasks_per_step=10",
+        ),
+        (lambda: outer(random_arm(2), ENV, adam), "no predict and loss"),
+        (lambda: outer(jm.maml(jm.models.mlp()), ENV, adam), "agent: expected"),
     ):
         with pytest.raises(ValueError, match=said):
             call()
