@@ -120,13 +120,6 @@ def returns(rollouts: Rollouts) -> jax.Array:
     return jnp.sum(rollouts.reward * rollouts.mask, axis=-1)
 
 
-def earned(agent: Agent, rollouts: Rollouts) -> jax.Array:
-    """[] what is earned from one forgetting to the next: of an agent without memory the
-    mean return of an episode, else the sum over all that were recorded."""
-    of_episodes = returns(rollouts)
-    return jnp.mean(of_episodes) if agent.begin is None else jnp.sum(of_episodes)
-
-
 def advantages(
     rollouts: Rollouts, discount: float = 0.99, trace: float = 0.95
 ) -> tuple[jax.Array, jax.Array]:

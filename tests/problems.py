@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +20,13 @@ from jaxmeta.testing import pad as pad
 
 WAYS = 3
 CLASSES = 20
-ROWS = [(n, p) for n, entry in learners.REGISTRY.items() for p in entry.learns]
+# those that learn from examples; agents, which act, have other functions
+LEARNERS = {n: e for n, e in learners.REGISTRY.items() if not e.acts}
+AGENTS = {n: e for n, e in learners.REGISTRY.items() if e.acts}
+ROWS = [(n, p) for n, entry in LEARNERS.items() for p in entry.learns]
 # one row a learner, both problems in turn: for what is expensive and hardly depends on them
 ONE_EACH = [
-    (n, e.learns[i % len(e.learns)])
-    for i, (n, e) in enumerate(learners.REGISTRY.items())
+    (n, e.learns[i % len(e.learns)]) for i, (n, e) in enumerate(LEARNERS.items())
 ]
 # the first learner of each family: its costly rows belong to the suite's core
 CORE = {e.family: n for n, e in reversed(learners.REGISTRY.items())}.values()
@@ -41,6 +44,7 @@ class TinyNetworks:
     facts: Facts
     activation: Callable = jax.nn.relu
     width: int = 8
+    env: Any = None
 
     def predictor(self, *, context=0):
         outputs = self.facts.ways or self.facts.y_dims

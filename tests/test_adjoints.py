@@ -24,7 +24,7 @@ SPECIAL = {
 LEARNERS = {
     name: SPECIAL.get(name, {})
     for name, entry in learners.REGISTRY.items()
-    if "adjoint" in entry.defaults
+    if "adjoint" in entry.defaults and not entry.acts
 }
 RULES = {
     "sgd": optax.sgd,

@@ -76,8 +76,10 @@ FROM_ZERO |= {"multi_step_until", "first_order_until", "min_std", "smoothness", 
 FROM_ZERO |= {"support_weight", "entropy_weight", "kl_weight", "encoder_penalty"}
 FROM_ZERO |= {"orthogonality", "drop_rate", "damping", "unlabelled", "distractors"}
 FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
+FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
 ZERO_HERE = {
+    ("clip", jm.rl2),
     ("noise", tasks.tables),
     ("noise", tasks.quadratic),
     ("noise", tasks.sinusoid_or_line),
@@ -198,7 +200,7 @@ APART |= {"policy"}
 class Unrun:
     """`Networks` none of which is run."""
 
-    facts, width = Facts(ways=5), 64
+    facts, width, env = Facts(ways=5), 64, jm.envs.bandit(arms=2)
 
     def predictor(self, *, context=0):
         return models.mlp(1, 2, (4,), context=min(context, 2))

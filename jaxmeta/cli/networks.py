@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, models
+from jaxmeta.cli.options import Options
+from jaxmeta.envs import Env
 from jaxmeta.learners.registry import Facts
 from jaxmeta.types import Model
 
@@ -17,6 +19,7 @@ class FlagNetworks:
     """`Networks` of one architecture.
 
     facts: what the tasks determine. shape: of an input. model, width, strided: the flags.
+    env: where an agent acts.
     """
 
     facts: Facts
@@ -24,6 +27,19 @@ class FlagNetworks:
     model: str
     width: int
     strided: bool
+    env: Env | None = None
+
+    @classmethod
+    def of(
+        cls,
+        options: Options,
+        facts: Facts,
+        shape: tuple[int, ...],
+        env: Env | None = None,
+    ) -> "FlagNetworks":
+        """Those of a run."""
+        assert options.model and options.width
+        return cls(facts, shape, options.model, options.width, options.strided, env)
 
     def predictor(self, *, context: int = 0) -> Model:
         """A network whose outputs are the task's."""

@@ -38,6 +38,16 @@ class Options:
     default."""
     distractors: int = 0
     """Additional classes of which only unlabelled examples are drawn."""
+    arms: int | None = None
+    """Arms of a bandit."""
+    pulls: int | None = None
+    """Pulls of a bandit in an episode."""
+    episodes: int | None = None
+    """Episodes of a task, before each update of an agent and after the last."""
+    epochs: int | None = None
+    """Passes over the trials of a step, of agents."""
+    minibatches: int | None = None
+    """Parts of such a pass."""
     model: str | None = None
     """Network: conv4, mlp or resnet12."""
     width: int | None = None
@@ -82,6 +92,7 @@ def check_options(options: Options) -> None:
     checks.check_sizes(2, **some("ways train_ways validation_tasks test_tasks"))
     checks.check_sizes(**some("shots queries width steps tasks_per_step tasks_at_once"))
     checks.check_sizes(**some("validate_every save_every chunk"))
+    checks.check_sizes(**some("arms pulls episodes epochs minibatches"))
     checks.check_sizes(0, **some("unlabelled distractors"))
     checks.check_numbers(least=0, **some("jitter"))
     checks.check_positive(**some("learning_rate"))

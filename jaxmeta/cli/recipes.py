@@ -16,8 +16,9 @@ from jaxmeta import adjoints, checks, learners, losses
 from jaxmeta.cli.networks import FlagNetworks
 from jaxmeta.cli.options import Options, check_options
 from jaxmeta.cli.sources import DEFAULT, SOURCES, Source
-from jaxmeta.learners.registry import Entry, Facts, build, facts_of
-from jaxmeta.types import MetaLearner, Sampler
+from jaxmeta.learners.registry import Entry, Facts, build
+from jaxmeta.learners.reinforcement import surrogates
+from jaxmeta.types import Outer
 
 RULES: dict[str, Callable] = {
     "sgd": optax.sgd,
@@ -36,25 +37,33 @@ ADJOINTS = {
     "forward": adjoints.Forward(),
 }
 LOSSES = {"cross-entropy": losses.cross_entropy, "mse": losses.mse}
+SURROGATES = {
+    "score": surrogates.score,
+    "lvc": surrogates.lvc,
+    "loaded-dice": surrogates.loaded_dice,
+    "importance": surrogates.importance,
+}
 # Learner arguments that are functions or objects, chosen by name
 CHOICES: dict[str, dict[str, Any]] = {
     "rule": RULES,
     "adjoint": ADJOINTS,
     "loss": LOSSES,
+    "surrogate": SURROGATES,
 }
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A run, built: the learner for training and the one for testing (they differ in
-    `ways`), the samplers to train, validate and test on, and the options with all
-    defaults filled in."""
+    `ways`), how it is trained, the samplers to train, validate and test on (None = there
+    is none), and the options with all defaults filled in."""
 
     options: Options
     source: Source
-    train: MetaLearner
-    test: MetaLearner
-    samplers: dict[str, Sampler]  # "train", "validation", "test"
+    train: Any
+    test: Any
+    outer: Outer
+    samplers: dict[str, Any]  # "train", "validation", "test"
 
 
 def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
@@ -70,14 +79,16 @@ def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     check_options(options)
     source = checks.lookup(SOURCES, options.data or DEFAULT, "data set")
     _check_joined(name, entry, source, arguments)
-    options = _filled(options, source, _usable(options, source, entry, name))
+    usable = _usable(options, source, entry, name)
+    options = _filled(options, source, entry, usable)
     samplers = source.samplers(options)
     hyper = _arguments(entry, source, options, arguments)
-    train_facts, test_facts = _facts(samplers)
-    test = _learner(name, test_facts, samplers["test"], options, hyper)
-    train = test
-    if train_facts != test_facts:
-        train = _learner(name, train_facts, samplers["test"], options, hyper)
+    train_facts, test_facts = _facts(source, samplers)
+    make_for = lambda facts: _learner(
+        name, facts, source.networks(facts, samplers["test"], options), hyper
+    )
+    test = make_for(test_facts)
+    train = test if train_facts == test_facts else make_for(train_facts)
     params = [jax.eval_shape(m.init, jax.random.key(0)) for m in (train, test)]
     if params[0] != params[1]:
         raise ValueError(
@@ -85,9 +96,9 @@ def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
             "task; leave --train-ways out"
         )
     used = {n: samplers[n] for n in ("validation", "test")}
-    return Recipe(
-        options, source, train, test, used | {"train": samplers[entry.trains_on]}
-    )
+    outer = source.outer(train, samplers["episodes"], options)
+    used["train"] = samplers[entry.trains_on]
+    return Recipe(options, source, train, test, outer, used)
 
 
 def _check_joined(name: str, entry: Entry, source: Source, arguments) -> None:
@@ -112,8 +123,8 @@ def _usable(options: Options, source: Source, entry: Entry, name: str) -> set[st
     unlabelled, episodes = entry.unlabelled, entry.trains_on == "episodes"
     by_learner = {"unlabelled": unlabelled, "distractors": unlabelled}
     by_learner["train_ways"] = episodes
-    some = {option for s in SOURCES.values() for option in s.options}
-    usable = {o for o in source.options if by_learner.get(o, True)}
+    some = {option for s in SOURCES.values() for option in s.uses}
+    usable = {o for o in source.uses if by_learner.get(o, True)}
     for option in sorted(some - usable):
         if getattr(options, option):
             raise ValueError(
@@ -123,11 +134,13 @@ def _usable(options: Options, source: Source, entry: Entry, name: str) -> set[st
     return usable
 
 
-def _filled(options: Options, source: Source, usable: set[str]) -> Options:
+def _filled(
+    options: Options, source: Source, entry: Entry, usable: set[str]
+) -> Options:
     values = {n: getattr(options, n) for n in Options.__dataclass_fields__}
     values["data"] = source.name
-    for name, default in source.defaults.items():
-        if values[name] is None and (name in usable or name not in source.options):
+    for name, default in (source.defaults | entry.run).items():
+        if values[name] is None and (name in usable or name not in source.uses):
             values[name] = default
     values["validate_every"] = values["validate_every"] or -(-values["steps"] // 5)
     values["save_every"] = values["save_every"] or values["validate_every"]
@@ -149,19 +162,14 @@ def _chosen(name: str, value: Any) -> Any:
     return value
 
 
-def _facts(samplers: dict[str, Sampler]) -> tuple[Facts, Facts]:
+def _facts(source: Source, samplers: dict[str, Any]) -> tuple[Facts, Facts]:
     """What training tasks determine, and test tasks, which differ in their ways."""
     classes = getattr(samplers.get("classes"), "classes", None)
-    train = facts_of(samplers["episodes"], classes=classes)
-    return train, train._replace(ways=facts_of(samplers["test"]).ways)
+    train = source.facts(samplers["episodes"])._replace(classes=classes)
+    return train, train._replace(ways=source.facts(samplers["test"]).ways)
 
 
-def _learner(name: str, facts: Facts, sampler, options: Options, hyper) -> MetaLearner:
-    x = jax.eval_shape(sampler.sample, jax.random.key(0)).support.x
-    assert options.model and options.width
-    networks = FlagNetworks(
-        facts, x.shape[1:], options.model, options.width, options.strided
-    )
+def _learner(name: str, facts: Facts, networks: FlagNetworks, hyper) -> Any:
     if learners.get(name).takes("features"):
         facts = facts._replace(features=networks.features)
     return build(name, facts, networks, **hyper)

@@ -13,3 +13,4 @@ from jaxmeta.envs.gymnax_adapter import from_gymnax as from_gymnax
 from jaxmeta.envs.navigation import navigation as navigation
 from jaxmeta.envs.semicircle import semicircle as semicircle
 from jaxmeta.envs.tabular import tabular as tabular
+from jaxmeta.envs.told import told as told

@@ -7,6 +7,7 @@ from jaxmeta.learners.metric import *
 from jaxmeta.learners.solver import *
 from jaxmeta.learners.amortized import *
 from jaxmeta.learners.transductive import *
+from jaxmeta.learners.reinforcement import *
 
 from jaxmeta.learners.objectives import query_loss as query_loss
 from jaxmeta.learners.registry import REGISTRY as REGISTRY

@@ -16,11 +16,12 @@ import jax
 
 from jaxmeta import checks
 from jaxmeta.batches import examples
-from jaxmeta.boundary import learner
-from jaxmeta.types import MetaLearner, Model, Sampler
+from jaxmeta.boundary import learner, remembered
+from jaxmeta.envs import Env
+from jaxmeta.types import Model, Sampler
 
-Problem = Literal["classification", "regression"]
-Constructor = TypeVar("Constructor", bound=Callable[..., MetaLearner])
+Problem = Literal["classification", "regression", "reinforcement"]
+Constructor = TypeVar("Constructor", bound=Callable[..., Any])
 
 
 class Facts(NamedTuple):
@@ -49,6 +50,11 @@ class Networks(Protocol):
     @property
     def width(self) -> int:
         """Of hidden layers."""
+        ...
+
+    @property
+    def env(self) -> Any:
+        """Where an agent acts."""
         ...
 
     def predictor(self, *, context: int = 0) -> Model:
@@ -84,7 +90,7 @@ class Networks(Protocol):
 class Entry:
     """One registered learner; see `register`."""
 
-    constructor: Callable[..., MetaLearner]
+    constructor: Callable[..., Any]  # a MetaLearner, or an Agent
     paper: str
     learns: tuple[Problem, ...]
     networks: Callable[[Networks], list[Model]]
@@ -94,12 +100,18 @@ class Entry:
     keeps: tuple[str, ...]
     tiny: dict[str, Any]
     biased: bool
+    run: dict[str, Any]
 
     @property
     def exact(self) -> bool:
         """Whether the gradient of its loss is the loss's own slope, by default."""
         adjoint = self.defaults.get("adjoint")
         return not self.biased and (adjoint is None or adjoint.exact)
+
+    @property
+    def acts(self) -> bool:
+        """Whether it is an `Agent`, which learns from what it does."""
+        return self.trains_on == "trials"
 
     @property
     def family(self) -> str:
@@ -142,6 +154,7 @@ def register(
     keeps: tuple[str, ...] = (),
     tiny: dict[str, Any] | None = None,
     biased: bool = False,
+    run: dict[str, Any] | None = None,
 ) -> Callable[[Constructor], Constructor]:
     """Decorator of a constructor: its learner is behind the boundary, and in `REGISTRY`.
 
@@ -153,7 +166,7 @@ def register(
         networks: what its first arguments are made of, e.g. `lambda n: [n.encoder()]`.
         trains_on: the name of the sampler it trains on: "episodes", or "classes",
             minibatches with labels of all classes, see `jaxmeta.tasks.classes`; it is
-            tested on episodes all the same.
+            tested on episodes all the same. "trials": it is an `Agent` that acts.
         transductive: whether a prediction depends on the other inputs it is asked with.
         unlabelled: whether it makes use of unlabelled support examples, or can't do
             without them ("required").
@@ -162,6 +175,8 @@ def register(
         tiny: arguments that suit tiny tasks, for the contract tests.
         biased: whether the gradient of its loss is by definition not the loss's slope;
             of a learner with an argument `adjoint`, the adjoint says so.
+        run: what its paper says of a run (episodes, passes over them), before what a
+            problem says.
 
     Raises: ValueError for a name that another constructor has.
     """
@@ -177,7 +192,8 @@ def register(
                 f"{REGISTRY[name].constructor.__module__}; choose another name"
             )
         targets = "values" if learns == ("regression",) else None
-        constructor = learner(make, targets=targets, unlabelled=unlabelled)
+        boundary = learner(targets=targets, unlabelled=unlabelled)
+        constructor: Any = (remembered if trains_on == "trials" else boundary)(make)
         REGISTRY[name] = Entry(
             constructor,
             paper,
@@ -189,6 +205,7 @@ def register(
             keeps,
             tiny or {},
             biased,
+            run or {},
         )
         return constructor
 
@@ -222,7 +239,12 @@ def facts_of(
     )
 
 
-def build(name: str, facts: Facts, networks: Networks, **hyper: Any) -> MetaLearner:
+def facts_of_env(env: Env) -> Facts:
+    """What an environment's observations and actions determine."""
+    return Facts(x_dims=env.obs_dims, y_dims=env.actions[0])
+
+
+def build(name: str, facts: Facts, networks: Networks, **hyper: Any) -> Any:
     """The learner of that name for tasks of that kind.
 
     Args:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxmeta.training.evaluate import Report
 from jaxmeta.types import Task
 
 
@@ -14,19 +15,19 @@ def learning_curve(
     path: Path,
     *,
     metric: str,
-    reference: tuple[str, float] | None = None,
+    references: dict[str, float] | None = None,
 ) -> None:
     """Draw training and validation values of a metric against meta-steps.
 
     Args:
         lines: of `metrics.jsonl`. path: of the picture. metric: e.g. "accuracy".
-        reference: a name and a value, drawn as a dashed line.
+        references: values by name, drawn as dashed lines.
     """
     figure = _figure(6.4, 4.0)
     axes = figure.subplots()
     train = [(line["step"], line[metric]) for line in lines if metric in line]
     if train:
-        axes.plot(*zip(*train, strict=True), label="training", linewidth=1)
+        axes.plot(*zip(*train, strict=True), label="training", linewidth=1, marker=".")
     name = f"validation_{metric}"
     seen = [line for line in lines if name in line]
     if seen:
@@ -38,13 +39,60 @@ def learning_curve(
             capsize=3,
             label="validation, 95 % interval",
         )
-    if reference is not None:
-        axes.axhline(reference[1], color="black", linestyle="--", label=reference[0])
+    for i, (name, value) in enumerate((references or {}).items()):
+        color = f"C{i + 2}" if i else "black"
+        axes.axhline(value, color=color, linestyle="--", label=name)
     axes.set_xlabel("meta-steps")
     axes.set_ylabel(metric.replace("_", " "))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def returns(reports: dict[str, Report], path: Path) -> None:
+    """Draw what agents earn in each episode, or after each update.
+
+    Args:
+        reports: of `jm.evaluate_returns`, by name; the first says what there is to draw:
+            one with `episode_1`, ... or `return_0`, ... is a line with its 95 % intervals,
+            one with neither a bar, as all others then.
+        path: of the picture.
+    """
+    figure = _figure(6.4, 4.0)
+    axes = figure.subplots()
+    points, label = _points(next(iter(reports.values())))
+    for i, (name, report) in enumerate(reports.items()):
+        known = [p for p in points if p in report.mean]
+        mean, error = (
+            [table[p] for p in known] for table in (report.mean, report.ci95)
+        )
+        if len(points) == 1:
+            axes.barh(name, mean, xerr=error, color=f"C{i}", capsize=3)
+        elif len(known) < len(points):
+            axes.axhline(report.mean["return"], color=f"C{i}", ls="--", label=name)
+        else:
+            axes.errorbar(range(len(points)), mean, error, color=f"C{i}", label=name)
+    if len(points) == 1:
+        axes.invert_yaxis()
+        axes.set_xlabel("return of an episode")
+    else:
+        first = 1 if "episode" in label else 0
+        ticks = [str(first + i) for i in range(len(points))]
+        axes.set_xticks(range(len(points)), labels=ticks)
+        axes.set_xlabel(label)
+        axes.set_ylabel("return of an episode")
+        axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def _points(report: Report) -> tuple[list[str], str]:
+    """What to draw one after the other, and how that is called."""
+    episodes = [name for name in report.mean if name.startswith("episode_")]
+    if episodes:
+        return episodes, "episode of a task"
+    updates = [name for name in report.mean if name.startswith("return_")]
+    return [*updates, "return"], "updates"
 
 
 def episode(task: Task, outputs: jax.Array, path: Path) -> None:

@@ -4,10 +4,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxmeta import checks, keys
 from jaxmeta.envs.env import Env, check_env
-from jaxmeta.rollouts import Agent, earned, practise, returns
+from jaxmeta.rollouts import Agent, practise, returns
 from jaxmeta.training.evaluate import Report, summarize
 
 
@@ -29,10 +30,9 @@ def evaluate_returns(
         updates: how often it adapts; None = as in training.
         episodes: before each update and after the last. num_tasks: how many. key: typed.
 
-    Returns: a `Report` of `return`, what is earned after the updates from one forgetting
-        to the next: the mean return of an episode, or of an agent with memory their sum.
-        With updates also `return_0`, `return_1`, ... before each; of an agent with memory
-        and several episodes `episode_1`, `episode_2`, ...
+    Returns: a `Report` of `return`, the mean return of an episode after the updates; with
+        updates also `return_0`, `return_1`, ... before each; of an agent with memory and
+        several episodes also `episode_1`, `episode_2`, ... and `total`, their sum.
     Raises: ValueError for fewer than 2 tasks, or an environment whose shapes change.
     """
     checks.check_kind(agent, Agent, "agent")
@@ -54,12 +54,13 @@ def _metrics(agent, params, env, episodes, task_keys) -> dict[str, jax.Array]:
     def one(key):
         key_task, key_act = jax.random.split(key)
         task = env.sample(key_task)
-        *before, last = practise(agent, params, env, task, key_act, episodes)
-        told = {"return": earned(agent, last)}
-        told |= {f"return_{k}": earned(agent, b) for k, b in enumerate(before)}
+        batches = practise(agent, params, env, task, key_act, episodes)
+        *before, last = (returns(batch) for batch in batches)
+        told = {"return": jnp.mean(last)}
+        told |= {f"return_{k}": jnp.mean(each) for k, each in enumerate(before)}
         if agent.begin is None or episodes == 1:
             return told
-        each = returns(last)
-        return told | {f"episode_{i + 1}": each[i] for i in range(episodes)}
+        told |= {f"episode_{i + 1}": last[i] for i in range(episodes)}
+        return told | {"total": jnp.sum(last)}
 
     return jax.vmap(one)(task_keys)

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import CORE, row
+from problems import AGENTS, CORE, row
 from surroundings import shared
 
 import jaxmeta as jm
@@ -25,6 +26,7 @@ TINY = [
     *("--steps", "20", "--chunk", "5", "--tasks-per-step", "2", "--width", "4"),
     *("--test-tasks", "20", "--validation-tasks", "5", "--validate-every", "10"),
 ]
+ENVIRONMENTS = [n for n, s in SOURCES.items() if s.kind == "reinforcement"]
 IMAGES = ["--model", "mlp", "--jitter", "0"]
 
 
@@ -51,6 +53,9 @@ def suitable(name):
     entry = learners.REGISTRY[name]
     sizes = {k: v for k, v in entry.tiny.items() if k not in (*NAMES, *Facts._fields)}
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in sizes.items()]
+    if entry.acts:
+        small = "--minibatches 1 --episodes 2 --arms 2 --pulls 3"
+        return ["--data", "bandit", *small.split(), *flags]
     number = list(learners.REGISTRY).index(name)
     if entry.learns[number % len(entry.learns)] == "regression":
         return ["--data", "sinusoid", *flags]
@@ -78,7 +83,7 @@ def test_every_learner_is_built_from_names(name):
     kinds = learners.REGISTRY[name].learns
     one_each = {s.kind: s for s in SOURCES.values() if "root" not in s.options}
     for source in one_each.values():
-        if source.kind not in kinds:
+        if source.kind not in kinds or learners.REGISTRY[name].acts:
             continue
         made = recipes.make(name, {}, Options(data=source.name, width=4))
         key = jax.random.key(0)
@@ -93,25 +98,38 @@ def test_every_learner_is_built_from_names(name):
         assert jax.eval_shape(test, params, tasks[1], key)[0].shape == ()
 
 
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("source", ENVIRONMENTS)
+def test_every_agent_is_built_from_names(name, source):
+    made = recipes.make(name, {}, Options(data=source, width=4))
+    key = jax.random.key(0)
+    state = jax.eval_shape(made.outer.init, key)
+    after, told = jax.eval_shape(made.outer.step, state, None, key)
+    assert told["return"].shape == () and told["skipped"].shape == ()
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+
+
 @pytest.mark.parametrize("name", [row(n, core=n in CORE) for n in one_of_each()])
 def test_every_kind_of_learner_trains_tests_and_draws(name, capsys):
     cli.main(["train", name, *suitable(name), "--out", "run", *TINY])
     said = capsys.readouterr().out
     assert "meta-test after 20 steps, 20 unseen tasks" in said
-    assert "validation" in said and "steps/s" in said
+    acts = learners.REGISTRY[name].acts  # and tells what it earns all the time
+    assert ("validation" in said) != acts and "steps/s" in said
     left = {path.name for path in Path("run").iterdir()}
     assert left == {
         *("config.json", "metrics.jsonl", "report.json", "checkpoints"),
         *("learning_curve.png", "episode.png"),
     }
     report = json.loads(Path("run/report.json").read_text())
-    assert report["num_tasks"] == 20 and report["baseline"]["mean"]
-    first = said.split("95 % interval:\n")[1].splitlines()[:2]
+    assert report["num_tasks"] == 20 and report["baselines"]
+    assert all(said["mean"] for said in report["baselines"].values())
+    first = said.split("95 % interval:\n")[1].split("run folder")[0].splitlines()
 
     content = Path("run/report.json").read_bytes()
     cli.main(["evaluate", "run"])  # again, to the same digits
     again = capsys.readouterr().out.split("95 % interval:\n")[1].splitlines()
-    assert again == first and len(first) == 2
+    assert again == first and len(first) == 1 + len(report["baselines"])
     assert Path("run/report.json").read_bytes() == content
 
 

@@ -7,10 +7,11 @@ from jaxmeta.cli.sources.source import MSE, Headline, draw_curve, everywhere, so
 from jaxmeta.training.evaluate import summarize
 
 
-def _exact(sampler, num_tasks, key):
+def _exact(sampler, options, num_tasks, key):
+    del options
     log_likelihood = jax.jit(jax.vmap(sampler.exact_log_likelihood))
     values = log_likelihood(keys.tasks(key, num_tasks))
-    return "exact process (ceiling)", summarize({"log_likelihood": values})
+    return {"exact process (ceiling)": summarize({"log_likelihood": values})}
 
 
 source(

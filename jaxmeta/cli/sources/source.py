@@ -7,15 +7,19 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
+from jaxmeta.cli.networks import FlagNetworks
 from jaxmeta.cli.options import Options
 from jaxmeta.learners.metric.nearest_neighbour import nearest_neighbour
-from jaxmeta.learners.registry import Problem
+from jaxmeta.learners.registry import Facts, Problem, facts_of
+from jaxmeta.outer import make_outer
 from jaxmeta.training import plots
 from jaxmeta.training.evaluate import Report, evaluate, summarize
-from jaxmeta.types import Sampler, Task
+from jaxmeta.types import Outer, Sampler, Task
 
 Predict = Callable[[Any], Any]
+Reports = dict[str, Report]
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,17 @@ class Headline:
     """A metric that a person asks for first.
 
     metric: its name in a report. title: as people say it. scale, unit: as it is printed.
-    baseline: (sampler, num_tasks, key) -> (name, report in the same metric), what must be
-        beaten on the same tasks.
+    curve: what is drawn over the meta-steps, if not the metric.
+    baselines: (sampler, options, num_tasks, key) -> reports in the same metric of what must
+        be beaten, or can't be, on the same tasks, by name.
     """
 
     metric: str
     title: str
-    baseline: Callable[[Any, int, jax.Array], tuple[str, Report]]
+    baselines: Callable[[Any, Options, int, jax.Array], Reports]
     scale: float = 1.0
     unit: str = ""
+    curve: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,33 +48,79 @@ class Source:
     samplers: options -> a sampler for each of "episodes" (of training), "validation" and
         "test", and for whatever else learners train on ("classes").
     headline: of those that a learner's report has, the first is printed.
-    draw: (task, predict, path), the picture of one task; predict: inputs -> outputs.
     defaults: of options that are None. options: those that not every problem uses.
-    learner: of arguments of learners. default_learner: where none is named.
+    default_learner: where none is named. learner: of arguments of learners.
+    draw: (task, predict, path), the picture of one task; predict: inputs -> outputs.
+
+    What it does with a learner are its methods, those of an inner loop on examples; see
+    `acting` for the others.
     """
 
     name: str
     description: str
     kind: Problem
-    samplers: Callable[[Options], dict[str, Sampler]]
+    samplers: Callable[[Options], dict[str, Any]]
     headline: tuple[Headline, ...]
-    draw: Callable[[Task, Predict, Path], None]
     defaults: dict[str, Any]
     default_learner: str
     options: tuple[str, ...] = ()
     learner: dict[str, Any] = field(default_factory=dict)
+    draw: Callable[[Task, Predict, Path], None] | None = None
 
     def of(self, report: Report) -> Headline:
         """The headline of a report."""
         return next(h for h in self.headline if h.metric in report.mean)
 
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The options, of those that not every problem uses, that this one does."""
+        return ("tasks_at_once", *self.options)
+
+    def facts(self, sampler: Any) -> Facts:
+        """What its tasks determine."""
+        return facts_of(sampler)
+
+    def networks(self, facts: Facts, sampler: Any, options: Options) -> FlagNetworks:
+        """The networks that flags ask for."""
+        x = jax.eval_shape(sampler.sample, jax.random.key(0)).support.x
+        return FlagNetworks.of(options, facts, x.shape[1:])
+
+    def outer(self, learner: Any, sampler: Any, options: Options) -> Outer:
+        """How it is trained on such tasks."""
+        del sampler
+        assert options.tasks_per_step
+        return make_outer(
+            learner,
+            optax.adam(options.learning_rate),
+            tasks_per_step=options.tasks_per_step,
+            tasks_at_once=options.tasks_at_once,
+        )
+
+    def judge(
+        self, learner, params, sampler, options: Options, num_tasks: int, key
+    ) -> Report:
+        """How it is tested."""
+        del options
+        return evaluate(learner, params, sampler, num_tasks=num_tasks, key=key)
+
+    def picture(
+        self, learner, params, sampler, key, reports: Reports, path: Path
+    ) -> None:
+        """What it did: one task, with what it predicts."""
+        del reports
+        task = jax.jit(sampler.sample)(jax.random.fold_in(key, 0))
+        adapted = jax.jit(learner.adapt)(params, task.support)
+        predict = jax.jit(learner.predict)
+        assert self.draw is not None
+        self.draw(task, lambda inputs: predict(adapted, inputs), path)
+
 
 SOURCES: dict[str, Source] = {}
 
 
-def source(**said: Any) -> Source:
+def source(kind_of: type[Source] = Source, **said: Any) -> Source:
     """Make a `Source` and list it in `SOURCES`."""
-    made = Source(**said)
+    made = kind_of(**said)
     SOURCES[made.name] = made
     return made
 
@@ -81,14 +133,15 @@ def everywhere(sampler: Sampler) -> dict[str, Sampler]:
 def nearest(name: str, metric: str, ways: bool = False):
     """Baseline: the nearest support example; its report's "loss" is called `metric`."""
 
-    def baseline(sampler, num_tasks, key):
+    def baselines(sampler, options, num_tasks, key):
+        del options
         learner = nearest_neighbour(sampler.ways if ways else None)
         report = evaluate(learner, (), sampler, num_tasks=num_tasks, key=key)
-        if metric in report.mean:
-            return name, report
-        return name, summarize({metric: report.per_task["loss"]})
+        if metric not in report.mean:
+            report = summarize({metric: report.per_task["loss"]})
+        return {name: report}
 
-    return baseline
+    return baselines
 
 
 MSE = tuple(  # a learner of a Gaussian reports it beside its loss

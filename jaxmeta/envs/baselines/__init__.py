@@ -16,3 +16,8 @@ from jaxmeta.envs.baselines.grid_sampling import (
 )
 from jaxmeta.envs.baselines.planning import psrl as psrl
 from jaxmeta.envs.baselines.planning import value_iteration as value_iteration
+from jaxmeta.envs.baselines.reactive_agents import glider as glider
+from jaxmeta.envs.baselines.reactive_agents import random_action as random_action
+from jaxmeta.envs.baselines.reactive_agents import reactive as reactive
+from jaxmeta.envs.baselines.reactive_agents import still as still
+from jaxmeta.envs.baselines.reactive_agents import walker as walker

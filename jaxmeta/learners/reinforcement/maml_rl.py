@@ -28,6 +28,7 @@ import optax
 from jaxmeta import checks, inner
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.envs.env import Env
+from jaxmeta.learners.registry import register
 from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.learners.reinforcement.actor import actor
 from jaxmeta.learners.reinforcement.baselines import linear_advantages
@@ -37,6 +38,13 @@ from jaxmeta.rollouts import Agent, Rollouts, mean
 from jaxmeta.types import Model
 
 
+@register(
+    paper="Finn et al. 2017, arXiv 1703.03400",
+    learns=("reinforcement",),
+    networks=lambda n: [n.predictor(), n.env],
+    trains_on="trials",
+    run={"tasks_per_step": 20, "episodes": 20, "epochs": 5, "minibatches": 1},
+)
 def maml_rl(
     model: Model,
     env: Env,
@@ -68,8 +76,10 @@ def maml_rl(
             `e_maml`; the value of that term is the mean reward a step after adapting, less
             that of the other tasks.
         penalty: weight of the divergence from the policies that acted, see `promp`.
-        discount, trace, normalise: of the advantages, see `linear_advantages`. With credit
-            those after adapting are never normalised, since the credited returns are not.
+        discount: of the advantages, see `linear_advantages`.
+        trace: of the advantages, lambda.
+        normalise: the advantages of each task and batch to mean 0 and deviation 1; with
+            credit not those after adapting, since the credited returns are not.
         init_std: deviation of a `Box`'s actions before training.
         adjoint: how to differentiate through an inner step.
 
@@ -79,6 +89,7 @@ def maml_rl(
     Raises: ValueError for numbers out of range, a model that does not fit the environment,
         or an adjoint that gives no gradient for an initialisation.
     """
+    checks.check_functions(surrogate=surrogate)
     checks.check_sizes(0, inner_steps=inner_steps)
     checks.check_flags(credit=credit, normalise=normalise)
     checks.check_numbers(least=0, most=1, discount=discount, trace=trace)

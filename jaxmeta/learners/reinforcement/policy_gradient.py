@@ -47,9 +47,9 @@ def policy_gradient(
             divides tasks_per_step.
 
     Returns: an `Outer` for `jm.fit(outer, None, ...)`, states `MetaState`; metrics:
-        `return`, mean over tasks of the sum of rewards of the last batch, divided by its
-        episodes; before updates of the agent `return_0`, `return_1`, ...; `objective` and
-        what else the agent's `loss` tells, means over all gradient steps; `skipped`.
+        `return`, mean return of an episode of the last batch; `return_0`, ... before each
+        update of the agent; `objective` and what else the agent's `loss` tells, means over
+        all gradient steps; `skipped`.
     Raises: ValueError for numbers that do not fit, or an environment whose shapes change.
 
     >>> import jax, optax, jaxmeta as jm
@@ -88,7 +88,7 @@ def policy_gradient(
             return jax.lax.scan(update, state, parts)
 
         after, told = jax.lax.scan(one_pass, state, jax.random.split(key_order, epochs))
-        told = jax.tree.map(jnp.mean, told) | told_of(agent, trials)
+        told = jax.tree.map(jnp.mean, told) | told_of(trials)
         return after._replace(step=state.step + 1), told
 
     return Outer(lambda key: state_of(agent.init(key), optimizer), jax.jit(step))

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, policies
 from jaxmeta.envs.env import Box, Discrete, Env
+from jaxmeta.learners.registry import register
 from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.models import gru, layers, parameters
 from jaxmeta.rollouts import Agent, Last, Rollouts, advantages, before, mean
@@ -51,6 +52,13 @@ def _heads(params: Any, actions: Discrete | Box, h: jax.Array):
     return (outputs, jnp.broadcast_to(params["log_std"], outputs.shape)), value
 
 
+@register(
+    paper="Duan et al. 2016, arXiv 1611.02779",
+    learns=("reinforcement",),
+    networks=lambda n: [n.env],
+    trains_on="trials",
+    tiny={"hidden": 8},
+)
 def rl2(
     env: Env,
     *,
@@ -66,8 +74,11 @@ def rl2(
     Args:
         env: whose observations it sees and whose actions it takes.
         hidden: size of the memory.
-        clip, entropy, value: c and the weights of the objective above.
-        discount, trace: of the advantages, see `jaxmeta.rollouts.advantages`.
+        clip: c of the objective above.
+        discount: of the advantages, see `jaxmeta.rollouts.advantages`.
+        trace: of the advantages, lambda.
+        entropy: weight of the policy's entropy.
+        value: weight of the value's error.
 
     Returns: an `Agent`; `adapt` reads recorded episodes of the task into the memory. What
         its `loss` tells: `entropy`, `divergence` (KL from the policy that acted).

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxmeta import checks, keys
 from jaxmeta.envs.agent import Agent
 from jaxmeta.envs.env import Env, check_env
-from jaxmeta.rollouts import Rollouts, earned, practise
+from jaxmeta.rollouts import Rollouts, practise, returns
 from jaxmeta.task_axis import over_tasks
 
 
@@ -62,9 +62,10 @@ def mean_loss(agent: Agent) -> Callable:
     return mean
 
 
-def told_of(agent: Agent, trials: Trials) -> dict[str, jax.Array]:
-    """Mean returns: `return` of the last batch, `return_0`, ... before each update."""
-    each = [jnp.mean(jax.vmap(lambda r: earned(agent, r))(b)) for b in trials.batches]
+def told_of(trials: Trials) -> dict[str, jax.Array]:
+    """Mean returns of an episode: `return` in the last batch, `return_0`, ... before each
+    update."""
+    each = [jnp.mean(jax.vmap(returns)(batch)) for batch in trials.batches]
     return {"return": each[-1]} | {f"return_{k}": r for k, r in enumerate(each[:-1])}
 
 

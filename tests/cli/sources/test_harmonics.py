@@ -13,6 +13,6 @@ def test_it_has_its_headline_baseline_and_picture(tmp_path, capsys):
     cli.main(["train", "--data", "harmonics", *flags.split(), "--out", str(run)])
     said = capsys.readouterr().out
     assert "mse with 95 % interval" in said and "nearest neighbour in x" in said
-    assert json.loads((run / "report.json").read_text())["baseline"]["mean"]
+    assert json.loads((run / "report.json").read_text())["baselines"]
     assert (run / "episode.png").stat().st_size > 1000
     assert json.loads(Path(run / "config.json").read_text())["learner"] == "maml"
