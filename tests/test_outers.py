@@ -120,6 +120,20 @@ def test_a_member_of_a_population_is_the_run_of_its_own():
         np.testing.assert_allclose(a[1], b, rtol=1e-5, atol=1e-7)
 
 
+def test_a_member_of_a_population_of_agents_is_the_run_of_its_own():
+    env = jm.envs.bandit(arms=2, pulls=3)
+    agent = jm.rl2(env, hidden=4)
+    outer = jm.policy_gradient(
+        agent, env, optax.adam(1e-2), tasks_per_step=8, minibatches=2
+    )
+    keys = lambda: jax.random.split(jax.random.key(7), 2)  # each fit consumes its own
+    options: dict = {"steps": 5, "chunk": 5}
+    whole = jm.fit(jm.population(lambda: outer, 2), None, key=keys(), **options)
+    alone = jm.fit(outer, None, key=keys()[1], **options)
+    for a, b in zip(*map(jax.tree.leaves, (whole.params, alone.params)), strict=True):
+        np.testing.assert_allclose(a[1], b, rtol=1e-5, atol=1e-6)
+
+
 def test_an_outer_of_the_users_own_is_validated():
     reports = []
 

@@ -81,13 +81,15 @@ def policy_gradient(
         key_tasks, key_order = keys.parts(key)
         trials = collect(state.params, key_tasks)
 
-        def one_pass(state, key):
-            order = jax.random.permutation(key, tasks_per_step)
+        def one_pass(state, order):
             order = jnp.reshape(order, (minibatches, -1))
             parts = jax.tree.map(lambda a: a[order], trials)
             return jax.lax.scan(update, state, parts)
 
-        after, told = jax.lax.scan(one_pass, state, jax.random.split(key_order, epochs))
+        # scanned over are orders, not keys, which JAX's check for reuse refuses under vmap
+        shuffled = lambda key: jax.random.permutation(key, tasks_per_step)
+        orders = jax.vmap(shuffled)(jax.random.split(key_order, epochs))
+        after, told = jax.lax.scan(one_pass, state, orders)
         told = jax.tree.map(jnp.mean, told) | told_of(trials)
         return after._replace(step=state.step + 1), told
 
