@@ -56,9 +56,33 @@ def check_cavia(results):
 
 
 def check_bandits(results):
-    found = {row["agent"]: row["return"] for row in results["rows"]}
-    assert all(0 <= value <= 3 for value in found.values()) and len(found) == 7
-    assert abs(found["optimum"] - 1.6667) < 0.2  # 2 arms, 3 pulls; more than 1.5
+    assert_acting(results["rows"], most=3)
+    assert abs(of("optimum", results) - 1.6667) < 0.2  # 2 arms, 3 pulls; more than 1.5
+
+
+def check_tabular_mdp(results):
+    assert_acting(results["rows"], most=np.inf)
+    assert of("MDP known", results) > 0
+
+
+def check_grid(results):
+    assert_acting(results["rows"], most=of("goal known", results))
+    # 3x3, 6 steps: the 5 goals are passed in steps 2 to 6, then gone to at once
+    assert of("Bayes-optimal", results) == pytest.approx(2.7 + 4.02)
+
+
+def of(agent, results):
+    (row,) = (r for r in results["rows"] if r["agent"] == agent)
+    return row["mean"]["return"]
+
+
+def assert_acting(rows, most):
+    """Two seeds, then others; all episodes of a trial make its return."""
+    assert [r["seed"] for r in rows if r["agent"] == "RL^2"] == [0, 1]
+    for row in rows:
+        *episodes, total = (row["mean"][name] for name in sorted(row["mean"]))
+        assert not episodes or total == pytest.approx(sum(episodes), abs=1e-4)
+        assert total < most + 1e-4
 
 
 def check_digits(results):

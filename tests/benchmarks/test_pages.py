@@ -63,6 +63,12 @@ def test_the_index_is_short_and_has_the_numbers_of_the_pages():
             assert number in page, (cells, number)
 
 
+def kept(module, stem):
+    """The tables of an experiment whose results are kept."""
+    found = (FOLDER / "results").glob(f"{stem}.json")
+    return [(path.stem, module.spelled) for path in found]
+
+
 # what a table is made of: page -> (file of results, results -> rows)
 def families(module, name):
     stored = f"omniglot_families_{name}_seed0"
@@ -96,6 +102,9 @@ TABLES = {
     ],
     "run": lambda m: [("speed", lambda r: m.summary(r["results"]))],
     "digits": lambda m: [("digits", lambda r: [m.spelled(x) for x in r["rows"]])],
+    "bandits": lambda m: kept(m, "bandits_*"),
+    "tabular_mdp": lambda m: kept(m, "tabular_mdp"),
+    "grid": lambda m: kept(m, "grid"),
     "streams": lambda m: [
         ("streams", lambda r, part=part: m.spelled(r[part]))
         for part in ("rates", "trainings", "memory")

@@ -1,0 +1,138 @@
+"""What the experiments of agents share: RL^2 trained from all seeds at once, rows, lines.
+
+Seeds are a population: a network this small leaves most of a device idle, so that three
+of them cost a GPU little more time than one.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from report import spelled
+
+import jaxmeta as jm
+from jaxmeta.training.evaluate import Report, summarize
+
+
+@dataclass(frozen=True)
+class Training:
+    """RL^2's memory, and how it is trained."""
+
+    hidden: int = 64
+    updates: int = 800
+    trials: int = 1024  # of an update
+    epochs: int = 4
+    minibatches: int = 4
+    learning_rate: float = 3e-3  # falling to 0
+    clip: float = 0.2
+    entropy: float = 0.01
+    value: float = 0.5
+    discount: float = 0.99
+    trace: float = 0.3
+    centre: float = 0.0  # it is shown (reward - centre) / spread
+    spread: float = 1.0
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+# seconds
+TINY = Training(4, updates=2, trials=4, epochs=1, minibatches=2, seeds=(0, 1))
+
+
+def shown(env: jm.envs.Env, t: Training) -> jm.envs.Env:
+    """The environment with rewards that suit a value that is learned: near 0, about 1."""
+
+    def step(task, state, action, key):
+        state, obs, reward, over = env.step(task, state, action, key)
+        return state, obs, (reward - t.centre) / t.spread, over
+
+    return env._replace(step=step)
+
+
+def trained(key: jax.Array, env: jm.envs.Env, t: Training, episodes: int = 1):
+    """(agent, parameters [seeds], minutes of all seeds together)."""
+    env = shown(env, t)
+    agent = jm.rl2(
+        env, hidden=t.hidden, clip=t.clip, entropy=t.entropy, value=t.value,
+        discount=t.discount, trace=t.trace,
+    )  # fmt: skip
+    steps = t.updates * t.epochs * t.minibatches
+    adam = optax.adam(optax.linear_schedule(t.learning_rate, 0.0, steps), eps=1e-5)
+    outer = jm.policy_gradient(
+        agent, env, adam, tasks_per_step=t.trials, episodes=episodes, epochs=t.epochs,
+        minibatches=t.minibatches,
+    )  # fmt: skip
+    together = jm.population(lambda: outer, len(t.seeds))
+    keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.array(t.seeds))
+    start = time.perf_counter()
+    with jm.Log(None, t.updates) as log:
+        state = jm.fit(together, None, steps=t.updates, key=keys, chunk=20, log=log)
+        jax.block_until_ready(state)
+    return agent, state.params, (time.perf_counter() - start) / 60
+
+
+def acting(env: jm.envs.Env, tasks: int, key: jax.Array, episodes: int = 1):
+    """Two functions: (name, agent) -> its row, and (agent, parameters, training) -> RL^2's,
+    one a seed. All meet the same tasks, whose episodes end with the horizon."""
+
+    def test(name: str, agent: jm.Agent, params: Any = (), env=env) -> dict:
+        report = jm.evaluate_returns(
+            agent, params, env, episodes=episodes, num_tasks=tasks,
+            key=jax.random.clone(key),
+        )  # fmt: skip
+        return row(name, report)
+
+    def of_seeds(agent: jm.Agent, params: Any, t: Training) -> list[dict]:
+        member = lambda i: jax.tree.map(lambda a: a[i], params)
+        seen = shown(env, t)
+        rows = [test("RL^2", agent, member(i), seen) for i in range(len(t.seeds))]
+        steps = {"return": episodes * env.horizon}
+        paid = lambda name, mean: (
+            t.spread * mean + t.centre * steps.get(name, env.horizon)
+        )
+        return [
+            {"agent": "RL^2", "seed": seed,
+             "mean": {name: paid(name, mean) for name, mean in r["mean"].items()},
+             "ci95": {name: t.spread * half for name, half in r["ci95"].items()}}
+            for r, seed in zip(rows, t.seeds, strict=True)
+        ]  # fmt: skip
+
+    return test, of_seeds
+
+
+def simulated(name: str, one: Callable, tasks: int, key: jax.Array) -> dict:
+    """The row of what `one(key)` earns in a task of its own, [episodes]."""
+    found = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, tasks)))
+    each = {f"episode_{i + 1}": found[:, i] for i in range(found.shape[1])}
+    return row(name, summarize(each | {"return": found.sum(axis=1)}))
+
+
+def row(name: str, report: Report) -> dict:
+    """Name, means over tasks and halves of their 95 % intervals."""
+    return {"agent": name, "mean": report.mean, "ci95": report.ci95}
+
+
+def exact(name: str, episodes: Any) -> dict:
+    """The row of what is known to be earned in each episode."""
+    each = {f"episode_{i + 1}": float(mean) for i, mean in enumerate(episodes)}
+    return {"agent": name, "mean": each | {"return": sum(each.values())}}
+
+
+def lines(rows: list[dict], columns: tuple[str, ...] = ("return",), form=".2f"):
+    """Lines of the table: RL^2's mean and range over seeds, then the other agents."""
+    ours = [r for r in rows if "seed" in r]
+    across = lambda column: spelled([r["mean"][column] for r in ours], form)
+    first = {"agent": f"RL^2, {len(ours)} seeds"} | {c: across(c) for c in columns}
+    return [first, *(_line(r, columns, form) for r in rows if "seed" not in r)]
+
+
+def _line(found: dict, columns: tuple[str, ...], form: str) -> dict:
+    """Each mean ± its interval; one that is exact alone."""
+    said = {c: f"{found['mean'][c]:{form}}" for c in columns}
+    if "ci95" in found:
+        said = {c: f"{mean} ± {found['ci95'][c]:{form}}" for c, mean in said.items()}
+    return {"agent": found["agent"]} | said
