@@ -39,15 +39,20 @@ class Last(NamedTuple):
 
 
 def before(rollouts: Rollouts, actions: Any) -> Last:
-    """What came before each step of recorded episodes of one trial, [episodes, steps]."""
-    flat = lambda a: jnp.reshape(a, (-1, *a.shape[2:]))
-    shift = lambda a, first: jnp.concatenate([first[None], flat(a)[:-1]]).reshape(
-        a.shape
-    )
-    zero = jnp.zeros((), rollouts.reward.dtype)
+    """What came before each step of recorded episodes of one trial, [episodes, steps]:
+    the last step that counts."""
+    counts = jnp.reshape(rollouts.mask, -1) > 0
+    latest = jnp.where(counts, jnp.arange(1, counts.size + 1), 0)
+    latest = jnp.pad(jax.lax.cummax(latest)[:-1], (1, 0))  # 0 = none
+
+    def of(rows, none):
+        flat = jnp.reshape(rows, (-1, *rows.shape[2:]))
+        none = none.astype(rows.dtype)[None]
+        return jnp.concatenate([none, flat])[latest].reshape(rows.shape)
+
     starts = jnp.zeros_like(rollouts.reward).at[:, 0].set(1)
-    action = shift(rollouts.action, no_action(actions).astype(rollouts.action.dtype))
-    return Last(action, shift(rollouts.reward * rollouts.mask, zero), starts)
+    action = of(rollouts.action, no_action(actions))
+    return Last(action, of(rollouts.reward, jnp.zeros(())), starts)
 
 
 Act = Callable[[Any, jax.Array, Last, jax.Array], tuple[Any, jax.Array, Any, jax.Array]]
@@ -57,6 +62,9 @@ def rollout(
     env: Env, task: Any, act: Act, memory: Any, key: jax.Array, episodes: int
 ) -> Rollouts:
     """Episodes of one task, one after the other; memory passes from each to the next.
+
+    After the end of an episode nothing is remembered: what comes before the next one is
+    the step that ended it, with its reward.
 
     Args:
         env, task: where. act: (memory, obs, last, key) -> (memory, action, log_prob,
@@ -68,10 +76,12 @@ def rollout(
     def one_step(key_steps, carry, number):
         memory, state, obs, last, alive = carry
         key_act, key_env = jax.random.split(jax.random.fold_in(key_steps, number))
-        memory, action, log_prob, value = act(memory, obs, last, key_act)
+        after, action, log_prob, value = act(memory, obs, last, key_act)
         state, seen, reward, over = env.step(task, state, action, key_env)
         row = Rollouts(obs, action, reward, over, log_prob, value, alive)
-        last = Last(action, reward * alive, jnp.zeros_like(last.done))
+        after = after, Last(action, reward, jnp.zeros_like(last.done))
+        keep = lambda new, old: jnp.where(alive > 0, new, old)
+        memory, last = jax.tree.map(keep, after, (memory, last))
         return (memory, state, seen, last, alive * (1 - over)), row
 
     def one_episode(carry, number):

@@ -39,24 +39,25 @@ def test_what_is_recorded_is_what_was_seen_and_done():
     np.testing.assert_array_equal(found.terminated[:, :3], [[False, False, True]] * 2)
     np.testing.assert_array_equal(found.reward[:, :3], [[1, 2, 3]] * 2)
     np.testing.assert_array_equal(found.obs[:, :3, 0], [[0, 1, 2]] * 2)
-    # the memory is that of the trial, not of the episode
-    np.testing.assert_array_equal(found.action, np.arange(10).reshape(2, 5) % 3)
+    # the memory is that of the trial, not of the episode, and nothing after its end
+    np.testing.assert_array_equal(found.action, [[0, 1, 2, 0, 0]] * 2)
     np.testing.assert_array_equal(found.value, [[1, 0, 0, 0, 0]] * 2)
     assert rollouts.returns(found).tolist() == [6, 6]
 
 
 def test_before_is_what_the_agent_saw():
-    env, seen = countdown(), []
+    env = countdown()
 
     def act(memory, obs, last, key):
-        return memory, jnp.zeros((), jnp.int32), last.reward, last.done
+        return memory, obs[0].astype(jnp.int32), last.reward, last.done
 
     run = lambda: rollouts.rollout(env, jnp.array(3), act, (), jax.random.key(0), 3)
     found = jax.jit(run)()
     last = rollouts.before(found, env.actions)
     np.testing.assert_array_equal(last.reward, found.log_prob)
     np.testing.assert_array_equal(last.done, found.value)
-    assert last.action[0, 0] == -1 and seen == []
+    np.testing.assert_array_equal(last.reward[:, 0], [0, 3, 3])  # that ended an episode
+    np.testing.assert_array_equal(last.action[:, 0], [-1, 2, 2])
 
 
 def test_advantages_run_over_the_whole_trial(x64):

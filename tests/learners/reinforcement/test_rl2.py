@@ -29,7 +29,21 @@ def steering():
     return jm.envs.Env(sample, reset, step, Box(2), 4, 2)
 
 
-@pytest.mark.parametrize("env", [ENV, steering()], ids=["choices", "numbers"])
+def ending(env):
+    """Episodes end at once with a chance of 0.3 a step."""
+
+    def step(task, state, action, key):
+        key, key_end = jax.random.split(key)
+        state, obs, reward, _ = env.step(task, state, action, key)
+        return state, obs, reward, jax.random.bernoulli(key_end, 0.3)
+
+    return env._replace(step=step, horizon=4)
+
+
+ENVS = {"choices": ending(ENV), "numbers": ending(steering())}
+
+
+@pytest.mark.parametrize("env", ENVS.values(), ids=ENVS)
 def test_predict_is_a_scan_of_act(env):
     agent = jm.rl2(env, hidden=16)
     params = agent.init(jax.random.key(0))
@@ -42,6 +56,7 @@ def test_predict_is_a_scan_of_act(env):
         return rows, agent.predict(adapted, rows)
 
     rows, (policy, value) = both(params)
+    assert 3 < rows.mask.sum() < 12 and rows.mask[0, -1] == 0  # the first ends early
     np.testing.assert_allclose(value, rows.value, atol=1e-5)
     found = policies.log_prob(policy, rows.action)
     np.testing.assert_allclose(found, rows.log_prob, atol=1e-5)
