@@ -117,6 +117,15 @@ def dense(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     return jnp.dot(x, params["kernel"]) + params["bias"][None]
 
 
+def gated(x: jax.Array) -> jax.Array:
+    """tanh(f) sigmoid(g) of the halves f and g of x, [n, 2 c] -> [n, c].
+
+    Source: van den Oord et al. 2016, arXiv 1606.05328, equation 2.
+    """
+    f, g = jnp.split(x, 2, axis=1)
+    return jnp.tanh(f) * jax.nn.sigmoid(g)
+
+
 def flatten(x: jax.Array) -> jax.Array:
     """[h, w, n, c] -> [n, h * w * c]."""
     return jnp.reshape(jnp.transpose(x, (2, 0, 1, 3)), (x.shape[2], -1))

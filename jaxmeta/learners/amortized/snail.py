@@ -28,6 +28,7 @@ from jaxmeta.batches import examples, forward, shuffled
 from jaxmeta.learners.features import embed_support, sized
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
+from jaxmeta.models.layers import gated
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 LAYERS = ((64, 32), 128, (256, 128), 128, (512, 256))  # the paper's, at scale 1
@@ -65,11 +66,11 @@ def _dense_block(layer, s, q, counts, dilation):
     past_q = s[n - dilation] if dilation <= n else jnp.zeros_like(q[0])
     past_q = jnp.broadcast_to(past_q[None], q.shape)
 
-    def gated(past, now):
-        xf, xg = jnp.split(_apply(layer, jnp.concatenate([past, now], 1)), 2, axis=1)
-        return jnp.concatenate([now, jnp.tanh(xf) * jax.nn.sigmoid(xg)], axis=1)
+    def grown(past, now):
+        both = _apply(layer, jnp.concatenate([past, now], 1))
+        return jnp.concatenate([now, gated(both)], axis=1)
 
-    return gated(past_s, s) * counts[:, None], gated(past_q, q)
+    return grown(past_s, s) * counts[:, None], grown(past_q, q)
 
 
 def _attention(layer, s, q, counts):
