@@ -104,7 +104,11 @@ def rollout(
 def trial(
     agent: Agent, adapted: Any, env: Env, task: Any, key: jax.Array, episodes: int
 ) -> Rollouts:
-    """Episodes of an agent in one task, its memory kept from each to the next."""
+    """Episodes of an agent in one task, its memory kept from each to the next.
+
+    Raises: ValueError for more episodes than its memory has room for.
+    """
+    _check_room(agent, episodes)
     act = partial(agent.act, adapted)
     if agent.begin is not None:
         return rollout(env, task, act, agent.begin(adapted), key, episodes)
@@ -116,13 +120,25 @@ def trial(
 def practise(
     agent: Agent, params: Any, env: Env, task: Any, key: jax.Array, episodes: int
 ) -> tuple[Rollouts, ...]:
-    """A whole trial: batches of episodes, after each but the last the agent adapts."""
+    """A whole trial: batches of episodes, after each but the last the agent adapts.
+
+    Raises: ValueError for more episodes in all than its memory has room for.
+    """
+    _check_room(agent, (agent.updates + 1) * episodes)
     batches: tuple[Rollouts, ...] = ()
     for k in range(agent.updates + 1):
         adapted = agent.adapt(params, batches or None)
         key_k = jax.random.fold_in(key, k)
         batches += (trial(agent, adapted, env, task, key_k, episodes),)
     return batches
+
+
+def _check_room(agent: Agent, episodes: int) -> None:
+    if agent.episodes is not None and episodes > agent.episodes:
+        raise ValueError(
+            f"episodes: a trial of {episodes}, the agent's memory has room for "
+            f"{agent.episodes}; make the agent with episodes={episodes}"
+        )
 
 
 def returns(rollouts: Rollouts) -> jax.Array:

@@ -25,6 +25,8 @@ class Agent(NamedTuple):
         one recorded trial, a tuple of `Rollouts`; others: [], what other tasks paid in
         their last batch (mean reward of a step), for what counts success against it.
     updates: of a trial.
+    episodes: of a trial, of all its batches, that the memory has room for; None = any
+        number.
     """
 
     init: Callable[..., Any]
@@ -34,3 +36,4 @@ class Agent(NamedTuple):
     predict: Callable[..., tuple[Any, jax.Array]] | None = None
     loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None = None
     updates: int = 0
+    episodes: int | None = None

@@ -1,5 +1,6 @@
 """Learners of tasks that one acts in: what is learned from is what was done."""
 
+from jaxmeta.learners.reinforcement import memories as memories
 from jaxmeta.learners.reinforcement import surrogates as surrogates
 from jaxmeta.learners.reinforcement.maml_rl import maml_rl as maml_rl
 from jaxmeta.learners.reinforcement.policy_gradient import (

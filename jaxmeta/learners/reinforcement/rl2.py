@@ -1,4 +1,4 @@
-"""RL^2: a recurrent policy whose memory is the learning algorithm.
+"""RL^2: a policy with a memory, which is the learning algorithm.
 
 Duan, Schulman, Chen, Bartlett, Sutskever, Abbeel. RL^2: Fast Reinforcement Learning via Slow
 Reinforcement Learning. 2016, arXiv 1611.02779; and at the same time Wang et al. Learning to
@@ -11,7 +11,10 @@ trials, with advantages A and targets v of the recorded value, r the ratio of po
 
     maximise  E[min(r A, clip(r, 1 - c, 1 + c) A)] + entropy H - value (v(s) - v)^2 / 2
 
-Departures: the authors take a trust region (TRPO) in place of clipping.
+The memory may also look back at all steps of the trial: Mishra, Rohaninejad, Chen, Abbeel.
+A Simple Neural Attentive Meta-Learner. ICLR 2018, arXiv 1707.03141, section 5.2.
+
+Departures: the authors of both take a trust region (TRPO) in place of clipping.
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +26,8 @@ from jaxmeta import checks, policies
 from jaxmeta.envs.env import Box, Discrete, Env
 from jaxmeta.learners.registry import register
 from jaxmeta.learners.reinforcement import surrogates
-from jaxmeta.models import gru, layers, parameters
+from jaxmeta.learners.reinforcement.memories import MEMORIES, Memory
+from jaxmeta.models import layers, parameters
 from jaxmeta.rollouts import Agent, Last, Rollouts, advantages, before, mean
 
 
@@ -31,7 +35,7 @@ class Adapted(NamedTuple):
     """The network, and what it remembers of its task."""
 
     params: Any
-    h: jax.Array  # [hidden]
+    memory: Any
 
 
 def _inputs(actions: Discrete | Box, obs: jax.Array, last: Last) -> jax.Array:
@@ -44,7 +48,7 @@ def _inputs(actions: Discrete | Box, obs: jax.Array, last: Last) -> jax.Array:
 
 
 def _heads(params: Any, actions: Discrete | Box, h: jax.Array):
-    """(policy, value [n]) of memories [n, hidden]."""
+    """(policy, value [n]) of features [n, features]."""
     outputs = layers.dense(params["policy"], h)
     value = layers.dense(params["value"], h)[:, 0]
     if isinstance(actions, Discrete):
@@ -62,18 +66,23 @@ def _heads(params: Any, actions: Discrete | Box, h: jax.Array):
 def rl2(
     env: Env,
     *,
+    memory: str | Memory = "gru",
     hidden: int = 64,
+    episodes: int = 1,
     clip: float = 0.2,
     discount: float = 0.99,
     trace: float = 0.3,
     entropy: float = 0.01,
     value: float = 0.5,
 ) -> Agent:
-    """RL^2 with a gated recurrent unit.
+    """RL^2: a memory, and two heads on what it makes of the trial.
 
     Args:
         env: whose observations it sees and whose actions it takes.
-        hidden: size of the memory.
+        memory: "gru", "snail" or "transformer", or one of `jm.learners.reinforcement.
+            memories` with sizes of its own.
+        hidden: width of a memory that is given by name.
+        episodes: of a trial, at most; a gru has room for any number.
         clip: c of the objective above.
         discount: of the advantages, see `jaxmeta.rollouts.advantages`.
         trace: of the advantages, lambda.
@@ -82,7 +91,8 @@ def rl2(
 
     Returns: an `Agent`; `adapt` reads recorded episodes of the task into the memory. What
         its `loss` tells: `entropy`, `divergence` (KL from the policy that acted).
-    Raises: ValueError for what is no environment, or a number out of range.
+    Raises: ValueError for what is no environment, an unknown memory, one without room for
+        an episode, or a number out of range.
 
     >>> import jax, optax, jaxmeta as jm
     >>> env = jm.envs.bandit(arms=2, pulls=5)
@@ -93,55 +103,52 @@ def rl2(
     ...     agent, state.params, env, num_tasks=10, key=jax.random.key(1))
     """
     checks.check_kind(env, Env, "env")
-    checks.check_sizes(hidden=hidden)
+    checks.check_sizes(hidden=hidden, episodes=episodes)
     checks.check_numbers(least=0, most=1, discount=discount, trace=trace)
     checks.check_numbers(least=0, clip=clip, entropy=entropy, value=value)
+    chosen = _chosen(memory, hidden, episodes * env.horizon)
+    init_memory, start, step, read, features, _ = chosen
     actions = env.actions
     numbers = actions.n if isinstance(actions, Discrete) else actions.dims
     inputs = env.obs_dims + numbers + 2
     small = jax.nn.initializers.orthogonal(0.01)  # all actions alike at first
 
+    @jax.jit  # one program is compiled in place of many
     def init(key):
         key_memory, key_policy, key_value = jax.random.split(key, 3)
         heads = {
-            "policy": parameters.dense(hidden, numbers),
-            "value": parameters.dense(hidden, 1),
+            "policy": parameters.dense(features, numbers),
+            "value": parameters.dense(features, 1),
         }
         params = parameters.fill(heads, key_value)
-        params["policy"]["kernel"] = small(key_policy, (hidden, numbers))
+        params["policy"]["kernel"] = small(key_policy, (features, numbers))
         if isinstance(actions, Box):
             params["log_std"] = jnp.zeros(numbers)
-        return params | {"memory": gru.init(key_memory, inputs, hidden)}
+        return params | {"memory": init_memory(key_memory, inputs)}
 
     def adapt(params, support: Rollouts | None = None, key=None):
         del key  # not random
-        adapted = Adapted(params, jnp.zeros(hidden))
+        adapted = Adapted(params, start(params["memory"]))
         for rollouts in [support] if isinstance(support, Rollouts) else support or ():
-            adapted = adapted._replace(h=_read(adapted, rollouts)[-1])
+            adapted = adapted._replace(memory=_read(adapted, rollouts)[0])
         return adapted
 
     def _read(adapted, rollouts):
-        """Memories after each step of a trial, [episodes * steps, hidden]."""
+        """Memory after a batch, and features of each step [episodes * steps, features]."""
         x = _inputs(actions, rollouts.obs, before(rollouts, actions))
         x, counts = (jnp.reshape(a, (-1, *a.shape[2:])) for a in (x, rollouts.mask))
+        return read(adapted.params["memory"], adapted.memory, x, counts)
 
-        def one(h, row):
-            x, counts = row
-            new = gru.step(adapted.params["memory"], h, x)
-            return jnp.where(counts > 0, new, h), new
-
-        _, memories = jax.lax.scan(one, adapted.h, (x, counts))
-        return memories
-
-    def act(adapted, h, obs, last, key):
-        h = gru.step(adapted.params["memory"], h, _inputs(actions, obs, last))
-        heads = _heads(adapted.params, actions, h[None])
+    def act(adapted, memory, obs, last, key):
+        x = _inputs(actions, obs, last)
+        memory, found = step(adapted.params["memory"], memory, x)
+        heads = _heads(adapted.params, actions, found[None])
         policy, expected = jax.tree.map(lambda a: a[0], heads)
         action = policies.sample(policy, key)
-        return h, action, policies.log_prob(policy, action), expected
+        return memory, action, policies.log_prob(policy, action), expected
 
     def predict(adapted, rollouts):
-        heads = _heads(adapted.params, actions, _read(adapted, rollouts))
+        heads = _heads(adapted.params, actions, _read(adapted, rollouts)[1])
         shape = rollouts.reward.shape
         return jax.tree.map(lambda a: jnp.reshape(a, (*shape, *a.shape[1:])), heads)
 
@@ -157,4 +164,22 @@ def rl2(
         told = {"entropy": spread, "divergence": surrogates.divergence(logs, rollouts)}
         return value * error - gain - entropy * spread, told
 
-    return Agent(init, adapt, lambda adapted: adapted.h, act, predict, loss)
+    begin = lambda adapted: adapted.memory
+    return Agent(init, adapt, begin, act, predict, loss, episodes=_room(chosen, env))
+
+
+def _chosen(memory: str | Memory, hidden: int, length: int) -> Memory:
+    if isinstance(memory, Memory):
+        return memory
+    return checks.lookup(MEMORIES, memory, "memory")(hidden, length)
+
+
+def _room(memory: Memory, env: Env) -> int | None:
+    """Episodes of a trial that a memory has room for; None = any number."""
+    if memory.length is None:
+        return None
+    if memory.length < env.horizon:
+        raise ValueError(
+            f"memory: it has room for {memory.length} steps, an episode has {env.horizon}"
+        )
+    return memory.length // env.horizon
