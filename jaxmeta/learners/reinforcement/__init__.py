@@ -7,3 +7,4 @@ from jaxmeta.learners.reinforcement.policy_gradient import (
     policy_gradient as policy_gradient,
 )
 from jaxmeta.learners.reinforcement.rl2 import rl2 as rl2
+from jaxmeta.learners.reinforcement.trpo import trpo as trpo
