@@ -32,10 +32,11 @@ from jaxmeta.learners.registry import register
 from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.learners.reinforcement.actor import actor
 from jaxmeta.learners.reinforcement.baselines import linear_advantages
-from jaxmeta.learners.reinforcement.credit import credit as credit_of
 from jaxmeta.learners.reinforcement.surrogates import Surrogate
 from jaxmeta.rollouts import Agent, Rollouts, mean
 from jaxmeta.types import Model
+
+InnerRate = float | optax.Schedule
 
 
 @register(
@@ -49,7 +50,7 @@ def maml_rl(
     model: Model,
     env: Env,
     *,
-    inner_lr: float | optax.Schedule = 0.1,
+    inner_lr: InnerRate = 0.1,
     inner_steps: int = 1,
     surrogate: Surrogate = surrogates.importance,
     clip: float | None = 0.3,
@@ -75,7 +76,8 @@ def maml_rl(
         credit: whether what was tried is credited with what was learned from it, see
             `e_maml`; the value of that term is the mean reward a step after adapting, less
             that of the other tasks.
-        penalty: weight of the divergence from the policies that acted, see `promp`.
+        penalty: weight of the divergence from the policies that acted before the last
+            update, mean over the inner steps, see `promp`.
         discount: of the advantages, see `linear_advantages`.
         trace: of the advantages, lambda.
         normalise: the advantages of each task and batch to mean 0 and deviation 1; with
@@ -120,10 +122,11 @@ def maml_rl(
         *support, query = batches
         after = mean(query.reward, query) - others
         w, value = params, 0.0
+        weight = penalty / max(len(support), 1)
         for k, played in enumerate(support):
             logs = player.log_probs(w, played)
-            value += credit_of(logs, played, after) if credit else 0.0
-            value -= penalty * surrogates.divergence(logs, played) if penalty else 0.0
+            value += surrogates.credit(logs, played, after) if credit else 0.0
+            value -= weight * surrogates.divergence(logs, played) if penalty else 0.0
             w = move(w, k, played)
         logs = player.log_probs(w, query)
         gain = outer(logs, query, weigh(query, normalise=normalise and not credit))
@@ -138,7 +141,7 @@ def _batches(support: Any) -> tuple[Rollouts, ...]:
     return (support,) if isinstance(support, Rollouts) else tuple(support or ())
 
 
-def _rates(inner_lr: float | optax.Schedule) -> optax.Schedule:
+def _rates(inner_lr: InnerRate) -> optax.Schedule:
     """The step size of each inner step."""
     if callable(inner_lr):
         inner.check_schedule(inner_lr)

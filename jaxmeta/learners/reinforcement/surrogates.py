@@ -129,6 +129,23 @@ def divergence(log_probs: jax.Array, rollouts: Rollouts) -> jax.Array:
     return mean(jnp.exp(log_ratio) - 1 - log_ratio, rollouts)
 
 
+def credit(log_probs: jax.Array, rollouts: Rollouts, after: jax.Array) -> jax.Array:
+    """What a batch earns for what was learned from it, see `e_maml`; its derivative is what
+    counts.
+
+    Args:
+        log_probs: of the policy that acted, differentiable, [episodes, steps].
+        rollouts: the support batch.
+        after: [], the return after adapting to it, a constant here; less anything that
+            does not depend on this batch (the mean over other tasks), which takes
+            variance away and adds no bias.
+
+    Returns: value [], to be ascended along with the return after.
+    """
+    total = jnp.sum(_counted(log_probs, rollouts))
+    return total * jax.lax.stop_gradient(after)
+
+
 def _counted(log_probs: jax.Array, rollouts: Rollouts) -> jax.Array:
     """0 after the end of an episode, whatever a policy would say there."""
     return jnp.where(rollouts.mask > 0, log_probs, 0)

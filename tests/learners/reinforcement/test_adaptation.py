@@ -11,10 +11,9 @@ import pytest
 from tiny_mdp import ALL, LOGITS, log_probs, rollouts_of
 
 import jaxmeta as jm
-from jaxmeta import inner, policies
+from jaxmeta import inner
 from jaxmeta.envs import Discrete, Env
 from jaxmeta.learners.reinforcement import surrogates
-from jaxmeta.learners.reinforcement.credit import credit
 from jaxmeta.learners.reinforcement.trials import collector
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -59,28 +58,68 @@ def test_mixed_mode_is_reverse_mode(name):
     assert np.abs(first - reverse).max() > 1e-3  # there are second derivatives
 
 
-def test_promp_where_it_sampled_is_lvc():
-    """Recorded ratios inside, clipped ones outside, less divergence from what acted."""
-    (support, gains), (query, later) = drawn(4), drawn(5)
-    support = rollouts_of(*support[:3], LOGITS, support.mask)
-    batch = jax.tree.map(lambda a: np.asarray(a)[None], (support, gains))
-    adapted = descends(surrogates.lvc, 1, jm.Reverse())(LOGITS, (), (), xs=batch)
-    query = rollouts_of(*query[:3], adapted, query.mask)
+def recorded(agent, theta, *episodes):
+    """Batches as if the agent had played them, each after adapting to those before."""
+    batches = ()
+    for episode in episodes:
+        w = agent.adapt(theta, batches)
+        rollouts = rollouts_of(*episode[:3], w, episode.mask)
+        batches += (rollouts._replace(obs=jax.nn.one_hot(episode.obs, 2)),)
+    return batches
 
-    def lvc(theta):
-        w = descends(surrogates.lvc, 1, jm.MixedMode())(theta, (), (), xs=batch)
-        return surrogates.lvc(log_probs(w, query), query, later)
 
-    def promp(theta):
-        descend = descends(surrogates.importance, 1, jm.MixedMode())
-        w = descend(theta, (), (), xs=batch)
-        away = policies.divergence(jnp.asarray(LOGITS), theta)
-        value = surrogates.ppo_clip(log_probs(w, query), query, later, clip=0.3)
-        return value - 5e-4 * jnp.mean(away)
+CHAIN = Env(
+    *3 * (lambda *given: given,), Discrete(2), 3, 2
+)  # of which episodes are made
+TABLE = jm.Model(lambda key: jnp.asarray(LOGITS), lambda w, obs: obs @ w)
+EPISODES = [drawn(seed)[0] for seed in (4, 5, 6)]  # of two updates, and after them
 
-    np.testing.assert_allclose(
-        jax.grad(promp)(LOGITS), jax.grad(lvc)(LOGITS), atol=1e-10
+
+def slope_of(agent, batches):
+    loss = lambda theta: agent.loss(theta, batches, 0.3)[0]
+    return jax.jit(jax.value_and_grad(loss))
+
+
+@pytest.mark.parametrize("make", [jm.e_maml, jm.promp], ids=["e_maml", "promp"])
+def test_mixed_mode_is_reverse_mode_of_agents(make):
+    """Two updates, away from where the episodes were played."""
+    agent = lambda adjoint: make(TABLE, CHAIN, inner_steps=2, adjoint=adjoint)
+    batches = jax.jit(lambda: recorded(agent(jm.Reverse()), LOGITS, *EPISODES))()
+    (_, mixed), (_, reverse) = (
+        slope_of(agent(adjoint), batches)(LOGITS + 0.1)
+        for adjoint in (jm.MixedMode(), jm.Reverse())
     )
+    np.testing.assert_allclose(mixed, reverse, rtol=0, atol=1e-12)
+
+
+def test_promp_where_it_sampled_is_lvc():
+    """Recorded ratios inside, clipped ones outside, less divergence from what acted: its
+    mean over the two updates, which shows as soon as the policy has moved."""
+    two = {"inner_steps": 2, "inner_lr": 0.5}
+    promp, free = (
+        jm.promp(TABLE, CHAIN, penalty=weight, **two) for weight in (5e-4, 0.0)
+    )
+    lvc = jm.maml_rl(TABLE, CHAIN, surrogate=surrogates.lvc, clip=None, **two)
+    batches = jax.jit(lambda: recorded(promp, LOGITS, *EPISODES))()
+    (_, found), (_, wanted) = (slope_of(a, batches)(LOGITS) for a in (promp, lvc))
+    np.testing.assert_allclose(found, wanted, atol=1e-10)
+    assert np.abs(wanted).max() > 0.01
+
+    moved = LOGITS + np.array([[0.3, -0.2], [0.1, 0.4]])
+    (penalised, slope), (plain, other) = (
+        slope_of(a, batches)(moved) for a in (promp, free)
+    )
+    away = 0.0
+    for k, played in enumerate(batches[:2]):
+        w = jax.jit(promp.adapt)(moved, batches[:k])
+        new = jax.nn.log_softmax(played.obs @ w)
+        ratio = np.take_along_axis(np.asarray(new), played.action[..., None], -1)[
+            ..., 0
+        ]
+        ratio = ratio - played.log_prob
+        away += np.mean((np.exp(ratio) - 1 - ratio) * played.mask) / 2
+    np.testing.assert_allclose(penalised - plain, 5e-4 * away, atol=1e-12)
+    assert away > 1e-3 and np.abs(slope - other).max() > 1e-6
 
 
 # A bandit of two arms, two pulls of it, one step of size 1: E_D or J inside the other?
@@ -95,7 +134,7 @@ def pulls(outcomes):
 
 
 def chance_of(theta, rollouts):
-    win = ARMS[1][rollouts.action]
+    win = jnp.asarray(ARMS[1])[rollouts.action]
     reward = jnp.where(rollouts.reward > 0, win, 1 - win)
     return jnp.prod(jnp.exp(log_probs(theta[None], rollouts)) * reward)
 
@@ -117,28 +156,51 @@ def step_of_1(surrogate, theta, rollouts, advantages):
 OUTCOMES = list(product([0, 1], [0, 1]))  # of one pull: arm, reward
 
 
-@pytest.mark.parametrize(
-    ("credited", "slope"), [(True, 0.08991584), (False, 0.06993019)]
-)
-def test_bandit_by_batches(credited, slope):
+@pytest.fixture
+def two_arms(monkeypatch):
+    """The bandit as an environment, and its agents: rewards are their advantages."""
+    plain = lambda rollouts, **how: rollouts.reward
+    module = import_module("jaxmeta.learners.reinforcement.maml_rl")
+    monkeypatch.setattr(module, "linear_advantages", plain)
+    sure = lambda key: (jnp.zeros(()), jnp.ones(1, jnp.float32))
+    reset = lambda task, key: sure(key)
+
+    def step(task, state, arm, key):
+        paid = jax.random.bernoulli(key, jnp.asarray(ARMS[1])[arm])
+        return *sure(key), jnp.float32(paid), jnp.array(True)
+
+    env = Env(lambda key: jnp.zeros(()), reset, step, Discrete(2), 1, 1)
+    rows = lambda logits, obs: jnp.broadcast_to(logits, (obs.shape[0], 2))
+    model = jm.Model(lambda key: jnp.float32(ARMS[0]), rows)
+    how = {"surrogate": surrogates.score, "inner_lr": 1.0, "clip": None}
+    agents = {
+        name: make(model, env, **how)
+        for name, make in (("e_maml", jm.e_maml), ("maml_rl", jm.maml_rl))
+    }
+    return env, agents
+
+
+CREDITED = [("e_maml", 0.08991584), ("maml_rl", 0.06993019)]
+
+
+@pytest.mark.parametrize(("name", "slope"), CREDITED)
+def test_bandit_by_batches(name, slope, two_arms):
     """All supports, and for each all that can be pulled after it."""
+    agent, theta = two_arms[1][name], jnp.asarray(ARMS[0])
+    stack = lambda all_of: jax.tree.map(lambda *a: jnp.stack(a), *map(pulls, all_of))
+    supports, queries = stack(product(OUTCOMES, repeat=2)), stack(OUTCOMES)
 
-    def estimate(theta):
-        total = 0.0
-        for support in map(pulls, product(OUTCOMES, repeat=2)):
-            w = step_of_1(surrogates.score, theta, support, support.reward)
-            after = sum(
-                jax.lax.stop_gradient(chance_of(w, query))
-                * surrogates.lvc(log_probs(w[None], query), query, query.reward)
-                for query in map(pulls, OUTCOMES)
-            )
-            if credited:
-                more = credit(log_probs(theta[None], support), support, after)
-                after += more - jax.lax.stop_gradient(more)
-            total += jax.lax.stop_gradient(chance_of(theta, support)) * after
-        return total
+    def one(support, query):
+        seen = lambda rollouts: rollouts._replace(obs=rollouts.obs[..., None])
+        w = agent.adapt(theta, seen(support))
+        query = query._replace(log_prob=log_probs(w[None], query))
+        chance = chance_of(theta, support) * chance_of(w, query)
+        batches = seen(support), seen(query)
+        slope = jax.grad(lambda theta: -agent.loss(theta, batches)[0])(theta)
+        return chance * jnp.sum(query.reward), chance * slope
 
-    value, found = jax.jit(jax.value_and_grad(estimate))(ARMS[0])
+    each = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(supports, queries)
+    value, found = jax.tree.map(lambda a: np.sum(a, axis=(0, 1)), each)
     np.testing.assert_allclose(value, 0.66350693, atol=1e-8)
     np.testing.assert_allclose(found, [slope, -slope], atol=1e-8)
 
@@ -158,26 +220,10 @@ def test_bandit_by_steps(name):
     np.testing.assert_allclose(found, [0.08973408, -0.08973408], atol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("credited", "slope"), [(True, 0.08991584), (False, 0.06993019)]
-)
-def test_bandit_by_sampling(credited, slope, monkeypatch):
+def test_bandit_by_sampling(two_arms):
     """The same from 200,000 tasks of the library's own trials, to 4 standard errors."""
-    plain = lambda rollouts, **how: rollouts.reward
-    module = import_module("jaxmeta.learners.reinforcement.maml_rl")
-    monkeypatch.setattr(module, "linear_advantages", plain)
-    sure = lambda key: (jnp.zeros(()), jnp.ones(1, jnp.float32))
-    reset = lambda task, key: sure(key)
-
-    def step(task, state, arm, key):
-        paid = jax.random.bernoulli(key, jnp.asarray(ARMS[1])[arm])
-        return *sure(key), jnp.float32(paid), jnp.array(True)
-
-    env = Env(lambda key: jnp.zeros(()), reset, step, Discrete(2), 1, 1)
-    rows = lambda logits, obs: jnp.broadcast_to(logits, (obs.shape[0], 2))
-    model = jm.Model(lambda key: jnp.float32(ARMS[0]), rows)
-    how = {"surrogate": surrogates.score, "inner_lr": 1.0, "clip": None}
-    agent = jm.maml_rl(model, env, credit=credited, **how)
+    env, agents = two_arms
+    agent, slope = agents["e_maml"], CREDITED[0][1]
     logits = jnp.float32(ARMS[0])
     trials = jax.jit(collector(agent, env, 200_000, 2))(logits, jax.random.key(0))
     slope_of = jax.grad(lambda w, *trial: -agent.loss(w, *trial)[0])
