@@ -13,11 +13,13 @@ Policy = Any  # logits, or (mean, log_std)
 
 
 def sample(policy: Policy, key: jax.Array) -> jax.Array:
-    """An action: int32 [...], or [..., dims]."""
+    """An action: int32 [...], or [..., dims]; of NaN -1, which is none, or NaN."""
     if isinstance(policy, tuple):
         mean, log_std = policy
         return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape, mean.dtype)
-    return jax.random.categorical(key, policy).astype(jnp.int32)
+    drawn = jax.random.categorical(key, policy).astype(jnp.int32)
+    # it draws 0 of NaN, and a policy that diverged would look like one that decided
+    return jnp.where(jnp.isfinite(jnp.max(policy, axis=-1)), drawn, -1)
 
 
 def log_prob(policy: Policy, action: jax.Array) -> jax.Array:

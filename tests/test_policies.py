@@ -59,3 +59,10 @@ def test_samples_follow_the_policy_and_divergence_is_their_mean(kind):
     if kind == "choices":
         share = np.bincount(draws, minlength=5) / 20_000
         np.testing.assert_allclose(share, jax.nn.softmax(p), atol=0.015)
+
+
+def test_of_nan_no_choice_is_drawn():
+    """JAX would draw 0; a choice that is ruled out is no NaN."""
+    rows = [[0, jnp.nan, 0], [jnp.inf, 0, 0], [-jnp.inf] * 3, [-jnp.inf, 0, -jnp.inf]]
+    drawn = policies.sample(jnp.array(rows), jax.random.key(0))
+    np.testing.assert_array_equal(drawn, [-1, -1, -1, 1])

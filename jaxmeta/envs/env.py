@@ -51,6 +51,41 @@ def no_action(actions: Discrete | Box) -> jax.Array:
     return jnp.zeros(actions.dims)
 
 
+def is_action(actions: Discrete | Box, action: jax.Array) -> jax.Array:
+    """Whether it is one of them, bool []. Of a `Box` all finite numbers are: its limits are
+    the environment's to clip to."""
+    if isinstance(actions, Discrete):
+        return (action >= 0) & (action < actions.n)
+    return jnp.all(jnp.isfinite(action))
+
+
+def check_action(actions: Discrete | Box, action: Any) -> None:
+    """Raise ValueError unless it has the shape and the kind of number of one of them."""
+    wanted = jax.eval_shape(lambda: no_action(actions))
+    kind = jnp.integer if isinstance(actions, Discrete) else jnp.floating
+    dtype, shape = jnp.result_type(action), jnp.shape(action)
+    if shape != wanted.shape or not jnp.issubdtype(dtype, kind):
+        raise ValueError(
+            f"agent: expected actions of type {wanted.dtype} and shape {wanted.shape}, for "
+            f"{actions}, got {dtype} and {shape}"
+        )
+
+
+def guarded(env: Env) -> Env:
+    """The same environment, whose reward is NaN for an action that is none of its own.
+
+    Out of range JAX takes the nearest, and what it pays looks like any other reward.
+    """
+
+    def step(task, state, action, key):
+        check_action(env.actions, action)
+        after, obs, reward, over = env.step(task, state, action, key)
+        sound = is_action(env.actions, action)
+        return after, obs, jnp.where(sound, reward, jnp.nan), over
+
+    return env._replace(step=step)
+
+
 def check_env(env: Any) -> None:
     """Raise ValueError unless it is an environment that keeps its shapes."""
     checks.check_kind(env, Env, "env")

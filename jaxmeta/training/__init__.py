@@ -9,3 +9,4 @@ from jaxmeta.training.log import Log as Log
 from jaxmeta.training.population import fit_population as fit_population
 from jaxmeta.training.population import population as population
 from jaxmeta.training.returns import evaluate_returns as evaluate_returns
+from jaxmeta.training.returns import report_returns as report_returns
