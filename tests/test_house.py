@@ -19,7 +19,7 @@ FLOORS = (
     ("training", "estimators", "noise", "statistics"),
     ("learners", "tasks"),
     ("outer", "task_axis", "models", "data"),
-    ("boundary", "adjoints", "solvers", "rollouts", "policies"),
+    ("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
     ("inner", "losses", "defaults", "keys", "tame", "envs"),
     ("checks",),
     ("batches",),

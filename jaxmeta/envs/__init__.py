@@ -9,6 +9,7 @@ from jaxmeta.envs.env import Box as Box
 from jaxmeta.envs.env import Discrete as Discrete
 from jaxmeta.envs.env import Env as Env
 from jaxmeta.envs.grid import grid as grid
+from jaxmeta.envs.gymnasium_adapter import from_gymnasium as from_gymnasium
 from jaxmeta.envs.gymnax_adapter import from_gymnax as from_gymnax
 from jaxmeta.envs.navigation import navigation as navigation
 from jaxmeta.envs.semicircle import semicircle as semicircle

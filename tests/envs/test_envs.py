@@ -131,6 +131,7 @@ def test_tables_move_by_their_transitions():
         (lambda: jm.envs.grid(2), "size"),
         (lambda: jm.envs.dark_room(1), "size"),
         (lambda: jm.envs.from_gymnax("CartPole-v1"), "env"),
+        (lambda: jm.envs.from_gymnasium("CartPole-v1"), "env"),
     ],
 )
 def test_a_wrong_argument_gets_a_sentence(call, argument):
