@@ -1,0 +1,35 @@
+"""Traps of meta-reinforcement learning that nothing else guards."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxmeta as jm
+from jaxmeta import rollouts
+from jaxmeta.rollouts import Last
+
+
+def test_an_agent_with_memory_sees_where_an_episode_begins():
+    """Its return is not cut there, but it has to know (trap 1)."""
+    env = jm.envs.dark_room(3)
+    agent = jm.rl2(env, hidden=4)
+    adapted = agent.adapt(agent.init(jax.random.key(0)))
+    key, at = jax.random.key(1), lambda done: Last(jnp.array(2), jnp.zeros(()), done)
+    seen = lambda done: agent.act(adapted, adapted.h, jnp.ones(2), at(done), key)
+    memories = jax.vmap(lambda done: seen(done)[0])(jnp.array([0.0, 1.0]))
+    assert np.abs(memories[0] - memories[1]).max() > 1e-3
+
+
+def test_advantages_of_a_task_are_brought_to_scale_without_the_others():
+    """And without what follows the end of an episode (trap 9)."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(2, 3, 4)) * np.array([1, 1000])[:, None, None]
+    mask = np.broadcast_to(np.arange(4) < np.array([4, 1, 3])[:, None], values.shape)
+    played = jm.Rollouts(*[None] * 6, mask=jnp.asarray(mask, jnp.float32))  # type: ignore
+    spoiled = jnp.asarray(np.where(mask, values, 1e6), jnp.float32)
+    axes = 0, jm.Rollouts(*[None] * 6, mask=0)
+    found = np.asarray(jax.vmap(rollouts.normalised, axes)(spoiled, played))
+    for one, own in zip(found, values, strict=True):
+        wanted = own[mask[0]]
+        wanted = (wanted - wanted.mean()) / wanted.std()
+        np.testing.assert_allclose(one[mask[0]], wanted, atol=1e-4)
