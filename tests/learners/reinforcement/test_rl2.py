@@ -169,10 +169,10 @@ def test_memories_that_look_back_learn(memory):
     env = jm.envs.bandit(2, 4, chances=((0, 1), (1, 0)))
     agent = jm.rl2(env, memory=memory)
     outer = jm.policy_gradient(
-        agent, env, optax.adam(1e-2), tasks_per_step=64, minibatches=1
+        agent, env, optax.adam(2e-2), tasks_per_step=64, minibatches=1
     )
     state, earned = outer.init(jax.random.key(0)), []
-    for i in range(30):
+    for i in range(60):
         state, told = outer.step(state, None, jax.random.key(i))
         earned.append(float(told["return"]))
     assert np.mean(earned[:2]) < 2.5 and np.mean(earned[-5:]) > 3.2
