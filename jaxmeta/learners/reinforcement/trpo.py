@@ -165,7 +165,7 @@ def trpo(
         full = _full_step(d, theta, g, max_kl, cg_iterations, damping)
         after, found = _search(good, theta, full, backtracks, shrink)
         sound = jnp.isfinite(optax.tree.norm(g))
-        told |= {"objective": value, "divergence": d(after)} | told_of(agent, trials)
+        told |= {"objective": value, "divergence": d(after)} | told_of(trials)
         told |= {"rejected": sound & ~found, "skipped": ~sound}
         told = jax.tree.map(lambda a: a.astype(value.dtype), told)
         return MetaState(after, (), state.step + 1), told
