@@ -24,6 +24,7 @@ from jaxmeta.outer import (
     meta_gradient,
     sample_tasks,
 )
+from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.training.evaluate import evaluate_episodes
 from jaxmeta.training.fit import fit
 from jaxmeta.types import Batch, MetaLearner, PyTree, Sampler, Task
@@ -62,7 +63,7 @@ class Trial:
     def task(self) -> Task:
         """One task."""
         with jax.enable_x64(False):
-            return jax.jit(self.sampler.sample)(jax.random.key(1))
+            return one_task(as_pytree(self.sampler), jax.random.key(1))
 
     @cached_property
     def whole(self) -> Task:
@@ -413,6 +414,12 @@ PROMISES: dict[str, Callable[[Trial], None]] = {
         half_precision_is_learnt_from,
     )
 }
+
+
+@jax.jit
+def one_task(sampler: Any, key: jax.Array) -> Task:
+    """A task of a sampler that is a pytree: one program for all that share it."""
+    return sampler.sample(key)
 
 
 def spoilt(batch: Batch) -> dict[str, Batch]:

@@ -16,6 +16,7 @@ from jaxmeta import learners
 from jaxmeta.learners.registry import Facts, build, facts_of
 from jaxmeta.testing import double as double
 from jaxmeta.testing import largest_difference as largest_difference
+from jaxmeta.testing import one_task as one_task
 from jaxmeta.testing import pad as pad
 
 WAYS = 3
