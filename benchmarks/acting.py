@@ -34,8 +34,8 @@ class Training:
     value: float = 0.5
     discount: float = 0.99
     trace: float = 0.3
-    centre: float = 0.0  # it is shown (reward - centre) / spread
-    spread: float = 1.0
+    reward_mean: float = 0.0
+    reward_std: float = 1.0
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
@@ -43,22 +43,12 @@ class Training:
 TINY = Training(4, updates=2, trials=4, epochs=1, minibatches=2, seeds=(0, 1))
 
 
-def shown(env: jm.envs.Env, t: Training) -> jm.envs.Env:
-    """The environment with rewards that suit a value that is learned: near 0, about 1."""
-
-    def step(task, state, action, key):
-        state, obs, reward, over = env.step(task, state, action, key)
-        return state, obs, (reward - t.centre) / t.spread, over
-
-    return env._replace(step=step)
-
-
 def trained(key: jax.Array, env: jm.envs.Env, t: Training, episodes: int = 1):
     """(agent, parameters [seeds], minutes of all seeds together)."""
-    env = shown(env, t)
     agent = jm.rl2(
         env, hidden=t.hidden, clip=t.clip, entropy=t.entropy, value=t.value,
-        discount=t.discount, trace=t.trace,
+        discount=t.discount, trace=t.trace, reward_mean=t.reward_mean,
+        reward_std=t.reward_std,
     )  # fmt: skip
     steps = t.updates * t.epochs * t.minibatches
     adam = optax.adam(optax.linear_schedule(t.learning_rate, 0.0, steps), eps=1e-5)
@@ -79,7 +69,7 @@ def acting(env: jm.envs.Env, tasks: int, key: jax.Array, episodes: int = 1):
     """Two functions: (name, agent) -> its row, and (agent, parameters, training) -> RL^2's,
     one a seed. All meet the same tasks, whose episodes end with the horizon."""
 
-    def test(name: str, agent: jm.Agent, params: Any = (), env=env) -> dict:
+    def test(name: str, agent: jm.Agent, params: Any = ()) -> dict:
         report = jm.evaluate_returns(
             agent, params, env, episodes=episodes, num_tasks=tasks,
             key=jax.random.clone(key),
@@ -88,18 +78,8 @@ def acting(env: jm.envs.Env, tasks: int, key: jax.Array, episodes: int = 1):
 
     def of_seeds(agent: jm.Agent, params: Any, t: Training) -> list[dict]:
         member = lambda i: jax.tree.map(lambda a: a[i], params)
-        seen = shown(env, t)
-        rows = [test("RL^2", agent, member(i), seen) for i in range(len(t.seeds))]
-        steps = {"return": episodes * env.horizon}
-        paid = lambda name, mean: (
-            t.spread * mean + t.centre * steps.get(name, env.horizon)
-        )
-        return [
-            {"agent": "RL^2", "seed": seed,
-             "mean": {name: paid(name, mean) for name, mean in r["mean"].items()},
-             "ci95": {name: t.spread * half for name, half in r["ci95"].items()}}
-            for r, seed in zip(rows, t.seeds, strict=True)
-        ]  # fmt: skip
+        rows = [test("RL^2", agent, member(i)) for i in range(len(t.seeds))]
+        return [r | {"seed": seed} for r, seed in zip(rows, t.seeds, strict=True)]
 
     return test, of_seeds
 
@@ -108,21 +88,23 @@ def simulated(name: str, one: Callable, tasks: int, key: jax.Array) -> dict:
     """The row of what `one(key)` earns in a task of its own, [episodes]."""
     found = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, tasks)))
     each = {f"episode_{i + 1}": found[:, i] for i in range(found.shape[1])}
-    return row(name, summarize(each | {"return": found.sum(axis=1)}))
+    return row(name, summarize(each | {"total": found.sum(axis=1)}))
 
 
 def row(name: str, report: Report) -> dict:
     """Name, means over tasks and halves of their 95 % intervals."""
-    return {"agent": name, "mean": report.mean, "ci95": report.ci95}
+    tables = report.mean, report.ci95
+    mean, half = ({"total": t.get("total", t.get("return"))} | t for t in tables)
+    return {"agent": name, "mean": mean, "ci95": half}
 
 
 def exact(name: str, episodes: Any) -> dict:
     """The row of what is known to be earned in each episode."""
     each = {f"episode_{i + 1}": float(mean) for i, mean in enumerate(episodes)}
-    return {"agent": name, "mean": each | {"return": sum(each.values())}}
+    return {"agent": name, "mean": each | {"total": sum(each.values())}}
 
 
-def lines(rows: list[dict], columns: tuple[str, ...] = ("return",), form=".2f"):
+def lines(rows: list[dict], columns: tuple[str, ...] = ("total",), form=".2f"):
     """Lines of the table: RL^2's mean and range over seeds, then the other agents."""
     ours = [r for r in rows if "seed" in r]
     across = lambda column: spelled([r["mean"][column] for r in ours], form)

@@ -24,10 +24,12 @@ from jaxmeta.envs import baselines
 
 # (arms, pulls): how it is trained
 SETTINGS = {
-    (5, 10): Training(centre=0.5),
-    (10, 10): Training(centre=0.5),
-    (50, 10): Training(hidden=128, updates=2000, centre=0.5),
-    (5, 100): Training(hidden=128, updates=1000, entropy=0.02, centre=0.5),
+    (5, 10): Training(reward_mean=0.5),
+    (10, 10): Training(reward_mean=0.5),
+    (50, 10): Training(hidden=128, updates=2000, reward_mean=0.5),
+    (5, 100): Training(
+        hidden=128, updates=1000, learning_rate=1e-3, entropy=0.02, reward_mean=0.5
+    ),
 }
 
 

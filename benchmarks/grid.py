@@ -16,7 +16,7 @@ from report import device, save, table
 import jaxmeta as jm
 from jaxmeta.envs import baselines
 
-TRAINING = Training(hidden=128, updates=1500, trace=0.8)
+TRAINING = Training(hidden=128, updates=1000, trials=512, learning_rate=2e-3, trace=0.8)
 
 
 @dataclass
@@ -70,7 +70,7 @@ def spelled(results: dict) -> list[dict]:
     episodes = sorted(c for c in results["rows"][0]["mean"] if c.startswith("episode"))
     return [
         {key.replace("_", " "): said for key, said in line.items()}
-        for line in lines(results["rows"], (*episodes, "return"))
+        for line in lines(results["rows"], (*episodes, "total"))
     ]
 
 

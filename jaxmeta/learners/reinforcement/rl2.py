@@ -74,6 +74,8 @@ def rl2(
     trace: float = 0.3,
     entropy: float = 0.01,
     value: float = 0.5,
+    reward_mean: float = 0.0,
+    reward_std: float = 1.0,
 ) -> Agent:
     """RL^2: a memory, and two heads on what it makes of the trial.
 
@@ -88,6 +90,9 @@ def rl2(
         trace: of the advantages, lambda.
         entropy: weight of the policy's entropy.
         value: weight of the value's error.
+        reward_mean: about what a step pays; (reward - reward_mean) / reward_std is what it
+            sees and learns from, since a network has to learn the sum over a whole trial.
+        reward_std: about how much that varies.
 
     Returns: an `Agent`; `adapt` reads recorded episodes of the task into the memory. What
         its `loss` tells: `entropy`, `divergence` (KL from the policy that acted).
@@ -106,6 +111,9 @@ def rl2(
     checks.check_sizes(hidden=hidden, episodes=episodes)
     checks.check_numbers(least=0, most=1, discount=discount, trace=trace)
     checks.check_numbers(least=0, clip=clip, entropy=entropy, value=value)
+    checks.check_numbers(reward_mean=reward_mean)
+    checks.check_positive(reward_std=reward_std)
+    scaled = lambda of: of._replace(reward=(of.reward - reward_mean) / reward_std)
     chosen = _chosen(memory, hidden, episodes * env.horizon)
     init_memory, start, step, read, features, _ = chosen
     actions = env.actions
@@ -135,12 +143,12 @@ def rl2(
 
     def _read(adapted, rollouts):
         """Memory after a batch, and features of each step [episodes * steps, features]."""
-        x = _inputs(actions, rollouts.obs, before(rollouts, actions))
+        x = _inputs(actions, rollouts.obs, scaled(before(rollouts, actions)))
         x, counts = (jnp.reshape(a, (-1, *a.shape[2:])) for a in (x, rollouts.mask))
         return read(adapted.params["memory"], adapted.memory, x, counts)
 
     def act(adapted, memory, obs, last, key):
-        x = _inputs(actions, obs, last)
+        x = _inputs(actions, obs, scaled(last))
         memory, found = step(adapted.params["memory"], memory, x)
         heads = _heads(adapted.params, actions, found[None])
         policy, expected = jax.tree.map(lambda a: a[0], heads)
@@ -155,7 +163,7 @@ def rl2(
     def loss(params, batches, others=0.0):
         del others
         (rollouts,) = batches
-        advantage, target = advantages(rollouts, discount, trace)
+        advantage, target = advantages(scaled(rollouts), discount, trace)
         policy, expected = predict(adapt(params), rollouts)
         logs = policies.log_prob(policy, rollouts.action)
         gain = surrogates.ppo_clip(logs, rollouts, advantage, clip)
