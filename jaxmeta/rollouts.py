@@ -141,6 +141,34 @@ def _check_room(agent: Agent, episodes: int) -> None:
         )
 
 
+def blanked(agent: Agent) -> Agent:
+    """The same agent, which sees zeros after the end of an episode, whatever stands there:
+    0 times NaN would be NaN."""
+
+    def blank(rollouts: Rollouts) -> Rollouts:
+        counts = rollouts.mask > 0
+        keep = lambda a: jnp.reshape(counts, (*counts.shape, *[1] * (a.ndim - 2)))
+        zeros = lambda a: jnp.where(keep(a), a, jnp.zeros((), a.dtype))
+        return jax.tree.map(zeros, rollouts)
+
+    def of_all(given):
+        is_one = lambda a: isinstance(a, Rollouts)
+        return jax.tree.map(blank, given, is_leaf=is_one)
+
+    def adapt(params, support=None, key=None):
+        return agent.adapt(params, of_all(support), key)
+
+    def predict(adapted, rollouts):
+        assert agent.predict is not None
+        return agent.predict(adapted, blank(rollouts))
+
+    def loss(params, batches, others=0.0):
+        assert agent.loss is not None
+        return agent.loss(params, of_all(batches), others)
+
+    return agent._replace(adapt=adapt, predict=predict, loss=loss)
+
+
 def returns(rollouts: Rollouts) -> jax.Array:
     """Sum of rewards of each episode, [episodes]."""
     return jnp.sum(rollouts.reward * rollouts.mask, axis=-1)

@@ -2,15 +2,26 @@
 are the registry."""
 
 import inspect
+from functools import lru_cache
 
 import docstring_parser
 import jax
 import jax.numpy as jnp
 import pytest
-from problems import CORE, ONE_EACH, ROWS, make, row, training_sampler
+from problems import (
+    AGENTS,
+    CORE,
+    ONE_EACH,
+    ROWS,
+    TinyNetworks,
+    make,
+    row,
+    training_sampler,
+)
 
 import jaxmeta as jm
 from jaxmeta import learners, testing
+from jaxmeta.learners.registry import build, facts_of_env
 
 # promises that cost much and hardly depend on the problem: one row a learner
 ONCE = {
@@ -62,6 +73,42 @@ def trial(blobs):
 @pytest.mark.parametrize(("name", "problem", "promise"), PROMISED)
 def test_contract(trial, name, problem, promise):
     testing.PROMISES[promise](trial(name, problem))
+
+
+def levers():
+    """One of two arms pays, always; what is seen is 1, which a network can scale."""
+    arms = jm.envs.bandit(arms=2, pulls=4, chances=((0, 1), (1, 0)))
+    seen = jnp.ones(1)
+    reset = lambda task, key: (arms.reset(task, key)[0], seen)
+
+    def step(*given):
+        state, _, reward, over = arms.step(*given)
+        return state, seen, reward, over
+
+    return arms._replace(reset=reset, step=step)
+
+
+ARMS = levers()
+
+
+@pytest.fixture(scope="module")
+def agent_trial():
+    """One of an agent for all promises."""
+
+    @lru_cache
+    def get(name):
+        networks = TinyNetworks(facts_of_env(ARMS), env=ARMS)
+        entry = learners.REGISTRY[name]
+        agent = build(name, networks.facts, networks, **entry.tiny)
+        return testing.AgentTrial(agent, ARMS, episodes=1 if agent.begin else 6)
+
+    return get
+
+
+@pytest.mark.parametrize("promise", testing.AGENT_PROMISES)
+@pytest.mark.parametrize("name", [row(n, core=n in CORE) for n in AGENTS])
+def test_contract_of_agents(agent_trial, name, promise):
+    testing.AGENT_PROMISES[promise](agent_trial(name))
 
 
 @registered

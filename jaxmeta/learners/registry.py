@@ -17,7 +17,8 @@ import jax
 from jaxmeta import checks
 from jaxmeta.batches import examples
 from jaxmeta.boundary import learner, remembered
-from jaxmeta.envs import Env
+from jaxmeta.envs import Agent, Env
+from jaxmeta.rollouts import blanked
 from jaxmeta.types import Model, Sampler
 
 Problem = Literal["classification", "regression", "reinforcement"]
@@ -193,7 +194,7 @@ def register(
             )
         targets = "values" if learns == ("regression",) else None
         boundary = learner(targets=targets, unlabelled=unlabelled)
-        constructor: Any = (remembered if trains_on == "trials" else boundary)(make)
+        constructor: Any = (_agent if trains_on == "trials" else boundary)(make)
         REGISTRY[name] = Entry(
             constructor,
             paper,
@@ -210,6 +211,18 @@ def register(
         return constructor
 
     return declare
+
+
+def _agent(make: Callable[..., Agent]) -> Callable[..., Agent]:
+    """An agent's boundary: the same for the same arguments, see `boundary`, and blind for
+    what stands after the end of an episode."""
+
+    @remembered
+    @functools.wraps(make)
+    def constructor(*args, **kwargs):
+        return blanked(make(*args, **kwargs))
+
+    return constructor
 
 
 def get(name: str) -> Entry:

@@ -24,12 +24,21 @@ clipped to norm 1; `jm.maml_rl` says the others.
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.envs.agent import Agent
 from jaxmeta.envs.env import Env
+from jaxmeta.learners.registry import register
 from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.learners.reinforcement.maml_rl import InnerRate, maml_rl
 from jaxmeta.learners.reinforcement.surrogates import Surrogate
 from jaxmeta.types import Model
 
 
+@register(
+    paper="Stadie et al. 2018, arXiv 1803.01118",
+    learns=("reinforcement",),
+    networks=lambda n: [n.predictor(), n.env],
+    trains_on="trials",
+    tiny={"inner_lr": 0.5},
+    run={"tasks_per_step": 20, "episodes": 40, "epochs": 1, "minibatches": 1},
+)
 def e_maml(
     model: Model,
     env: Env,
@@ -58,8 +67,10 @@ def e_maml(
         inner_steps: updates of a trial, with new episodes for each.
         surrogate: what adaptation ascends, from `surrogates`.
         clip: of the outer ratio, as PPO; None = plain importance weights.
-        discount, trace, normalise: of the advantages, see `linear_advantages`; those after
-            adapting are never normalised, since the credited returns are not.
+        discount: of the advantages, see `linear_advantages`.
+        trace: of the advantages, lambda.
+        normalise: the advantages of each task and batch; not those after adapting, since
+            the credited returns are not.
         init_std: deviation of a `Box`'s actions before training.
         adjoint: how to differentiate through an inner step.
 

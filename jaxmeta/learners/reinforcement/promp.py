@@ -23,11 +23,19 @@ not adapted, as theirs is not in their experiments; `jm.maml_rl` says the others
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.envs.agent import Agent
 from jaxmeta.envs.env import Env
+from jaxmeta.learners.registry import register
 from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.learners.reinforcement.maml_rl import InnerRate, maml_rl
 from jaxmeta.types import Model
 
 
+@register(
+    paper="Rothfuss et al. 2019, arXiv 1810.06784",
+    learns=("reinforcement",),
+    networks=lambda n: [n.predictor(), n.env],
+    trains_on="trials",
+    run={"tasks_per_step": 40, "episodes": 20, "epochs": 5, "minibatches": 1},
+)
 def promp(
     model: Model,
     env: Env,
@@ -55,7 +63,9 @@ def promp(
         inner_steps: updates of a trial, with new episodes for each.
         clip: of the outer ratio, to 1 - clip..1 + clip.
         penalty: eta, of nats a step.
-        discount, trace, normalise: of the advantages, see `linear_advantages`.
+        discount: of the advantages, see `linear_advantages`.
+        trace: of the advantages, lambda.
+        normalise: the advantages of each task and batch.
         init_std: deviation of a `Box`'s actions before training.
         adjoint: how to differentiate through an inner step.
 

@@ -1,4 +1,4 @@
-"""The contract that every learner keeps, for those of your own: `jm.testing`.
+"""The contract that every learner keeps: `jm.testing.check_learner`.
 
 Each function below `PROMISES` holds a `Trial` (a learner with a small problem) to one
 promise, and raises AssertionError if it is broken. `check_learner` runs them all; the
