@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxmeta import keys
 from jaxmeta.envs.agent import Agent
-from jaxmeta.envs.env import Env, no_action
+from jaxmeta.envs.env import Env, guarded, no_action
 
 
 class Rollouts(NamedTuple):
@@ -72,6 +72,8 @@ def rollout(
 
     Returns: `Rollouts`, [episodes, horizon, ...].
     """
+
+    env = guarded(env)  # an action that is none pays NaN
 
     def one_step(key_steps, carry, number):
         memory, state, obs, last, alive = carry
@@ -171,7 +173,7 @@ def blanked(agent: Agent) -> Agent:
 
 def returns(rollouts: Rollouts) -> jax.Array:
     """Sum of rewards of each episode, [episodes]."""
-    return jnp.sum(rollouts.reward * rollouts.mask, axis=-1)
+    return jnp.sum(jnp.where(rollouts.mask > 0, rollouts.reward, 0), axis=-1)
 
 
 def advantages(
@@ -191,7 +193,7 @@ def advantages(
         delta = reward + discount * following - value
         advantage = delta + discount * trace * later
         keep = lambda new, old: jnp.where(counts > 0, new, old)
-        return (keep(value, following), keep(advantage, later)), counts * advantage
+        return (keep(value, following), keep(advantage, later)), keep(advantage, 0.0)
 
     rows = flat(rollouts.reward), flat(rollouts.value), flat(rollouts.mask)
     zero = jnp.zeros((), rollouts.reward.dtype)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, keys
-from jaxmeta.envs.env import Env, check_env, guarded
+from jaxmeta.envs.env import Env, check_env
 from jaxmeta.rollouts import Agent, Rollouts, practise, returns
 from jaxmeta.training.evaluate import Report, summarize
 
@@ -83,7 +83,7 @@ def _metrics(agent, params, env, episodes, task_keys) -> dict[str, jax.Array]:
     def one(key):
         key_task, key_act = jax.random.split(key)
         task = env.sample(key_task)
-        batches = practise(agent, params, guarded(env), task, key_act, episodes)
+        batches = practise(agent, params, env, task, key_act, episodes)
         return _told(agent, batches)
 
     return jax.vmap(one)(task_keys)
