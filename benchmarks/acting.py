@@ -56,18 +56,24 @@ def trained(key: jax.Array, env: jm.envs.Env, t: Training, episodes: int = 1):
         agent, env, adam, tasks_per_step=t.trials, episodes=episodes, epochs=t.epochs,
         minibatches=t.minibatches,
     )  # fmt: skip
-    together = jm.population(lambda: outer, len(t.seeds))
-    keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.array(t.seeds))
+    params, minutes = fitted(key, outer, t.updates, t.seeds)
+    return agent, params, minutes
+
+
+def fitted(key: jax.Array, outer: Any, steps: int, seeds: tuple[int, ...], chunk=20):
+    """(parameters [seeds], minutes of all seeds together)."""
+    together = jm.population(lambda: outer, len(seeds))
+    keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.array(seeds))
     start = time.perf_counter()
-    with jm.Log(None, t.updates) as log:
-        state = jm.fit(together, None, steps=t.updates, key=keys, chunk=20, log=log)
+    with jm.Log(None, steps) as log:
+        state = jm.fit(together, None, steps=steps, key=keys, chunk=chunk, log=log)
         jax.block_until_ready(state)
-    return agent, state.params, (time.perf_counter() - start) / 60
+    return state.params, (time.perf_counter() - start) / 60
 
 
 def acting(env: jm.envs.Env, tasks: int, key: jax.Array, episodes: int = 1):
-    """Two functions: (name, agent) -> its row, and (agent, parameters, training) -> RL^2's,
-    one a seed. All meet the same tasks, whose episodes end with the horizon."""
+    """Two functions: (name, agent) -> its row, and (agent, parameters, training) -> rows of
+    what is trained, one a seed. All meet the same tasks; episodes end with the horizon."""
 
     def test(name: str, agent: jm.Agent, params: Any = ()) -> dict:
         report = jm.evaluate_returns(
@@ -76,9 +82,9 @@ def acting(env: jm.envs.Env, tasks: int, key: jax.Array, episodes: int = 1):
         )  # fmt: skip
         return row(name, report)
 
-    def of_seeds(agent: jm.Agent, params: Any, t: Training) -> list[dict]:
+    def of_seeds(agent: jm.Agent, params: Any, t: Any, name: str = "RL^2"):
         member = lambda i: jax.tree.map(lambda a: a[i], params)
-        rows = [test("RL^2", agent, member(i)) for i in range(len(t.seeds))]
+        rows = [test(name, agent, member(i)) for i in range(len(t.seeds))]
         return [r | {"seed": seed} for r, seed in zip(rows, t.seeds, strict=True)]
 
     return test, of_seeds
@@ -105,11 +111,23 @@ def exact(name: str, episodes: Any) -> dict:
 
 
 def lines(rows: list[dict], columns: tuple[str, ...] = ("total",), form=".2f"):
-    """Lines of the table: RL^2's mean and range over seeds, then the other agents."""
-    ours = [r for r in rows if "seed" in r]
-    across = lambda column: spelled([r["mean"][column] for r in ours], form)
-    first = {"agent": f"RL^2, {len(ours)} seeds"} | {c: across(c) for c in columns}
-    return [first, *(_line(r, columns, form) for r in rows if "seed" not in r)]
+    """Lines of the table: what is trained, then the other agents."""
+    names = dict.fromkeys(r["agent"] for r in rows if "seed" in r)
+    ours = [
+        _over_seeds([r for r in rows if r["agent"] == name], columns, form)
+        for name in names
+    ]
+    return [*ours, *(_line(r, columns, form) for r in rows if "seed" not in r)]
+
+
+def _over_seeds(found: list[dict], columns: tuple[str, ...], form: str) -> dict:
+    """Each mean and range over seeds; of one seed its ± interval."""
+    name = found[0]["agent"]
+    if len(found) == 1:
+        return _line(found[0], columns, form) | {"agent": f"{name}, 1 seed"}
+    across = lambda column: spelled([r["mean"][column] for r in found], form)
+    first = {"agent": f"{name}, {len(found)} seeds"}
+    return first | {column: across(column) for column in columns}
 
 
 def _line(found: dict, columns: tuple[str, ...], form: str) -> dict:
