@@ -71,6 +71,25 @@ def check_grid(results):
     assert of("Bayes-optimal", results) == pytest.approx(2.7 + 4.02)
 
 
+def check_navigation(results):
+    _, still, straight = adapted(results, seeds=[0])
+    assert still < straight < 0
+
+
+def check_corners(results):
+    *_, straight, pacing = adapted(results, seeds=[0, 0])
+    # too short to pace: some of three moves of at most 0.283 are paid
+    assert 0.2 < straight < 0.85 and 0.2 < pacing < 0.85
+
+
+def adapted(results, seeds):
+    """Returns after three updates: of learners, one a seed, and of rules."""
+    rows = results["rows"]
+    assert [r["seed"] for r in rows if "seed" in r] == seeds
+    assert all(list(r["mean"])[:2] == ["return_0", "return_1"] for r in rows)
+    return [r["mean"]["return"] for r in rows]
+
+
 def of(agent, results):
     (row,) = (r for r in results["rows"] if r["agent"] == agent)
     return row["mean"]["total"]

@@ -105,6 +105,8 @@ TABLES = {
     "bandits": lambda m: kept(m, "bandits_*"),
     "tabular_mdp": lambda m: kept(m, "tabular_mdp"),
     "grid": lambda m: kept(m, "grid"),
+    "navigation": lambda m: kept(m, "navigation"),
+    "corners": lambda m: kept(m, "corners"),
     "streams": lambda m: [
         ("streams", lambda r, part=part: m.spelled(r[part]))
         for part in ("rates", "trainings", "memory")
