@@ -1,10 +1,10 @@
 """Episodes whose examples have several labels."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from problems import many_tasks
 from scipy.special import expit
 from sklearn.metrics import f1_score
 
@@ -19,8 +19,9 @@ DATA = jm.data.from_arrays(X, ["all"] * 300, targets=TAGS)
 
 def test_labels_are_those_of_the_examples_and_none_is_there_twice():
     sampler = jm.tasks.multi_label(DATA, 4, shots=3, queries=5, labels=range(2, 9))
-    tasks = jax.device_get(jm.sample_tasks(sampler, jax.random.key(0), 60))
-    plans = jax.device_get(jax.vmap(sampler.plan)(jm.keys.tasks(jax.random.key(0), 60)))
+    tasks = jax.device_get(many_tasks(sampler, jax.random.key(0), 60))
+    keys = jm.keys.tasks(jax.random.key(0), 60)
+    plans = jax.device_get(jax.jit(jax.vmap(sampler.plan))(keys))
     place = {tuple(x): i for i, x in enumerate(X)}
     drawn = set()
     for i in range(60):
@@ -42,7 +43,7 @@ def test_labels_are_those_of_the_examples_and_none_is_there_twice():
 
 def test_every_example_of_a_label_has_the_same_chance():
     sampler = jm.tasks.multi_label(DATA, 1, shots=1, queries=1, labels=[3])
-    tasks = jm.sample_tasks(sampler, jax.random.key(0), 6000)
+    tasks = many_tasks(sampler, jax.random.key(0), 6000)
     _, counts = np.unique(np.asarray(tasks.support.x)[:, 0, 0], return_counts=True)
     expected = 6000 / TAGS[:, 3].sum()
     assert len(counts) == TAGS[:, 3].sum()
@@ -51,12 +52,12 @@ def test_every_example_of_a_label_has_the_same_chance():
 
 def test_the_loss_and_its_score_are_scikit_learns():
     outputs, y = random.normal(size=(12, 4)), random.random((12, 4)) < 0.5
-    each = jm.losses.binary_cross_entropy(jnp.asarray(outputs), jnp.asarray(y))
+    each = jax.jit(jm.losses.binary_cross_entropy)(outputs, y)
     p = expit(outputs)
     np.testing.assert_allclose(each, -np.log(np.where(y, p, 1 - p)), rtol=1e-5)
     mask = np.arange(12) < 9
-    batch = jm.Batch(None, jnp.asarray(y), jnp.asarray(mask, jnp.float32))
-    found = jax.jit(jm.losses.score)(jnp.asarray(outputs), batch)
+    batch = jm.Batch(None, y, np.float32(mask))
+    found = jax.jit(jm.losses.score)(outputs, batch)
     right = (outputs > 0) == y
     np.testing.assert_allclose(found["accuracy"], right[mask].mean(), rtol=1e-6)
     f1 = f1_score(y[mask], outputs[mask] > 0, average="micro")
