@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from problems import many_tasks, one_task
 from sklearn.gaussian_process import kernels as reference
 
 import jaxmeta as jm
@@ -127,7 +128,7 @@ def test_functions_of_a_process_have_the_kernel_they_were_drawn_with(kernel, dim
 def test_harmonics_are_sums_of_two_waves():
     """Fitted by least squares on a grid of frequencies, they leave next to nothing."""
     sampler = jm.tasks.harmonics(shots=60, queries=60)
-    task = sampler.sample(jax.random.key(3))
+    task = one_task(sampler, jax.random.key(3))
     x, y = (np.asarray(a)[:, 0].astype(float) for a in task.support[:2])
     slow, fast = np.linspace(0.5, 1.5, 101), np.linspace(1.5, 3.0, 101)
     wave = lambda w: np.stack([np.sin(w * x), np.cos(w * x)], axis=1)
@@ -147,9 +148,7 @@ def test_harmonics_are_sums_of_two_waves():
 
 def test_half_are_sinusoids_half_are_lines():
     """Told apart by least squares, with the paper's ranges and noise."""
-    tasks = jm.sample_tasks(
-        jm.tasks.sinusoid_or_line(5, 100), jax.random.key(0), num_tasks=400
-    )
+    tasks = many_tasks(jm.tasks.sinusoid_or_line(5, 100), jax.random.key(0), 400)
     x, y = (np.asarray(a, float)[..., 0] for a in tasks.query[:2])
     fits = []
     for basis in (
@@ -200,7 +199,7 @@ def test_the_answer_to_a_linear_task_is_that_of_its_process():
 
 def test_linear_functions_have_the_weights_and_noise_they_say():
     sampler = jm.tasks.linear(2, 40, 1, weight_std=0.7, bias_std=1.5, noise=0.2)
-    tasks = jm.sample_tasks(sampler, jax.random.key(0), 400)
+    tasks = many_tasks(sampler, jax.random.key(0), 400)
     x, y = (np.asarray(a, float) for a in tasks.support[:2])
     basis = np.concatenate([x, np.ones((400, 40, 1))], axis=2)
     weights = np.linalg.pinv(basis) @ y
@@ -212,7 +211,7 @@ def test_linear_functions_have_the_weights_and_noise_they_say():
 
 def test_three_points_tell_a_parabola():
     sampler = jm.tasks.quadratic()
-    tasks = jm.sample_tasks(sampler, jax.random.key(0), 300)
+    tasks = many_tasks(sampler, jax.random.key(0), 300)
     x, y, new, target = (
         np.asarray(a, float)[..., 0] for b in tasks for a in (b.x, b.y)
     )
@@ -236,7 +235,7 @@ def test_pixels_of_an_image():
     """Each intensity says which pixel of which image it is."""
     code = np.arange(40, dtype=np.uint8).reshape(2, 4, 5, 1)
     sampler = jm.tasks.image_completion(code, shots=(2, 6), queries=8)
-    tasks = jm.sample_tasks(sampler, jax.random.key(0), 300)
+    tasks = many_tasks(sampler, jax.random.key(0), 300)
     pairs = zip(tasks.support[:2], tasks.query[:2], strict=True)
     x, y = (np.concatenate(pair, axis=1) for pair in pairs)
     assert x.shape == (300, 14, 2) and y.max() <= 39 / 255
@@ -255,7 +254,7 @@ def test_pixels_of_an_image():
 
 def test_the_whole_image_is_asked_for():
     sampler = jm.tasks.image_completion(IMAGES, shots=7)
-    task = sampler.sample(jax.random.key(0))
+    task = one_task(sampler, jax.random.key(0))
     assert task.support.mask is None and task.support.y.shape == (7, 3)
     image = np.asarray(task.query.y).reshape(4, 5, 3)
     assert any((image == other).all() for other in IMAGES)
