@@ -51,4 +51,19 @@ def descended(learner, params):
     return jax.jit(jax.value_and_grad(f, has_aux=True))(params)
 
 
+def adapted(learner, params, key=None):
+    """To the support set, by one program."""
+    return jax.jit(learner.adapt)(params, TASK.support, key)
+
+
+def loss_of(learner, params):
+    """What it reports, by one program."""
+    return jax.jit(lambda p: learner.loss(p, TASK)[0])(params)
+
+
+def start(learner):
+    """First parameters, by one program."""
+    return jax.jit(learner.init)(jax.random.key(0))
+
+
 OPTIONS = {"loss": jm.losses.mse, "inner_steps": 3}

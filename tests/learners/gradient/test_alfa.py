@@ -8,13 +8,14 @@ from linear_task import (
     MODEL,
     OPTIONS,
     RANDOM,
-    TASK,
     W,
+    adapted,
     close,
     gradient,
     numeric,
     query_loss,
     slope,
+    start,
 )
 
 import jaxmeta as jm
@@ -36,7 +37,7 @@ def test_alfa():
             w = beta0[j] * beta * w - alpha0[j] * alpha * g
         return query_loss(w)
 
-    params = learner.init(jax.random.key(0))
+    params = start(learner)
     mlp = {"w1": w1, "w2": w2, "b1": b1, "b2": b2}
     phi = params.phi._replace(mlp=mlp, alpha=alpha0, beta=beta0)
     found = gradient(learner, params._replace(phi=jax.tree.map(jnp.asarray, phi)))
@@ -48,6 +49,6 @@ def test_alfa_starts_as_maml():
     alfa = jm.alfa(MODEL, inner_lr=0.1, **OPTIONS)
     maml = jm.maml(MODEL, inner_lr=0.1, **OPTIONS)
     close(
-        alfa.adapt(alfa.init(jax.random.key(0)), TASK.support)["kernel"],
-        maml.adapt({"kernel": jnp.asarray(W)}, TASK.support)["kernel"],
+        adapted(alfa, start(alfa))["kernel"],
+        adapted(maml, {"kernel": jnp.asarray(W)})["kernel"],
     )

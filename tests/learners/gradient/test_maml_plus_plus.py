@@ -12,6 +12,7 @@ from linear_task import (
     YQ,
     W,
     close,
+    loss_of,
     numeric,
     query_loss,
     slope,
@@ -40,9 +41,9 @@ def test_maml_plus_plus():
     params = learner.init(jax.random.key(0))
     params = params._replace(alpha={"kernel": jnp.asarray(rates)})
 
-    def at(step):
-        f = lambda p: learner.objective(p, TASK, None, jnp.asarray(step))[0]
-        return jax.value_and_grad(f)(params)
+    f = lambda p, step: learner.objective(p, TASK, None, step)[0]
+    compiled = jax.jit(jax.value_and_grad(f))
+    at = lambda step: compiled(params, jnp.asarray(step))
 
     for step, v in ((5, [1 / 6, 1 / 6, 2 / 3]), (10, [0, 0, 1]), (99, [0, 0, 1])):
         value, found = at(step)
@@ -57,23 +58,24 @@ def test_maml_plus_plus():
         total += v[k] * slope(w, XQ, YQ)
     close(value, loss(W, rates, v))
     close(found.theta["kernel"], total)
-    close(learner.loss(params, TASK)[0], loss(W, rates, [0, 0, 1]))
+    close(loss_of(learner, params), loss(W, rates, [0, 0, 1]))
 
 
 def test_maml_plus_plus_weights_are_annealed_to_the_last_step():
-    close(_weights(0.0, 5), np.full(5, 0.2))
-    close(_weights(0.99, 5), [0.006] * 4 + [0.976])  # never below 3 % of the start
-    close(_weights(1.0, 5), [0, 0, 0, 0, 1])
+    weights = jax.jit(_weights, static_argnums=1)
+    close(weights(0.0, 5), np.full(5, 0.2))
+    close(weights(0.99, 5), [0.006] * 4 + [0.976])  # never below 3 % of the start
+    close(weights(1.0, 5), [0, 0, 0, 0, 1])
 
 
 def test_maml_plus_plus_has_norms_for_each_step_that_are_not_adapted():
     model = jm.models.conv4(3, widths=4)
     learner = jm.maml_plus_plus(model, inner_steps=2)
-    params = learner.init(jax.random.key(0))
+    params = jax.jit(learner.init)(jax.random.key(0))
     assert params.norms["norm1"]["scale"].shape == (2, 4)
     assert not any(name.startswith("norm") for name in params.theta)
-    task = jm.Task(*(jm.Batch(jnp.ones((3, 28, 28, 1)), jnp.arange(3)),) * 2)
-    adapted = learner.adapt(params, task.support)
+    support = jm.Batch(np.ones((3, 28, 28, 1)), np.arange(3))
+    adapted = jax.jit(learner.adapt)(params, support)
     np.testing.assert_array_equal(
-        adapted["norm1"]["scale"], params.norms["norm1"]["scale"][1]
+        adapted["norm1"]["scale"], np.asarray(params.norms["norm1"]["scale"])[1]
     )
