@@ -5,6 +5,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+from problems import double
 from scipy.optimize import linprog
 from sklearn.svm import LinearSVC
 
@@ -44,7 +45,26 @@ def means(task):
 
 
 def outputs(learner, params, task, key=None):
-    return learner.predict(learner.adapt(params, task.support, key), task.query.x)
+    @jax.jit
+    def found(params, task, key):
+        return learner.predict(learner.adapt(params, task.support, key), task.query.x)
+
+    return found(params, task, key)
+
+
+def loss(learner, params, task, key=None):
+    """What it reports, by one program."""
+    return jax.jit(lambda *given: learner.loss(*given)[0])(params, task, key)
+
+
+def objective(learner, params, task, key=None):
+    """(value, metrics) of what it trains on, by one program."""
+    return jax.jit(lambda *given: learner.objective(*given, 0))(params, task, key)
+
+
+def start(learner, seed=0):
+    """First parameters, in float64."""
+    return double(jax.jit(learner.init)(jax.random.key(seed)))
 
 
 def distances(a, b):

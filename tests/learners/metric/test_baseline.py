@@ -1,10 +1,9 @@
 """Baseline: numbers that our code did not produce."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from few_points import IDENTITY, TASK, WAYS, close, means, outputs, unit
+from few_points import IDENTITY, TASK, WAYS, close, loss, means, outputs, start, unit
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -15,9 +14,9 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def test_training_on_classes_is_softmax_regression():
     learner = jm.simpleshot(IDENTITY, classes=WAYS, ways=WAYS, features=4)
-    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
-    loss = lambda p: learner.objective(p, TASK, None, 0)[0]
-    value, gradient = jax.value_and_grad(loss)(params)
+    params = start(learner)
+    f = lambda p: learner.objective(p, TASK, None, 0)[0]
+    value, gradient = jax.device_get(jax.jit(jax.value_and_grad(f))(params))
     x, y = map(np.asarray, TASK.query[:2])
     log_p = log_softmax(x @ np.asarray(params.w) + np.asarray(params.b), axis=1)
     close(value, -log_p[np.arange(len(y)), y].mean())
@@ -41,8 +40,7 @@ def test_baseline_ends_where_scikit_learn_does():
         inner_steps=3000,
         rule=decayed,
     )
-    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
-    adapted = learner.adapt(params, TASK.support)
+    adapted = jax.device_get(jax.jit(learner.adapt)(start(learner), TASK.support))
     x, y = map(np.asarray, TASK.support[:2])
     columns = np.concatenate([x, np.ones((len(x), 1))], axis=1)  # penalised intercept
     theirs = LogisticRegression(
@@ -56,8 +54,8 @@ def test_baseline_plus_plus_starts_from_the_class_means():
     make = lambda steps: jm.baseline_plus_plus(
         IDENTITY, classes=4, ways=WAYS, features=4, inner_steps=steps
     )
-    params = make(0).init(jax.random.key(0))
+    params = jax.jit(make(0).init)(jax.random.key(0))
     expected = 10 * unit(np.asarray(TASK.query.x)) @ unit(means(TASK)).T
     close(outputs(make(0), params, TASK), expected)
-    fit = lambda steps: make(steps).loss(params, TASK._replace(query=TASK.support))[0]
+    fit = lambda steps: loss(make(steps), params, TASK._replace(query=TASK.support))
     assert fit(20) < fit(0)

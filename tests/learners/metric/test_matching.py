@@ -1,10 +1,9 @@
 """Matching: numbers that our code did not produce."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from few_points import IDENTITY, TASK, WAYS, close, outputs, unit
+from few_points import IDENTITY, TASK, WAYS, close, outputs, start, unit
 from scipy.special import expit, softmax
 
 import jaxmeta as jm
@@ -24,7 +23,7 @@ def test_full_context_embeddings_are_the_loops_of_the_paper():
     learner = jm.matching(
         IDENTITY, ways=WAYS, features=4, full_context=True, processing_steps=3
     )
-    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    params = start(learner)
     x, y = map(np.asarray, TASK.support[:2])
 
     def cell(weights, h, c, row):
