@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flavours import normal
@@ -49,18 +48,19 @@ def test_any_network_meta_learns(name):
     """init and apply are pure, and MAML trains through them under jit and vmap."""
     model = MODELS[name]()
     params = model.init(jax.random.key(0))
-    x = normal(1, 5, 3)
+    x = np.float32(normal(1, 5, 3))
     assert model.apply(params, x).shape == (5, 2)
     np.testing.assert_array_equal(model.apply(params, x), model.apply(params, x))
     learner = jm.maml(model, inner_lr=0.1, loss=jm.losses.mse)
-    batch = jm.Batch(jnp.stack([x, 2 * x]), jnp.ones((2, 5, 2)))
+    batch = jm.Batch(np.stack([x, 2 * x]), np.ones((2, 5, 2), np.float32))
     (_, _), gradient = jax.jit(jm.meta_gradient(learner))(params, jm.Task(batch, batch))
-    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradient))
-    assert any(bool((g != 0).any()) for g in jax.tree.leaves(gradient))
+    gradient = jax.tree.leaves(jax.device_get(gradient))
+    assert all(np.isfinite(g).all() for g in gradient)
+    assert any((g != 0).any() for g in gradient)
 
 
 def test_linen_adapter_is_the_modules_own_apply():
-    module, x = nn.Dense(2), normal(1, 5, 3)
+    module, x = nn.Dense(2), np.float32(normal(1, 5, 3))
     model = jm.models.from_linen(module, (3,))
     params = model.init(jax.random.key(0))
     np.testing.assert_array_equal(
@@ -69,7 +69,7 @@ def test_linen_adapter_is_the_modules_own_apply():
 
 
 def test_nnx_adapter_is_the_modules_own_call():
-    x = normal(1, 5, 3)
+    x = np.float32(normal(1, 5, 3))
     model = jm.models.from_nnx(lambda rngs: NNXNet(rngs))
     np.testing.assert_allclose(
         model.apply(model.init(jax.random.key(3)), x),
