@@ -1,10 +1,9 @@
 """SNAIL: numbers that our code did not produce."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from few_points import IDENTITY, TASK, WAYS, Q, X, Y, close, outputs
+from few_points import IDENTITY, TASK, WAYS, Q, X, Y, close, outputs, start
 from scipy.special import expit, softmax
 
 import jaxmeta as jm
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 def test_snail_is_a_causal_network_over_the_whole_sequence():
     """What it shares between queries is what each sequence, read alone, gives."""
     learner = jm.snail(IDENTITY, ways=WAYS, features=4, length=6, scale=0.05)
-    params = jax.tree.map(jnp.float64, learner.init(jax.random.key(0)))
+    params = start(learner)
     p = jax.tree.map(np.asarray, params)
     dense = lambda layer, a: a @ layer["w"] + layer["b"]
 
