@@ -18,28 +18,33 @@ class Linen(nn.Module):
 
 def test_mlp_is_flaxs_layers():
     """Context parameters are the last columns of the inputs."""
-    x = jax.random.normal(jax.random.key(1), (7, 2, 3))
-    flat, module = jnp.reshape(x, (7, 6)), Linen()
+    x = np.random.default_rng(1).normal(size=(7, 2, 3)).astype(np.float32)
+    flat, theirs = np.reshape(x, (7, 6)), jax.jit(Linen().apply)
     model = jm.models.mlp((2, 3), 3, (4, 5), activation=jnp.tanh)
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     np.testing.assert_allclose(
-        model.apply(params, x), module.apply({"params": params}, flat), rtol=1e-6
+        jax.jit(model.apply)(params, x), theirs({"params": params}, flat), rtol=1e-6
     )
     model = jm.models.mlp(6, 3, (4, 5), context=2, activation=jnp.tanh)
-    params = model.init(jax.random.key(0))
+    params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
     assert not params["context"].any()
-    phi = params.pop("context") + jnp.array([0.5, -1.0])
-    wide = jnp.concatenate([flat, jnp.tile(phi[None], (7, 1))], axis=1)
+    phi = params.pop("context") + np.float32([0.5, -1.0])
+    wide = np.concatenate([flat, np.tile(phi[None], (7, 1))], axis=1)
     np.testing.assert_allclose(
-        model.apply(params | {"context": phi}, flat),
-        module.apply({"params": params}, wide),
+        jax.jit(model.apply)(params | {"context": phi}, flat),
+        theirs({"params": params}, wide),
         rtol=1e-6,
     )
 
 
 def test_parameters_of_half_precision_make_outputs_of_half_precision():
     model = jm.models.mlp(2, 3)
-    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), model.init(jax.random.key(0)))
-    assert model.apply(half, jnp.ones((4, 2), jnp.bfloat16)).dtype == jnp.bfloat16
-    assert model.apply(half, jnp.ones((4, 2), jnp.int32)).dtype == jnp.bfloat16
-    assert model.apply(half, jnp.ones((4, 2))).dtype == jnp.float32
+    half = jax.eval_shape(model.init, jax.random.key(0))
+    half = jax.tree.map(lambda a: a.update(dtype=jnp.bfloat16), half)
+
+    def outputs(dtype):
+        x = jax.ShapeDtypeStruct((4, 2), dtype)
+        return jax.eval_shape(model.apply, half, x).dtype
+
+    assert outputs(jnp.bfloat16) == jnp.bfloat16 == outputs(jnp.int32)
+    assert outputs(jnp.float32) == jnp.float32
