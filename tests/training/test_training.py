@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
+from problems import many_tasks, one_task
 
 import jaxmeta as jm
 from jaxmeta.training import log as logs
@@ -29,7 +30,7 @@ def train(learner, steps, **options):
 
 def same(a, b):
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(bool(jnp.array_equal(p, q)) for p, q in pairs)
+    return all(np.array_equal(p, q) for p, q in pairs)
 
 
 def test_fit_is_a_loop_of_meta_steps(learner):
@@ -42,7 +43,7 @@ def test_fit_is_a_loop_of_meta_steps(learner):
     step = jm.make_step(learner, OPTIMIZER)
     for i in range(3):
         key_tasks, key_loss = jax.random.split(jax.random.fold_in(key, i))
-        tasks = jm.sample_tasks(jm.tasks.sinusoid(), key_tasks, 4)
+        tasks = many_tasks(jm.tasks.sinusoid(), key_tasks, 4)
         by_hand, _ = step(by_hand, tasks, key_loss)
     for ours, theirs in zip(
         *map(jax.tree.leaves, (state.params, by_hand.params)), strict=True
@@ -209,8 +210,8 @@ def test_evaluate_reports_what_numpy_says(learner):
     params = learner.init(jax.random.key(0))
     key, sampler = jax.random.key(1), jm.tasks.sinusoid()
     report = jm.evaluate(learner, params, sampler, num_tasks=50, key=key)
-    tasks = jm.sample_tasks(sampler, jax.random.clone(key), 50)
-    losses = np.asarray(jax.vmap(learner.loss, (None, 0))(params, tasks)[0])
+    tasks = many_tasks(sampler, jax.random.clone(key), 50)
+    losses = np.asarray(jax.jit(jax.vmap(learner.loss, (None, 0)))(params, tasks)[0])
     np.testing.assert_allclose(report.per_task["loss"], losses, rtol=1e-4)
     assert report.mean["loss"] == pytest.approx(losses.mean(), rel=1e-5)
     half = scipy.stats.t.ppf(0.975, 49) * losses.std(ddof=1) / 50**0.5
@@ -246,14 +247,21 @@ def test_evaluate_needs_tasks(learner):
         jm.evaluate(learner, None, None, num_tasks=1, key=jax.random.key(0))
 
 
+def answers(learner, task):
+    """Of a learner without parameters to the queries, by one program."""
+    predict = lambda task: learner.predict(
+        learner.adapt((), task.support), task.query.x
+    )
+    return jax.jit(predict)(task)
+
+
 def test_pictures_show_every_point_and_class(tmp_path):
     """They are drawn; that they look right was seen by eye."""
     sampler = jm.tasks.episodes(jm.data.glyphs("test"), 3, 2, 2)
-    task = sampler.sample(jax.random.key(0))
-    learner = jm.nearest_neighbour(3)
-    outputs = learner.predict(learner.adapt((), task.support), task.query.x)
+    task = one_task(sampler, jax.random.key(0))
+    outputs = answers(jm.nearest_neighbour(3), task)
     plots.episode(task, outputs, tmp_path / "episode.png")
-    wave = jm.tasks.sinusoid().sample(jax.random.key(0))
+    wave = one_task(jm.tasks.sinusoid(), jax.random.key(0))
     x = np.linspace(-5, 5, 20)[:, None]
     plots.curve(wave, x, {"a": x, "b": (x, np.ones_like(x))}, tmp_path / "curve.png")
     lines = [
@@ -271,15 +279,12 @@ def test_pictures_show_every_point_and_class(tmp_path):
 def test_nearest_neighbour_is_scikit_learns(blobs):
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-    task = jm.tasks.episodes(blobs, 5, 2, 6).sample(jax.random.key(0))
-    learner = jm.nearest_neighbour(5)
-    adapted = learner.adapt((), task.support)
+    task = one_task(jm.tasks.episodes(blobs, 5, 2, 6), jax.random.key(0))
     reference = KNeighborsClassifier(1).fit(*task.support[:2])
-    predicted = np.argmax(learner.predict(adapted, task.query.x), axis=1)
+    predicted = np.argmax(answers(jm.nearest_neighbour(5), task), axis=1)
     assert (predicted == reference.predict(task.query.x)).all()
-    wave = jm.tasks.sinusoid().sample(jax.random.key(0))
-    learner = jm.nearest_neighbour(None)
-    ours = learner.predict(learner.adapt((), wave.support), wave.query.x)
+    wave = one_task(jm.tasks.sinusoid(), jax.random.key(0))
+    ours = answers(jm.nearest_neighbour(None), wave)
     theirs = KNeighborsRegressor(1).fit(*wave.support[:2]).predict(wave.query.x)
     np.testing.assert_allclose(ours, theirs)
 
@@ -289,7 +294,7 @@ def test_given_episodes_are_judged_as_sampled_ones(blobs):
     learner = jm.protonet(jm.models.mlp(6, 4, (8,)), ways=3)
     params = learner.init(jax.random.key(0))
     sampled = jm.evaluate(learner, params, sampler, num_tasks=20, key=jax.random.key(1))
-    tasks = jax.tree.map(np.asarray, jm.sample_tasks(sampler, jax.random.key(1), 20))
+    tasks = jax.device_get(many_tasks(sampler, jax.random.key(1), 20))
     given = jm.evaluate_episodes(learner, params, tasks)
     np.testing.assert_allclose(
         given.per_task["loss"], sampled.per_task["loss"], rtol=1e-5
