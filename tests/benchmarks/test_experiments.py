@@ -191,6 +191,12 @@ def check_streams(results):
     assert len(results["memory"]) == 2
 
 
+def check_trials(results):
+    (ours,) = results["results"]["bandit, tiny"].values()
+    assert ours["ms"] == sorted(ours["ms"]) and ours["ms"][0] > 0
+    assert [row["updates"] for row in results["memory"]] == [1, 2]
+
+
 def test_learners_of_the_neural_process_table_have_losses(experiment):
     module, task = experiment("neural_process"), jm.tasks.gaussian_process()
     shapes = jax.eval_shape(task.sample, jax.random.key(0))
