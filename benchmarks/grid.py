@@ -54,7 +54,7 @@ def run(key: jax.Array, config: Config) -> dict:
     known = [baselines.known_goal(size, horizon)] * episodes
     rows = [
         *of_seeds(agent, params, training),
-        test("random", baselines.random_arm(env.actions.n)),
+        test("random", baselines.random_arm(env.actions[0])),
         simulated(
             "posterior sampling, one goal an episode", sampling(False), tasks, again
         ),

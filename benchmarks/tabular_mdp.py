@@ -52,10 +52,12 @@ def run(key: jax.Array, config: Config) -> dict:
     def sampling(key):
         key_task, key_act = jax.random.split(key)
         sizes = {"episodes": episodes, "horizon": config.horizon}
-        return baselines.psrl(*env.sample(key_task), key_act, **sizes)
+        mdp = env.sample(key_task)
+        return baselines.psrl(mdp.transitions, mdp.rewards, key_act, **sizes)
 
     def known(key):
-        values, _ = baselines.value_iteration(*env.sample(key), config.horizon)
+        mdp, horizon = env.sample(key), config.horizon
+        values, _ = baselines.value_iteration(mdp.transitions, mdp.rewards, horizon)
         return jnp.full(episodes, values[0, 0])
 
     rows = [

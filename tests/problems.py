@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +51,6 @@ class TinyNetworks:
     facts: Facts
     activation: Callable = jax.nn.relu
     width: int = 8
-    env: Any = None
 
     def predictor(self, *, context=0):
         outputs = self.facts.ways or self.facts.y_dims

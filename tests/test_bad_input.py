@@ -200,7 +200,7 @@ APART |= {"policy"}
 class Unrun:
     """`Networks` none of which is run."""
 
-    facts, width, env = Facts(ways=5), 64, jm.envs.bandit(arms=2)
+    facts, width = Facts(ways=5), 64
 
     def predictor(self, *, context=0):
         return models.mlp(1, 2, (4,), context=min(context, 2))
@@ -211,7 +211,7 @@ class Unrun:
     maps = pairs = mlp = sets = attention = encoder
 
 
-SMALL = {"classes": 4, "heads": 1, "reads": 1}
+SMALL = {"env": jm.envs.bandit(arms=2), "classes": 4, "heads": 1, "reads": 1}
 
 
 def learner_calls():

@@ -97,7 +97,7 @@ def agent_trial():
 
     @lru_cache
     def get(name):
-        networks = TinyNetworks(facts_of_env(ARMS), env=ARMS)
+        networks = TinyNetworks(facts_of_env(ARMS))
         entry = learners.REGISTRY[name]
         agent = build(name, networks.facts, networks, **entry.tiny)
         return testing.AgentTrial(agent, ARMS, episodes=1 if agent.begin else 6)

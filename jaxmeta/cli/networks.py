@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, models
 from jaxmeta.cli.options import Options
-from jaxmeta.envs import Env
 from jaxmeta.learners.registry import Facts
 from jaxmeta.types import Model
 
@@ -19,7 +18,6 @@ class FlagNetworks:
     """`Networks` of one architecture.
 
     facts: what the tasks determine. shape: of an input. model, width, strided: the flags.
-    env: where an agent acts.
     """
 
     facts: Facts
@@ -27,19 +25,14 @@ class FlagNetworks:
     model: str
     width: int
     strided: bool
-    env: Env | None = None
 
     @classmethod
     def of(
-        cls,
-        options: Options,
-        facts: Facts,
-        shape: tuple[int, ...],
-        env: Env | None = None,
+        cls, options: Options, facts: Facts, shape: tuple[int, ...]
     ) -> "FlagNetworks":
         """Those of a run."""
         assert options.model and options.width
-        return cls(facts, shape, options.model, options.width, options.strided, env)
+        return cls(facts, shape, options.model, options.width, options.strided)
 
     def predictor(self, *, context: int = 0) -> Model:
         """A network whose outputs are the task's."""

@@ -26,7 +26,7 @@ Constructor = TypeVar("Constructor", bound=Callable[..., Any])
 
 
 class Facts(NamedTuple):
-    """Numbers that the tasks determine; a constructor gets those it has arguments for."""
+    """What the tasks determine; a constructor gets what it has arguments for."""
 
     ways: int | None = None  # classes of a task; None = regression
     x_dims: int = 1  # numbers in an input
@@ -34,6 +34,7 @@ class Facts(NamedTuple):
     length: int = 1  # support examples of a task
     classes: int | None = None  # of the whole training set
     features: int | None = None  # numbers that the encoder makes of an input
+    env: Env | None = None  # where an agent acts
 
 
 class Networks(Protocol):
@@ -51,11 +52,6 @@ class Networks(Protocol):
     @property
     def width(self) -> int:
         """Of hidden layers."""
-        ...
-
-    @property
-    def env(self) -> Any:
-        """Where an agent acts."""
         ...
 
     def predictor(self, *, context: int = 0) -> Model:
@@ -254,7 +250,7 @@ def facts_of(
 
 def facts_of_env(env: Env) -> Facts:
     """What an environment's observations and actions determine."""
-    return Facts(x_dims=env.obs_dims, y_dims=env.actions[0])
+    return Facts(x_dims=env.obs_dims, y_dims=env.actions[0], env=env)
 
 
 def build(name: str, facts: Facts, networks: Networks, **hyper: Any) -> Any:

@@ -33,7 +33,7 @@ class Acting(Source):
 
     def networks(self, facts: Facts, sampler: Env, options: Options) -> FlagNetworks:
         """From observations to actions."""
-        return FlagNetworks.of(options, facts, (sampler.obs_dims,), sampler)
+        return FlagNetworks.of(options, facts, (sampler.obs_dims,))
 
     def outer(self, learner: Agent, sampler: Env, options: Options) -> Outer:
         """Policy gradients over whole trials."""

@@ -34,7 +34,7 @@ from jaxmeta.types import Model
 @register(
     paper="Stadie et al. 2018, arXiv 1803.01118",
     learns=("reinforcement",),
-    networks=lambda n: [n.predictor(), n.env],
+    networks=lambda n: [n.predictor()],
     trains_on="trials",
     tiny={"inner_lr": 0.5},
     run={"tasks_per_step": 20, "episodes": 40, "epochs": 1, "minibatches": 1},

@@ -42,7 +42,7 @@ InnerRate = float | optax.Schedule
 @register(
     paper="Finn et al. 2017, arXiv 1703.03400",
     learns=("reinforcement",),
-    networks=lambda n: [n.predictor(), n.env],
+    networks=lambda n: [n.predictor()],
     trains_on="trials",
     run={"tasks_per_step": 20, "episodes": 20, "epochs": 5, "minibatches": 1},
 )

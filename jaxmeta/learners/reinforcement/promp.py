@@ -32,7 +32,7 @@ from jaxmeta.types import Model
 @register(
     paper="Rothfuss et al. 2019, arXiv 1810.06784",
     learns=("reinforcement",),
-    networks=lambda n: [n.predictor(), n.env],
+    networks=lambda n: [n.predictor()],
     trains_on="trials",
     run={"tasks_per_step": 40, "episodes": 20, "epochs": 5, "minibatches": 1},
 )

@@ -59,7 +59,7 @@ def _heads(params: Any, actions: Discrete | Box, h: jax.Array):
 @register(
     paper="Duan et al. 2016, arXiv 1611.02779",
     learns=("reinforcement",),
-    networks=lambda n: [n.env],
+    networks=lambda n: [],
     trains_on="trials",
     tiny={"hidden": 8},
 )
