@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import double, largest_difference, pad, row
+from problems import double, largest_difference, one_task, pad, row
 
 import jaxmeta as jm
 
@@ -92,7 +92,7 @@ class Sums:
 def every_door(learner, sampler):
     """Train, evaluate, evaluate given episodes, adapt and predict; padding changes
     nothing. Returns: what evaluate reported before and after."""
-    before = learner.init(jax.random.key(0))
+    before = jax.jit(learner.init)(jax.random.key(0))
     state = jm.fit(
         learner, sampler, ADAM, steps=150, key=jax.random.key(1), tasks_per_step=4
     )
@@ -100,10 +100,11 @@ def every_door(learner, sampler):
         jm.evaluate(learner, p, sampler, num_tasks=100, key=jax.random.key(2))
         for p in (before, state.params)
     ]
-    tasks = jm.sample_tasks(sampler, jax.random.key(3), 4)
-    given = jm.evaluate_episodes(learner, state.params, jax.tree.map(np.asarray, tasks))
+    draw = jax.jit(lambda key: jm.sample_tasks(sampler, key, 4))
+    tasks = jax.device_get(draw(jax.random.key(3)))
+    given = jm.evaluate_episodes(learner, state.params, tasks)
     one = jax.tree.map(lambda a: a[1], tasks)
-    loss = learner.loss(state.params, one)[0]
+    loss = jax.jit(learner.loss)(state.params, one)[0]
     np.testing.assert_allclose(given.per_task["loss"][1], loss, rtol=1e-4, atol=1e-6)
     with jax.enable_x64(True):
         params, one = double(state.params), double(one)
@@ -126,15 +127,16 @@ def test_classifiers_learn_from_trees(name, inputs):
 
 def test_episodes_of_trees_are_those_of_their_parts():
     whole = twos()
-    parts = [jm.tasks.episodes(jm.data.from_arrays(
+    parts = [one_task(jm.tasks.episodes(jm.data.from_arrays(
         a.reshape(60, -1), np.repeat(np.arange(6), 10)), WAYS, 2, 3
-    ).sample(jax.random.key(5)) for a in whole.x]  # fmt: skip
-    both = jm.tasks.episodes(whole, WAYS, 2, 3).sample(jax.random.key(5))
+    ), jax.random.key(5)) for a in whole.x]  # fmt: skip
+    both = one_task(jm.tasks.episodes(whole, WAYS, 2, 3), jax.random.key(5))
     for i, part in enumerate(parts):
         np.testing.assert_array_equal(both.support.x[i], part.support.x)
         np.testing.assert_array_equal(both.query.x[i], part.query.x)
         np.testing.assert_array_equal(both.query.y, part.query.y)
-    batch = jm.tasks.classes(texts(), batch=7).sample(jax.random.key(0)).query
+    sampler = jm.tasks.classes(texts(), batch=7)
+    batch = jax.eval_shape(sampler.sample, jax.random.key(0)).query
     assert batch.x["ids"].shape == (7, LONGEST)
     assert batch.x["ids"].dtype == jnp.int32
 
