@@ -69,7 +69,7 @@ def test_noise_passes_the_meta_gradient():
         gradient = jax.jit(jm.meta_gradient(learner, 2))
         params = jax.tree.map(jnp.asarray, trained()[0])
         gradients.append(gradient(params, tasks, key(3), 0)[1])
-    same(*gradients)
+    same(*map(jax.device_get, gradients))
 
 
 def test_noise_has_no_implicit_gradient_and_no_place_in_processes():
