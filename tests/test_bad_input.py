@@ -85,6 +85,8 @@ ZERO_HERE = {
     ("noise", tasks.sinusoid_or_line),
     ("heads", models.set_encoder),
 }  # 0 is right here only
+SIGNED = {"reward_mean"}  # below 0 as well
+FROM_ZERO |= SIGNED
 AT_LEAST = {"ways": 2, "classes": 2, "validation_tasks": 2, "points": 7}
 KINDS = {int: "size", float: "number", bool: "flag", str: "text"}
 KINDS |= {Model: "model", Dataset: "dataset", Sampler: "sampler", typing.Any: "array"}
@@ -247,7 +249,8 @@ def kind_of(call, parameter):
 
 
 def wrong_for(call, kind, optional, name):
-    values = [*WRONG[kind]]
+    below = lambda v: type(v) in (int, float) and -INF < v < 0
+    values = [v for v in WRONG[kind] if not (name in SIGNED and below(v))]
     if (
         kind in ("size", "number")
         and name not in FROM_ZERO

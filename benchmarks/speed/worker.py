@@ -11,8 +11,8 @@ import resource
 import sys
 import time
 
+import agents_workloads
 import numpy as np
-import trials_workloads
 import workloads
 
 TURN_S = 0.1  # short steps take turns in bursts, each after one step that warms caches
@@ -38,10 +38,10 @@ def main():
     parser.add_argument("workload")
     parser.add_argument("--gradient", help="write the float64 gradient of a small case")
     options = parser.parse_args()
-    acting = options.workload in trials_workloads.TRIALS
-    of = importlib.import_module("trials_workloads" if acting else "workloads")
-    named = workloads.WORKLOADS | {"E": workloads.END_TO_END} | trials_workloads.TRIALS
-    w, files = named[options.workload], "trials" if acting else "peers"
+    acting = options.workload in agents_workloads.TRIALS
+    of = importlib.import_module("agents_workloads" if acting else "workloads")
+    named = workloads.WORKLOADS | {"E": workloads.END_TO_END} | agents_workloads.TRIALS
+    w, files = named[options.workload], "agents" if acting else "peers"
     clock = time.perf_counter
     if acting:  # seconds of one core, which jobs beside it change little
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

@@ -24,6 +24,10 @@ class Logs(Protocol):
         ...
 
 
+# not on the bar, which has one line: `fit` warns of two, and three are in the file
+QUIET = ("diverged", "skipped", "objective", "divergence", "entropy")
+
+
 class Log:
     """Writes one JSON line a chunk and one a validation; shows a progress bar.
 
@@ -71,12 +75,8 @@ class Log:
         speed = len(next(iter(history.values()))) / seconds
         self._write({"step": step, **values, "steps_per_second": speed})
         if self._bar is not None:
-            quiet = ("diverged", "skipped")  # `fit` warns of them
-            shown = "  ".join(
-                f"{name} {value:.3f}"
-                for name, value in values.items()
-                if name not in quiet
-            )
+            told = [n for n in values if n not in QUIET] or [*values]
+            shown = "  ".join(f"{name} {values[name]:.3f}" for name in told)
             task = self._bar.task_ids[0]
             self._bar.update(task, completed=step, shown=shown, speed=f"{speed:.1f}")
 

@@ -191,7 +191,7 @@ def check_streams(results):
     assert len(results["memory"]) == 2
 
 
-def check_trials(results):
+def check_agents(results):
     (ours,) = results["results"]["bandit, tiny"].values()
     assert ours["ms"] == sorted(ours["ms"]) and ours["ms"][0] > 0
     assert [row["updates"] for row in results["memory"]] == [1, 2]

@@ -111,8 +111,8 @@ TABLES = {
         ("streams", lambda r, part=part: m.spelled(r[part]))
         for part in ("rates", "trainings", "memory")
     ],
-    "trials": lambda m: [
-        ("trials", lambda r: m.rates(r["results"]) + r["memory"])
+    "agents": lambda m: [
+        ("agents", lambda r: m.rates(r["results"]) + r["memory"])
     ],
     "population": lambda m: [(f"population_{n}", lambda r: r["rows"]) for n in (1, 2)],
     "end_to_end": lambda m: [

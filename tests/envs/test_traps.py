@@ -15,7 +15,7 @@ def test_an_agent_with_memory_sees_where_an_episode_begins():
     agent = jm.rl2(env, hidden=4)
     adapted = agent.adapt(agent.init(jax.random.key(0)))
     key, at = jax.random.key(1), lambda done: Last(jnp.array(2), jnp.zeros(()), done)
-    seen = lambda done: agent.act(adapted, adapted.h, jnp.ones(2), at(done), key)
+    seen = lambda done: agent.act(adapted, adapted.memory, jnp.ones(2), at(done), key)
     memories = jax.vmap(lambda done: seen(done)[0])(jnp.array([0.0, 1.0]))
     assert np.abs(memories[0] - memories[1]).max() > 1e-3
 

@@ -81,7 +81,7 @@ def test_a_task_that_came_to_nan_is_counted(name):
     assert not np.isfinite(report.mean["return"])
     finite = np.isfinite(report.per_task["return"])
     assert finite.sum() == 20 - spoiled
-    np.testing.assert_array_equal(report.per_task["return"][finite], 4)
+    np.testing.assert_array_equal(report.per_task["return"][finite], 2)
     if name == "an action too large":
         assert np.isfinite(report.mean["episode_1"])
 
@@ -136,7 +136,12 @@ def test_reports_are_of_recorded_trials():
     paid = np.float32([[1.0, 2.0], [3.0, 5.0], [2.0, 2.0]])[..., None]
     played = jm.Rollouts(*[np.ones_like(paid)] * 7)._replace(reward=paid)
     report = jm.report_returns(chooses(lambda t: 0), played)
-    assert report.mean == {"return": 5.0, "episode_1": 2.0, "episode_2": 3.0}
+    assert report.mean == {
+        "return": 2.5,
+        "total": 5.0,
+        "episode_1": 2.0,
+        "episode_2": 3.0,
+    }
     assert "(3 tasks)" in str(report)  # of how many it is, is always said (trap 12)
     report = jm.report_returns(blind(None, None), played, played)
     assert report.mean == {"return": 2.5, "return_0": 2.5}

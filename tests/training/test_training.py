@@ -269,7 +269,7 @@ def test_pictures_show_every_point_and_class(tmp_path):
         {"step": 2, "validation_loss": 1.0, "validation_loss_ci95": 0.1},
     ]
     plots.learning_curve(
-        lines, tmp_path / "lines.png", metric="loss", reference=("floor", 0.5)
+        lines, tmp_path / "lines.png", metric="loss", references={"floor": 0.5}
     )
     for name in ("episode", "curve", "lines"):
         content = (tmp_path / f"{name}.png").read_bytes()

@@ -15,7 +15,8 @@ def _make(options: Options) -> envs.Env:
 def _baselines(env, options, num_tasks, key):
     arms, pulls = env.actions.n, env.horizon
     agents = {"random": baselines.random_arm(arms)}
-    known = {"best arm known": exactly([pulls * arms / (arms + 1)], num_tasks)}
+    best = [pulls * arms / (arms + 1)] * options.episodes
+    known = {"best arm known": exactly(best, num_tasks)}
     if options.episodes == 1:  # of several, what was learned before counts as well
         agents |= {
             "greedy": baselines.greedy(arms),

@@ -20,6 +20,7 @@ the authors compute it from the distributions, which `Rollouts` do not hold; its
 not adapted, as theirs is not in their experiments; `jm.maml_rl` says the others.
 """
 
+from jaxmeta import checks
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.envs.agent import Agent
 from jaxmeta.envs.env import Env
@@ -79,6 +80,7 @@ def promp(
     ...     tasks_per_step=4, episodes=2, epochs=5, minibatches=1)
     >>> state = jm.fit(outer, None, steps=2, key=jax.random.key(0))
     """
+    checks.check_positive(clip=clip)
     return maml_rl(
         model,
         env,

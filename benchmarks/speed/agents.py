@@ -5,7 +5,7 @@ interleaved as in `run.py`, and their gradients compared first. Each has one cor
 seconds are that core's: two threads that wait for each other are slowed tenfold by another
 job, more in one library than in another. Also: what stays resident over many updates.
 
-    python benchmarks/speed/trials.py --peers-python .peers/bin/python
+    python benchmarks/speed/agents.py --peers-python .peers/bin/python
 """
 
 import os
@@ -18,9 +18,9 @@ import optax
 import tyro
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from agents_workloads import TRIALS
 from report import device, save, table
 from run import gradient_errors, time_steps
-from trials_workloads import TRIALS
 
 import jaxmeta as jm
 
@@ -38,7 +38,7 @@ class Config:
     slow_s: float = 2.0  # a peer whose update takes longer is timed 3 times only
     gradients: bool = True  # compare them first, in float64
     memory_after: tuple[int, ...] = (100, 500, 1000)  # updates
-    out: str = "trials"  # name of the file under benchmarks/results/
+    out: str = "agents"  # name of the file under benchmarks/results/
 
     @classmethod
     def tiny(cls) -> "Config":

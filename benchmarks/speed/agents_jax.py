@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from trials_workloads import HIDDEN
+from agents_workloads import HIDDEN
 
 import jaxmeta as jm
 

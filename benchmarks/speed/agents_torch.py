@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 import torch
+from agents_workloads import HIDDEN
 from torch import nn
 from torch.nn import functional
-from trials_workloads import HIDDEN
 
 
 class Bandit:
