@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jaxmeta as jm
 from jaxmeta import rollouts
@@ -33,3 +34,26 @@ def test_advantages_of_a_task_are_brought_to_scale_without_the_others():
         wanted = own[mask[0]]
         wanted = (wanted - wanted.mean()) / wanted.std()
         np.testing.assert_allclose(one[mask[0]], wanted, atol=1e-4)
+
+
+def test_minibatches_are_of_whole_trials():
+    """Cut along tasks, never along time; each trial once in a pass (trap 7)."""
+    env, seen = jm.envs.bandit(arms=2, pulls=5), []
+    agent = jm.rl2(env, hidden=4)
+
+    def loss(params, batches, others=0.0):
+        (played,) = batches
+        assert played.reward.shape == (3, 5)
+        jax.debug.callback(lambda value: seen.append(float(value)), played.value[0, 1])
+        return agent.loss(params, batches)
+
+    outer = jm.policy_gradient(
+        agent._replace(loss=loss), env, optax.adam(1e-2), tasks_per_step=6, episodes=3,
+        epochs=2, minibatches=3,
+    )  # fmt: skip
+    jax.block_until_ready(
+        outer.step(outer.init(jax.random.key(0)), None, jax.random.key(1))
+    )
+    jax.effects_barrier()
+    first, second = sorted(seen[:6]), sorted(seen[6:])
+    assert first == second and len(set(first)) > 1
