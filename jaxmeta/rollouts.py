@@ -135,6 +135,11 @@ def practise(
     return batches
 
 
+def batches_of(support: Rollouts | tuple[Rollouts, ...] | None) -> tuple[Rollouts, ...]:
+    """What an agent's `adapt` is given, as batches: one, several, or none."""
+    return (support,) if isinstance(support, Rollouts) else tuple(support or ())
+
+
 def _check_room(agent: Agent, episodes: int) -> None:
     if agent.episodes is not None and episodes > agent.episodes:
         raise ValueError(

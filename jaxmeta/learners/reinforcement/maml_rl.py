@@ -20,7 +20,6 @@ Meta-parameters: theta, the model's; of `Box` actions also the log of their devi
 """
 
 import functools
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -33,7 +32,7 @@ from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.learners.reinforcement.actor import actor
 from jaxmeta.learners.reinforcement.baselines import linear_advantages
 from jaxmeta.learners.reinforcement.surrogates import Surrogate
-from jaxmeta.rollouts import Agent, Rollouts, mean
+from jaxmeta.rollouts import Agent, batches_of, mean
 from jaxmeta.types import Model
 
 InnerRate = float | optax.Schedule
@@ -114,7 +113,7 @@ def maml_rl(
     def adapt(params, support=None, key=None):
         del key  # not random
         w = params
-        for k, played in enumerate(_batches(support)):
+        for k, played in enumerate(batches_of(support)):
             w = move(w, k, played)
         return w
 
@@ -135,10 +134,6 @@ def maml_rl(
     return Agent(
         player.init, adapt, None, player.act, player.predict, loss, inner_steps
     )
-
-
-def _batches(support: Any) -> tuple[Rollouts, ...]:
-    return (support,) if isinstance(support, Rollouts) else tuple(support or ())
 
 
 def _rates(inner_lr: InnerRate) -> optax.Schedule:

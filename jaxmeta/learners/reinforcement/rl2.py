@@ -28,7 +28,15 @@ from jaxmeta.learners.registry import register
 from jaxmeta.learners.reinforcement import surrogates
 from jaxmeta.learners.reinforcement.memories import MEMORIES, Memory
 from jaxmeta.models import layers, parameters
-from jaxmeta.rollouts import Agent, Last, Rollouts, advantages, before, mean
+from jaxmeta.rollouts import (
+    Agent,
+    Last,
+    Rollouts,
+    advantages,
+    batches_of,
+    before,
+    mean,
+)
 
 
 class Adapted(NamedTuple):
@@ -137,7 +145,7 @@ def rl2(
     def adapt(params, support: Rollouts | None = None, key=None):
         del key  # not random
         adapted = Adapted(params, start(params["memory"]))
-        for rollouts in [support] if isinstance(support, Rollouts) else support or ():
+        for rollouts in batches_of(support):
             adapted = adapted._replace(memory=_read(adapted, rollouts)[0])
         return adapted
 

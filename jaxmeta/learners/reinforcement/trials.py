@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxmeta import checks, keys
 from jaxmeta.envs.agent import Agent
 from jaxmeta.envs.env import Env, check_env
-from jaxmeta.rollouts import Rollouts, practise, returns
+from jaxmeta.rollouts import Rollouts, mean, practise, returns
 from jaxmeta.task_axis import over_tasks
 
 
@@ -54,12 +54,12 @@ def mean_loss(agent: Agent) -> Callable:
     assert agent.loss is not None
     loss = agent.loss
 
-    def mean(params, trials: Trials):
+    def over_trials(params, trials: Trials):
         of_task = lambda batches, others: loss(params, batches, others)
         value, told = over_tasks(of_task)(*trials)
         return jnp.mean(value), jax.tree.map(jnp.mean, told)
 
-    return mean
+    return over_trials
 
 
 def told_of(trials: Trials) -> dict[str, jax.Array]:
@@ -72,5 +72,5 @@ def told_of(trials: Trials) -> dict[str, jax.Array]:
 def _of_others(last: Rollouts) -> jax.Array:
     """[tasks] the mean over the other tasks: independent of what a task's own episodes
     were, so it takes variance away and adds no bias. 0 for one task alone."""
-    paid = jnp.mean(last.reward * last.mask, axis=(1, 2))
+    paid = jax.vmap(lambda rollouts: mean(rollouts.reward, rollouts))(last)
     return (jnp.sum(paid) - paid) / max(paid.shape[0] - 1, 1)
