@@ -30,6 +30,7 @@ class Training:
     episodes: int = 20  # before each inner step, and after the last
     epochs: int = 5
     learning_rate: float = 1e-3
+    falling: bool = False  # the rate, to 0
     seeds: tuple[int, ...] = (0,)
 
 
@@ -43,8 +44,11 @@ def policy(t: Training) -> Model:
 
 def trained(key: jax.Array, agent: jm.Agent, env: jm.envs.Env, t: Training):
     """(parameters [seeds], minutes of all seeds together)."""
+    rate = optax.linear_schedule(
+        t.learning_rate, 0.0 if t.falling else t.learning_rate, t.steps * t.epochs
+    )
     outer = jm.policy_gradient(
-        agent, env, optax.adam(t.learning_rate), tasks_per_step=t.tasks,
+        agent, env, optax.adam(rate), tasks_per_step=t.tasks,
         episodes=t.episodes, epochs=t.epochs, minibatches=1,
     )  # fmt: skip
     return fitted(key, outer, t.steps, t.seeds, chunk=10)

@@ -22,7 +22,7 @@ from jaxmeta.learners.reinforcement import surrogates
 
 MOVE = 0.2  # the largest, on each axis
 
-TRAINING = Training(400)
+TRAINING = Training(400, falling=True)
 
 
 @dataclass
@@ -30,6 +30,8 @@ class Config:
     """The problem, and how both learners are trained."""
 
     horizon: int = 100
+    inner_steps: int = 2
+    init_std: float = 2.0  # of actions whose largest is 1
     training: Training = TRAINING
     test_tasks: int = 200
     test_episodes: int = 40  # of an update
@@ -37,7 +39,7 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(3, TINY, test_tasks=2, test_episodes=2)
+        return cls(3, 1, training=TINY, test_tasks=2, test_episodes=2)
 
 
 def pacer(horizon: int) -> jm.Agent:
@@ -76,9 +78,10 @@ def run(key: jax.Array, config: Config) -> dict:
     key_train, key_test = jax.random.split(key)
     test, of_seeds = acting(env, size[0], key_test, size[1])
     test_told, _ = acting(jm.envs.told(env), size[0], key_test, size[1])
+    how = {"inner_steps": config.inner_steps, "init_std": config.init_std}
     learners = {
-        "ProMP": jm.promp(policy(t), env),
-        "MAML, score": jm.maml_rl(policy(t), env, surrogate=surrogates.score),
+        "ProMP": jm.promp(policy(t), env, **how),
+        "MAML, score": jm.maml_rl(policy(t), env, surrogate=surrogates.score, **how),
     }
     rows, minutes = [], 0.0
     for name, agent in learners.items():
