@@ -99,9 +99,12 @@ def x64():
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Keep the user's cache out of the tests."""
+    """Keep the user's cache out of the tests; workers share one."""
+    ours = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ours = ours.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAXMETA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("JAXMETA_CACHE", str(ours / "cache"))
         yield
 
 
