@@ -23,6 +23,7 @@ from jaxmeta.estimators import es_gradient as es_gradient
 from jaxmeta.estimators import pes as pes
 from jaxmeta.estimators import pes_outer as pes_outer
 from jaxmeta.hosted import collect as collect
+from jaxmeta.learners.adaptation import *
 from jaxmeta.learners.amortized import *
 from jaxmeta.learners.gradient import *
 from jaxmeta.learners.metric import *

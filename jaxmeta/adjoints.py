@@ -22,7 +22,15 @@ from jax.flatten_util import ravel_pytree
 from jaxmeta import checks
 from jaxmeta import types as jaxmeta_types
 from jaxmeta.inner import Adjoint as Adjoint
-from jaxmeta.inner import Descent, Gradient, Objective, Operands, has_keys
+from jaxmeta.inner import (
+    Descent,
+    Game,
+    Gradient,
+    Objective,
+    Operands,
+    gradient_of,
+    has_keys,
+)
 
 PyTree = Any
 EVERYTHING = frozenset({"start", "rule", "context"})
@@ -103,7 +111,7 @@ class Reverse:
         named = {"none": 0, "step": 1, "sqrt": max(1, round(descent.steps**0.5))}
         block = named[self.remat] if isinstance(self.remat, str) else self.remat
         loop = partial(_loop, block=block, policy=self.policy, unroll=self.unroll)
-        gradient = jax.grad(descent.objective)
+        gradient = gradient_of(descent.objective)
         return _run(descent, operands, gradient, loop)
 
 
@@ -122,7 +130,9 @@ class FirstOrder:
         """One scan; there is nothing worth computing again."""
 
         def gradient(w, context, batch):
-            return jax.lax.stop_gradient(jax.grad(descent.objective)(w, context, batch))
+            return jax.lax.stop_gradient(
+                gradient_of(descent.objective)(w, context, batch)
+            )
 
         loop = partial(_loop, block=0)
         return _run(descent, operands, gradient, loop)
@@ -191,7 +201,7 @@ class Forward:
         """The descent, with its Jacobian as the residual of the backward pass."""
 
         def run(operands):
-            gradient = jax.grad(descent.objective)
+            gradient = gradient_of(descent.objective)
             return _run(descent, operands, gradient, _loop)
 
         solve = jax.custom_vjp(run)
@@ -274,6 +284,11 @@ class Implicit:
                 "Reverse() here, or training without with_noise"
             )
 
+        if isinstance(descent.objective, Game):
+            raise ValueError(
+                "Implicit() differentiates the solution of one objective, and adversaries "
+                "play a game of several; expected MixedMode() or Reverse() here"
+            )
         found = custom_derivatives(
             descent.objective, operands.start, operands.context, operands.batch
         )
@@ -285,7 +300,7 @@ class Implicit:
 
         @jax.custom_vjp
         def solve(operands):
-            gradient = jax.grad(descent.objective)
+            gradient = gradient_of(descent.objective)
             return descent.run(operands, descent.begin(operands), gradient, _loop)[0][0]
 
         def forward(operands):
@@ -294,7 +309,7 @@ class Implicit:
 
         def backward(residuals, v):
             w, operands = residuals
-            gradient = jax.grad(descent.objective)
+            gradient = gradient_of(descent.objective)
 
             def matrix(u):
                 at = lambda w: gradient(w, operands.context, operands.batch)
@@ -337,7 +352,12 @@ class Implicit:
 
 
 def _mixed_gradient(objective: Objective) -> Gradient:
-    """The inner gradient with a forward-over-reverse derivative."""
+    """The inner gradient with a forward-over-reverse derivative.
+
+    A game's field is left to reverse mode: its Jacobian is not symmetric.
+    """
+    if isinstance(objective, Game):
+        return objective.gradient
 
     @jax.custom_vjp
     def gradient(w, context, batch):

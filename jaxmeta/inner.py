@@ -1,6 +1,6 @@
 """The inner loop: one task, one optimisation, and all that its end depends on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -16,6 +16,39 @@ Objective = Callable[[PyTree, PyTree, PyTree], jax.Array]
 Gradient = Callable[[PyTree, PyTree, PyTree], PyTree]
 Rule = Callable[[PyTree], optax.GradientTransformation]
 META_LEARNED = "meta-learned"  # of a rule whose numbers each call gives
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """In place of one objective: several, each descended by its own part of w.
+
+        w_i <- w_i + rule(dL_i/dw_i (w, context, batch)),  w = {i: w_i}
+
+    Adversaries play such a game. Its field is the gradient of no function (the Jacobian
+    is not symmetric), and a reversed gradient, which makes one objective of two, has the
+    wrong second derivative: never differentiate twice through one.
+
+    players: name -> L_i, which sees the parts of all. What is called is the first one's.
+    """
+
+    players: Mapping[str, Objective]
+
+    def __call__(self, w: PyTree, context: PyTree, batch: PyTree) -> jax.Array:
+        return next(iter(self.players.values()))(w, context, batch)
+
+    def gradient(self, w: PyTree, context: PyTree, batch: PyTree) -> PyTree:
+        """{i: dL_i/dw_i}."""
+
+        def of(name, objective):
+            mine = lambda part: objective({**w, name: part}, context, batch)
+            return jax.grad(mine)(w[name])
+
+        return {name: of(name, objective) for name, objective in self.players.items()}
+
+
+def gradient_of(objective: Objective) -> Gradient:
+    """(w, context, batch) -> what a step goes against: the gradient, or a game's field."""
+    return objective.gradient if isinstance(objective, Game) else jax.grad(objective)
 
 
 class Operands(NamedTuple):

@@ -1,0 +1,4 @@
+"""Learners that adapt from a labelled source to an unlabelled target."""
+
+from jaxmeta.learners.adaptation.dann import dann as dann
+from jaxmeta.learners.adaptation.deep_coral import deep_coral as deep_coral
