@@ -286,8 +286,9 @@ class Implicit:
 
         if isinstance(descent.objective, Game):
             raise ValueError(
-                "Implicit() differentiates the solution of one objective, and adversaries "
-                "play a game of several; expected MixedMode() or Reverse() here"
+                "Implicit() differentiates the minimum of one objective, and this learner's "
+                "steps lead to none (adversaries, or a kernel's width that follows the "
+                "features); expected MixedMode() or Reverse() here"
             )
         found = custom_derivatives(
             descent.objective, operands.start, operands.context, operands.batch

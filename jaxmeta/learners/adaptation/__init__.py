@@ -2,3 +2,5 @@
 
 from jaxmeta.learners.adaptation.dann import dann as dann
 from jaxmeta.learners.adaptation.deep_coral import deep_coral as deep_coral
+from jaxmeta.learners.adaptation.jan import jan as jan
+from jaxmeta.learners.adaptation.mmd import mmd as mmd

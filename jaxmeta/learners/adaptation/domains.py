@@ -57,7 +57,8 @@ class Training(NamedTuple):
     adjoint: Adjoint
 
 
-Term = Callable[[PyTree, Seen], jax.Array]  # (w, what its network sees) -> []
+# (w, what its network sees, what is given, if anything) -> []
+Term = Callable[..., jax.Array]
 
 
 def sides(support: Batch, dtype) -> tuple[jax.Array, jax.Array]:
@@ -185,6 +186,7 @@ def adapting(
     ramped: bool = False,
     others: dict[str, Model] | None = None,
     adversary: dict[str, Term] | None = None,
+    given: Callable[[Seen], PyTree] | None = None,
 ) -> MetaLearner:
     """A learner that trains a network on the labels of the source and one more term.
 
@@ -196,6 +198,8 @@ def adapting(
     Args:
         term: (w, seen) -> []. weight: its factor. others: networks besides, by name.
         adversary: name of another network -> the term that it descends.
+        given: what `term` gets besides, without adversaries: no step goes against its
+            derivative, see `inner.Given`.
     Returns: a `MetaLearner` of classification; `adapted` is an `Adapted`.
     Raises: ValueError for sizes out of range, or as `maml`.
     """
@@ -219,13 +223,13 @@ def adapting(
         support, (progress, rows) = batch
         return see(w["network"], chosen(support, rows)), progress
 
-    def own(w, fixed, batch):
+    def own(w, fixed, batch, *given):
         w = {**fixed, **w}
         view, progress = seen(w, batch)
         factor = weight * ramp(progress) if ramped else weight
-        return source_loss(view) + factor * term(w, view)
+        return source_loss(view) + factor * term(w, view, *given)
 
-    objective = _played(own, seen, adversary)
+    objective = _played(own, seen, adversary, given)
     descend = inner.descent(
         name,
         objective,
@@ -251,8 +255,15 @@ def adapting(
     )
 
 
-def _played(own: Callable, seen: Callable, adversary: dict[str, Term]) -> Any:
+def _played(
+    own: Callable, seen: Callable, adversary: dict[str, Term], given: Callable | None
+) -> Any:
     """One objective, or the game with adversaries."""
+    if given is not None:
+        return inner.Given(
+            {"own": lambda w, given, context, batch: own(w, {}, batch, given)},
+            lambda w, context, batch: given(seen(w, batch)[0]),
+        )
     if not adversary:
         return lambda w, context, batch: own(w, {}, batch)
 
