@@ -166,6 +166,8 @@ def _kind(entry: learners.Entry, argument: str) -> Any:
     annotation = inspect.signature(entry.constructor).parameters[argument].annotation
     if get_origin(annotation) is Literal:
         return annotation
+    if isinstance(default, tuple) and default:
+        return tuple[type(default[0]), ...]
     if default is not None:
         return type(default)
     words = tuple[str, ...]

@@ -159,13 +159,19 @@ def test_no_learner_means_the_one_that_suits_the_data():
     assert command._default_learner(["train", "--data=sinusoid"]) == "maml"
 
 
+def test_a_flag_of_several_numbers_takes_numbers():
+    kind = command._kind(learners.REGISTRY["mmd"], "squared_bandwidths")
+    assert kind == tuple[float, ...]
+
+
 @pytest.mark.parametrize("name", learners.REGISTRY)
 def test_every_argument_is_a_flag_with_help(name, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", name, "--help"])
     assert stop.value.code == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    known = {*Facts._fields, "frozen"} - {"ways"}  # from the model; a tree of arrays
+    # from the model; a tree of arrays; a network
+    known = {*Facts._fields, "frozen", "head"} - {"ways"}
     for argument in learners.REGISTRY[name].defaults.keys() - known:
         assert f"--{argument.replace('_', '-')}" in said
     assert learners.REGISTRY[name].paper in said

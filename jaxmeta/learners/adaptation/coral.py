@@ -1,0 +1,125 @@
+"""CORAL: the source, given the covariance of the target.
+
+Sun, Feng, Saenko. Return of Frustratingly Easy Domain Adaptation. AAAI 2016,
+arXiv 1511.05547. With C_S, C_T the covariances of source D_S and target D_T
+(algorithm 1):
+
+    C_S = cov(D_S) + lambda I,  C_T = cov(D_T) + lambda I,  lambda = 1
+    D_S* = D_S C_S^{-1/2} C_T^{1/2}
+
+and a classifier is trained on D_S*.
+
+The derivative of a square root S = C^{1/2} is that of S S = C:  S dS + dS S = dC. It is
+finite where eigenvalues are equal, where the derivative of eigenvectors is not.
+
+Departures:
+- Means are aligned, too (`mean`); the paper's are 0, since it standardises each domain
+  by itself (`standardise="domain"`).
+- The classifier is softmax regression by gradient descent, the paper's a linear SVM.
+
+Meta-parameters: the encoder's, if there is one.
+"""
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import checks
+from jaxmeta.adjoints import Adjoint, MixedMode
+from jaxmeta.learners.adaptation.deep_coral import covariance
+from jaxmeta.learners.adaptation.domains import averaged
+from jaxmeta.learners.adaptation.moving import Training, moving
+from jaxmeta.learners.registry import register
+from jaxmeta.types import MetaLearner, Model
+
+
+def lyapunov(s: jax.Array, q: jax.Array) -> jax.Array:
+    """X of s X + X s = q, s [d, d] symmetric and positive; differentiable in both."""
+    values, v = jnp.linalg.eigh(jax.lax.stop_gradient(s))
+    sums = values[:, None] + values[None, :]
+    return jax.lax.custom_linear_solve(
+        lambda x: s @ x + x @ s,
+        q,
+        lambda _, q: v @ ((v.T @ q @ v) / sums) @ v.T,
+        symmetric=True,
+    )
+
+
+@jax.custom_jvp
+def square_root(c: jax.Array) -> jax.Array:
+    """C^{1/2} of a symmetric matrix without negative eigenvalues, [d, d]."""
+    values, v = jnp.linalg.eigh(c)
+    return (v * jnp.sqrt(jnp.maximum(values, 0))[None, :]) @ v.T
+
+
+@square_root.defjvp
+def _(primals, tangents):
+    s, (dc,) = square_root(*primals), tangents
+    return s, lyapunov(s, (dc + dc.T) / 2)
+
+
+def align(
+    z: jax.Array,
+    source: jax.Array,
+    target: jax.Array,
+    regularization: float = 1.0,
+    mean: str = "target",
+) -> jax.Array:
+    """D_S*: z [n, d], weights [n] of each domain -> [n, d], right for the source's.
+
+    mean: what the aligned source has, the target's or its own.
+    """
+    identity = regularization * jnp.eye(z.shape[1], dtype=z.dtype)
+    root = lambda weights: square_root(covariance(z, weights) + identity)
+    of_source = averaged(z, source)
+    kept = averaged(z, target) if mean == "target" else of_source
+    recolour = jnp.linalg.solve(root(source), root(target))
+    return (z - of_source[None, :]) @ recolour + kept[None, :]
+
+
+@register(
+    paper="Sun et al. 2016, arXiv 1511.05547",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    unlabelled="required",
+    tiny={"inner_steps": 3, "inner_lr": 0.5},
+)
+def coral(
+    encoder: Model | None,
+    *,
+    ways: int = 2,
+    regularization: float = 1.0,
+    mean: Literal["target", "source"] = "target",
+    standardise: Literal["none", "source", "domain"] = "source",
+    inner_lr: float | optax.Schedule = 0.5,
+    inner_steps: int = 400,
+    adjoint: Adjoint = MixedMode(),
+) -> MetaLearner:
+    """CORAL: correlation alignment, and softmax regression on the aligned source.
+
+    Args:
+        encoder: inputs -> [examples, features]; None = the features are the inputs, and
+            there is nothing to meta-learn: evaluate it as it is.
+        ways: classes.
+        regularization: lambda; 0 takes more examples of each domain than features.
+        mean: the aligned source has the target's mean, or keeps its own.
+        standardise: features less their mean, in deviations, before they are aligned:
+            "none" = as they are, "source" = both domains by the source's, "domain" = each
+            by its own.
+        inner_lr: step size of the softmax regression, which starts at zero.
+        inner_steps: its steps.
+        adjoint: how to differentiate `loss` through the steps.
+
+    Returns: a `MetaLearner`; `predict` gives logits [examples, ways].
+    Raises: ValueError for fewer than 2 ways, or a negative regularization.
+    """
+    checks.check_numbers(least=0, regularization=regularization)
+    checks.check_choice("mean", mean, ("target", "source"))
+    aligned = partial(align, regularization=regularization, mean=mean)
+    return moving(
+        "coral", encoder, None, lambda z, onehot, *sides: aligned(z, *sides),
+        Training(inner_lr, inner_steps, adjoint), ways=ways, standardise=standardise,
+    )  # fmt: skip

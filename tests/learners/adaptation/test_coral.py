@@ -1,0 +1,166 @@
+"""CORAL and inputs standardised by domain: numbers that our code did not produce."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from few_points import IDENTITY, close, start
+from jax.test_util import check_grads
+from scipy.linalg import sqrtm
+from scipy.special import log_softmax, softmax
+
+import jaxmeta as jm
+from jaxmeta.learners.adaptation.coral import align, lyapunov, square_root
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+N, D = 40, 4
+RANDOM = np.random.default_rng(0)
+Z = RANDOM.normal(size=(N, D)) @ RANDOM.normal(size=(D, D)) + 1
+SOURCE = (np.arange(N) % 2 == 0).astype(float)
+TARGET = 1 - SOURCE
+SOURCE[-2:] = TARGET[-2:] = 0  # padding
+Z[TARGET > 0] = Z[TARGET > 0] @ RANDOM.normal(size=(D, D)) - 2
+X_S, X_T = Z[SOURCE > 0], Z[TARGET > 0]
+Y = np.where(SOURCE > 0, np.arange(N) // 2 % 3, -1)
+SUPPORT = jm.Batch(Z, Y, SOURCE + TARGET)
+covariance = lambda x: np.cov(x, rowvar=False, ddof=1)
+
+
+def aligned(x_s, x_t, ridge):
+    """Algorithm 1, with scipy's square roots."""
+    eye = ridge * np.eye(x_s.shape[1])
+    of = lambda x: np.real(sqrtm(covariance(x) + eye))
+    return (x_s - x_s.mean(axis=0)) @ np.linalg.inv(of(x_s)) @ of(x_t)
+
+
+def regression(x, y, steps, rate, ways=3):
+    """Softmax regression by gradient descent from zero, in numpy."""
+    x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    w, onehot = np.zeros((x.shape[1], ways)), np.eye(ways)[y]
+    for _ in range(steps):
+        w -= rate * x.T @ (softmax(x @ w, axis=1) - onehot) / len(x)
+    return w[:-1], w[-1]
+
+
+def test_the_aligned_source_has_the_targets_covariance():
+    given = [jnp.asarray(a) for a in (Z, SOURCE, TARGET)]
+    found = np.asarray(align(*given, regularization=0.0))[SOURCE > 0]
+    close(covariance(found), covariance(X_T), 1e-10)
+    close(found.mean(axis=0), X_T.mean(axis=0), 1e-10)
+    own = np.asarray(align(*given, regularization=0.0, mean="source"))[SOURCE > 0]
+    close(own.mean(axis=0), X_S.mean(axis=0), 1e-10)
+    found = np.asarray(align(*given, regularization=1.0))[SOURCE > 0]
+    close(found, aligned(X_S, X_T, 1.0) + X_T.mean(axis=0), 1e-9)
+
+
+@pytest.mark.parametrize("standardise", ["none", "source", "domain"])
+def test_coral_is_the_numbers_of_numpy(standardise):
+    learner = jm.coral(
+        None, ways=3, standardise=standardise, inner_lr=0.1, inner_steps=20
+    )
+    params = learner.init(jax.random.key(0))
+    assert not jax.tree.leaves(params)
+    adapted = learner.adapt(params, SUPPORT)
+
+    scale = lambda x, by: (x - by.mean(axis=0)) / by.std(axis=0)
+    x_s, x_t, query = X_S, X_T, RANDOM.normal(size=(5, D))
+    if standardise != "none":
+        by = X_T if standardise == "domain" else X_S
+        x_s, x_t, query = scale(X_S, X_S), scale(X_T, by), scale(query, by)
+        asked = query * by.std(axis=0) + by.mean(axis=0)
+    else:
+        asked = query
+    x = aligned(x_s, x_t, 1.0) + x_t.mean(axis=0)
+    w, b = regression(x, Y[SOURCE > 0], 20, 0.1)
+    close(adapted.head.w, w, 1e-8)
+    found = jax.nn.log_softmax(learner.predict(adapted, asked), axis=1)
+    close(found, log_softmax(query @ w + b, axis=1), 1e-8)
+
+
+# eigenvalues apart, equal in pairs, all equal, and nearly so
+SPECTRA = [[0.3, 1, 2, 5], [1, 1, 3, 3], [2, 2, 2, 2], [1, 1 + 1e-9, 4, 4]]
+
+
+@pytest.mark.parametrize("values", SPECTRA, ids=str)
+def test_the_square_root_has_derivatives_where_eigenvalues_are_equal(values):
+    q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))
+    c = jnp.asarray((q * values) @ q.T)
+    root = square_root(c)
+    close(root @ root, c)
+    both = lambda c: square_root((c + c.T) / 2)
+    check_grads(both, (c,), order=2, modes=("fwd", "rev"), rtol=1e-5, eps=1e-5)
+    x = lyapunov(root, jnp.asarray(q + q.T))
+    close(root @ x + x @ root, q + q.T)
+
+
+def test_the_gradient_through_an_encoder_is_the_slope_at_whitened_features():
+    """Both covariances are the identity: all eigenvalues are equal."""
+
+    def white(x):
+        whiten = np.linalg.inv(np.linalg.cholesky(covariance(x)).T)
+        return (x - x.mean(axis=0)) @ whiten
+
+    z = Z.copy()
+    z[SOURCE > 0], z[TARGET > 0] = white(X_S), white(X_T)
+    linear = jm.Model(lambda key: jnp.eye(D), lambda w, x: x @ w)
+    learner = jm.coral(linear, ways=3, standardise="none", inner_steps=3)
+    task = jm.Task(SUPPORT._replace(x=z), jm.Batch(z[:6], np.arange(6) % 3))
+    loss = jax.jit(lambda w: learner.loss({"encoder": w}, task)[0])
+    along, h = np.cos(np.arange(D * D)).reshape(D, D), 1e-5
+    slope = (loss(np.eye(D) + h * along) - loss(np.eye(D) - h * along)) / (2 * h)
+    gradient = jax.jit(jax.grad(loss))(jnp.eye(D))
+    np.testing.assert_allclose(np.sum(gradient * along), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("standardise", ["none", "source", "domain"])
+def test_source_only_standardises_as_by_hand(standardise):
+    """A network at its start, on inputs standardised by hand."""
+    x_s, x_t = X_S[:, :3].copy(), X_T[:, :3].copy()
+    x_s[:, 2] = 7.1  # a constant has no deviation
+    by = {"none": None, "source": x_s, "domain": x_t}[standardise]
+    x = Z[:, :3].copy()
+    x[SOURCE > 0] = x_s
+    query = RANDOM.normal(size=(5, 3))
+    scaled = query
+    if by is not None:
+        deviation = np.where(np.ptp(by, axis=0) > 0, by.std(axis=0), 1)
+        scaled = (query - by.mean(axis=0)) / deviation
+    how = {"ways": 3, "features": 3, "inner_steps": 4, "inner_lr": 0.1}
+    learner = jm.source_only(IDENTITY, standardise=standardise, **how)
+    params = start(learner)
+    adapted = learner.adapt(params, SUPPORT._replace(x=x))
+
+    on_source = x_s
+    if by is not None:
+        deviation = np.where(np.ptp(x_s, axis=0) > 0, x_s.std(axis=0), 1)
+        on_source = (x_s - x_s.mean(axis=0)) / deviation
+    # what is trained on the source alone, by a learner that knows of no domains
+    w = (params["network"].w, params["network"].b)
+    model = jm.Model(lambda key: w, lambda w, x: x @ w[0] + w[1][None, :])
+    rule = jm.learners.REGISTRY["source_only"].defaults["rule"]
+    maml = jm.maml(model, inner_lr=0.1, inner_steps=4, rule=rule,
+                   loss=jm.losses.cross_entropy)  # fmt: skip
+    w, b = maml.adapt(w, jm.Batch(on_source, Y[SOURCE > 0]))
+    expected = scaled @ np.asarray(w) + np.asarray(b)
+    close(learner.predict(adapted, query), expected, 1e-9)
+
+
+def test_without_a_target_there_is_nothing_to_align_with():
+    """Under jit, where it can't be seen, NaN."""
+    learner = jm.coral(None, ways=3, inner_steps=2)
+    adapt = jax.jit(lambda mask: learner.adapt({}, SUPPORT._replace(mask=mask)))
+    predicted = learner.predict(adapt(jnp.asarray(SOURCE)), Z)
+    assert np.isnan(predicted).all()
+    assert np.isfinite(learner.predict(adapt(jnp.asarray(SUPPORT.mask)), Z)).all()
+
+
+def test_wrong_arguments_are_said():
+    with pytest.raises(ValueError, match="standardise: expected one of none, source"):
+        jm.coral(None, standardise="both")
+    with pytest.raises(ValueError, match="mean: expected one of target, source"):
+        jm.coral(None, mean="none")
+    learner = jm.source_only(IDENTITY, standardise="domain")
+    x = {"a": np.ones((3, 2)), "b": np.ones((3, 2))}
+    with pytest.raises(ValueError, match="one array"):
+        learner.adapt(start(learner), jm.Batch(x, np.array([0, 1, -1])))
