@@ -1,0 +1,174 @@
+"""Optimal transport: the source, carried onto the target at least cost.
+
+Courty, Flamary, Tuia, Rakotomamonjy. Optimal Transport for Domain Adaptation. IEEE
+Trans. Pattern Anal. Mach. Intell. 39, 2017, arXiv 1507.00504. With masses mu_s, mu_t of
+the examples and costs C(i, j) = |x_i^s - x_j^t|^2:
+
+    gamma = argmin <gamma, C> + lambda sum gamma log gamma + eta Omega_c(gamma),
+            gamma 1 = mu_s,  gamma' 1 = mu_t                             (eqs. 10, 13)
+    Omega_c(gamma) = sum_j sum_cl |gamma(I_cl, j)|_2      "group_lasso"       (eq. 14)
+                   = sum_j sum_cl |gamma(I_cl, j)|_1^{1/2}  "half_power"
+    x_i -> sum_j gamma(i, j) x_j^t / sum_j gamma(i, j)                       (eq. 12)
+
+I_cl are the source examples of a class: no target example is to get mass of two classes.
+By the generalised conditional gradient (algorithm 1): from gamma without Omega_c,
+
+    gamma* = argmin of the same with <gamma, eta grad Omega_c(gamma^k)> for eta Omega_c
+    gamma^{k+1} = gamma^k + alpha_k (gamma* - gamma^k)
+
+"half_power" is concave and is minimised so with alpha = 1, each step of which lowers a
+bound that touches it (Courty, Flamary, Tuia. ECML 2014).
+
+Departures: alpha_k = 2 / (k + 3) in place of a search along the line, which has no
+derivative. Costs are in units of their mean, so that lambda and eta suit all features.
+The plan is that of `solvers.sinkhorn`, which takes padding and has a derivative; nothing
+else of a library of transport (ott-jax) is needed.
+
+Meta-parameters: those of the encoder and of the head, where they are networks.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import checks
+from jaxmeta.adjoints import Adjoint, MixedMode
+from jaxmeta.learners.adaptation.moving import Training, moving
+from jaxmeta.learners.features import squared_distances
+from jaxmeta.learners.registry import register
+from jaxmeta.solvers import sinkhorn
+from jaxmeta.types import MetaLearner, Model
+
+LEAST = 1e-3  # added to a class's mass, of which half_power takes a root
+
+
+def group_lasso(gamma: jax.Array, onehot: jax.Array) -> jax.Array:
+    """grad of sum |gamma(I_cl, j)|_2: gamma(i, j) / |gamma(I_cl, j)|_2, i in I_cl."""
+    squares = onehot.T @ jnp.square(gamma)  # [ways, m]
+    norms = onehot @ jnp.sqrt(squares + 1e-20)  # [n, m]
+    return gamma / jnp.where(norms > 0, norms, 1)
+
+
+def half_power(gamma: jax.Array, onehot: jax.Array) -> jax.Array:
+    """grad of sum |gamma(I_cl, j)|_1^{1/2}."""
+    return onehot @ (0.5 * (onehot.T @ gamma + LEAST) ** -0.5)
+
+
+PENALTIES = {"group_lasso": group_lasso, "half_power": half_power}
+
+
+def unit_cost(z: jax.Array, source: jax.Array, target: jax.Array) -> jax.Array:
+    """C [n, n], of which the source's rows and the target's columns count, in units of
+    their mean."""
+    cost = squared_distances(z, z)
+    pairs = jnp.maximum(jnp.sum(source) * jnp.sum(target), 1)
+    mean = source @ cost @ target / pairs
+    return cost / jnp.where(mean > 0, mean, 1)
+
+
+def transport(
+    cost: jax.Array,
+    rows: jax.Array,
+    columns: jax.Array,
+    onehot: jax.Array,
+    *,
+    regularization: float = 0.05,
+    iterations: int = 100,
+    class_penalty: str = "none",
+    eta: float = 0.1,
+    rounds: int = 10,
+) -> jax.Array:
+    """gamma [n, m]: cost [n, m], masses [n] and [m], onehot [n, ways] of the source.
+
+    The other arguments are those of `optimal_transport`.
+    """
+
+    @jax.checkpoint
+    def solve(cost):
+        return sinkhorn(
+            cost, rows, columns, regularization=regularization, iterations=iterations
+        )
+
+    def improve(gamma, k):
+        toward = solve(cost + eta * PENALTIES[class_penalty](gamma, onehot))
+        alpha = 1.0 if class_penalty == "half_power" else 2 / (k + 3)
+        return gamma + alpha * (toward - gamma), None
+
+    gamma = solve(cost)
+    if class_penalty == "none":
+        return gamma
+    return jax.lax.scan(improve, gamma, jnp.arange(rounds, dtype=cost.dtype))[0]
+
+
+def barycentres(gamma: jax.Array, z: jax.Array) -> jax.Array:
+    """Equation 12: gamma [n, m], z [m, d] -> [n, d]; 0 for a row without mass."""
+    masses = jnp.sum(gamma, axis=1, keepdims=True)
+    return gamma @ z / jnp.where(masses > 0, masses, 1)
+
+
+@register(
+    paper="Courty et al. 2017, arXiv 1507.00504",
+    learns=("classification",),
+    networks=lambda n: [n.encoder()],
+    unlabelled="required",
+    tiny={"inner_steps": 3, "inner_lr": 0.5, "iterations": 10, "rounds": 2},
+)
+def optimal_transport(
+    encoder: Model | None,
+    *,
+    ways: int = 2,
+    regularization: float = 0.05,
+    iterations: int = 100,
+    class_penalty: Literal["none", "group_lasso", "half_power"] = "none",
+    eta: float = 0.1,
+    rounds: int = 10,
+    standardise: Literal["none", "source", "domain"] = "none",
+    head: Model | None = None,
+    inner_lr: float | optax.Schedule = 0.5,
+    inner_steps: int = 400,
+    adjoint: Adjoint = MixedMode(),
+) -> MetaLearner:
+    """Optimal transport of the source onto the target, and a classifier of what arrives.
+
+    Args:
+        encoder: inputs -> [examples, features]; None = the features are the inputs.
+        ways: classes.
+        regularization: lambda, of the entropy, in units of the mean cost.
+        iterations: of each plan, as in `solvers.sinkhorn`.
+        class_penalty: Omega_c, which keeps the classes apart; "none" = without.
+        eta: its factor, in units of the mean cost.
+        rounds: steps of the generalised conditional gradient.
+        standardise: features less their mean, in deviations, before they are carried:
+            "none" = as they are, "source" = both domains by the source's, "domain" = each
+            by its own.
+        head: the classifier, [examples, features] -> [examples, ways], whose start is
+            meta-learned; None = softmax regression, from zero.
+        inner_lr: step size of the classifier.
+        inner_steps: its steps.
+        adjoint: how to differentiate `loss` through the steps.
+
+    Returns: a `MetaLearner`; `predict` gives logits [examples, ways].
+    Raises: ValueError for fewer than 2 ways, a regularization that is not positive, or
+        other numbers out of range.
+    """
+    checks.check_positive(regularization=regularization)
+    checks.check_sizes(iterations=iterations, rounds=rounds)
+    checks.check_choice("class_penalty", class_penalty, ("none", *PENALTIES))
+    checks.check_numbers(least=0, eta=eta)
+
+    def carry(z, onehot, source, target):
+        gamma = transport(
+            unit_cost(z, source, target),
+            source / jnp.maximum(jnp.sum(source), 1),
+            target / jnp.maximum(jnp.sum(target), 1),
+            onehot, regularization=regularization, iterations=iterations,
+            class_penalty=class_penalty, eta=eta, rounds=rounds,
+        )  # fmt: skip
+        return barycentres(gamma, z)
+
+    return moving(
+        "optimal_transport", encoder, head, carry,
+        Training(inner_lr, inner_steps, adjoint), ways=ways, standardise=standardise,
+    )  # fmt: skip

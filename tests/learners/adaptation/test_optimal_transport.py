@@ -1,0 +1,181 @@
+"""Optimal transport: numbers that our code did not produce."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from few_points import close, distances, start
+from few_points import transport as linear_program
+from scipy.special import logsumexp
+
+import jaxmeta as jm
+from jaxmeta.learners.adaptation.optimal_transport import (
+    barycentres,
+    transport,
+    unit_cost,
+)
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+RANDOM = np.random.default_rng(0)
+N, WAYS = 14, 2
+Z = RANDOM.normal(size=(N, 3))
+SOURCE = (np.arange(N) % 2 == 0).astype(float)
+TARGET = 1 - SOURCE
+SOURCE[0] = 0  # padding
+Y = np.where(SOURCE > 0, np.arange(N) // 2 % WAYS, -1)
+SUPPORT = jm.Batch(Z, Y, SOURCE + TARGET)
+X_S, X_T, Y_S = Z[SOURCE > 0], Z[TARGET > 0], Y[SOURCE > 0]
+COST = distances(X_S, X_T) / distances(X_S, X_T).mean()
+
+
+def sinkhorn(cost, regularization, iterations=2000):
+    """Equal masses, in numpy: rows and columns in turn."""
+    n, m = cost.shape
+    k, g = -cost / regularization, np.zeros(m)
+    for _ in range(iterations):
+        f = -np.log(n) - logsumexp(k + g[None, :], axis=1)
+        g = -np.log(m) - logsumexp(k + f[:, None], axis=0)
+    return np.exp(k + f[:, None] + g[None, :])
+
+
+def slopes(gamma, y, kind):
+    """grad Omega_c, one class and column after the other."""
+    found = np.zeros_like(gamma)
+    for c in np.unique(y):
+        for j in range(gamma.shape[1]):
+            mass = gamma[y == c, j]
+            if kind == "group_lasso":
+                found[y == c, j] = mass / np.sqrt(np.sum(mass**2))
+            else:
+                found[y == c, j] = 0.5 / np.sqrt(np.sum(mass) + 1e-3)
+    return found
+
+
+def conditional_gradient(kind, eta, regularization, rounds):
+    gamma = sinkhorn(COST, regularization)
+    for k in range(rounds):
+        toward = sinkhorn(COST + eta * slopes(gamma, Y_S, kind), regularization)
+        alpha = 2 / (k + 3) if kind == "group_lasso" else 1
+        gamma = gamma + alpha * (toward - gamma)
+    return gamma
+
+
+def plan(**how):
+    """gamma of the source's rows and the target's columns."""
+    source, target, z = map(jnp.asarray, (SOURCE, TARGET, Z))
+    onehot = jnp.asarray((Y[:, None] == np.arange(WAYS)) * 1.0)
+    found = jax.jit(lambda cost: transport(
+        cost, source / source.sum(), target / target.sum(), onehot, **how
+    ))(unit_cost(z, source, target))  # fmt: skip
+    outside = np.asarray(found)[np.ix_(SOURCE == 0, TARGET == 0)]
+    assert not outside.any()
+    return np.asarray(found)[np.ix_(SOURCE > 0, TARGET > 0)]
+
+
+@pytest.mark.parametrize("kind", ["none", "group_lasso", "half_power"])
+def test_plan_is_that_of_numpy(kind):
+    how = {"regularization": 0.2, "iterations": 2000, "class_penalty": kind}
+    found = plan(**how, eta=0.1, rounds=4)
+    rounds = 0 if kind == "none" else 4
+    close(found, conditional_gradient(kind, 0.1, 0.2, rounds), 1e-8)
+    close(found.sum(axis=1), np.full(len(X_S), 1 / len(X_S)))
+    close(found.sum(axis=0), np.full(len(X_T), 1 / len(X_T)))
+
+
+@pytest.mark.parametrize("kind", ["group_lasso", "half_power"])
+def test_a_class_penalty_lowers_what_it_says(kind):
+    """<gamma, C> + lambda sum gamma log gamma + eta Omega_c, and two classes at a place."""
+    how = {"regularization": 0.2, "iterations": 500, "eta": 0.5}
+
+    def value(gamma):
+        of = [gamma[c == Y_S] for c in range(WAYS)]
+        if kind == "group_lasso":
+            omega = sum(np.sqrt((g**2).sum(axis=0)).sum() for g in of)
+        else:
+            omega = sum(np.sqrt(g.sum(axis=0) + 1e-3).sum() for g in of)
+        return np.sum(gamma * COST + 0.2 * gamma * np.log(gamma)) + 0.5 * omega
+
+    values = [value(plan(**how, class_penalty=kind, rounds=r)) for r in (1, 4, 32)]
+    assert value(plan(**how)) > values[0] and np.all(np.diff(values) < 1e-9)
+    # every plan of these masses near the end is no better
+    end = plan(**how, class_penalty=kind, rounds=100)
+    for _ in range(20):
+        swap = np.zeros_like(end)
+        (a, b), (c, d) = RANDOM.choice(len(X_S), 2, False), RANDOM.choice(7, 2, False)
+        swap[a, c], swap[b, d], swap[a, d], swap[b, c] = 1, 1, -1, -1
+        if kind == "group_lasso":  # convex: the minimum
+            assert value(end + 1e-3 * end.min() * swap) > value(end) - 1e-7
+
+    def mixed(gamma):
+        of = [gamma[c == Y_S].sum(axis=0) for c in range(WAYS)]
+        return np.minimum(*of).sum()
+
+    assert mixed(end) < mixed(plan(**how))
+
+
+def test_without_entropy_it_is_the_linear_program_and_a_permutation():
+    small = plan(regularization=0.005, iterations=20_000)
+    n, m = COST.shape
+    exact = linear_program(COST, np.full(n, 1 / n), np.full(m, 1 / m))
+    assert abs(np.sum(small * COST) - np.sum(exact * COST)) < 1e-3
+
+    # the target is the source, shifted and in another order: each goes to its own
+    random = np.random.default_rng(3)
+    x = np.eye(5) * 4 + 0.1 * random.normal(size=(5, 5))
+    order = random.permutation(5)
+    z, sides = np.concatenate([x, x[order] + 0.5]), np.repeat([1.0, 0.0], 5)
+    cost = unit_cost(*map(jnp.asarray, (z, sides, 1 - sides)))
+    gamma = transport(
+        cost, jnp.asarray(sides / 5), jnp.asarray((1 - sides) / 5),
+        jnp.zeros((10, 2)), regularization=0.01,
+    )  # fmt: skip
+    close(5 * np.asarray(gamma)[:5, 5:], np.eye(5)[:, order], 1e-8)
+    close(barycentres(gamma, jnp.asarray(z))[:5], x + 0.5, 1e-8)
+    assert not np.asarray(barycentres(gamma, jnp.asarray(z)))[5:].any()
+
+
+def test_the_classifier_sees_the_barycentres():
+    """One step of softmax regression from zero, by hand."""
+    learner = jm.optimal_transport(
+        None,
+        ways=WAYS,
+        regularization=0.2,
+        iterations=2000,
+        inner_lr=1.0,
+        inner_steps=1,
+    )
+    params = learner.init(jax.random.key(0))
+    assert not jax.tree.leaves(params)
+    adapted = learner.adapt(params, SUPPORT)
+    gamma = sinkhorn(COST, 0.2)
+    moved = gamma @ X_T / gamma.sum(axis=1, keepdims=True)
+    residual = np.eye(WAYS)[Y_S] - 1 / WAYS
+    close(adapted.head.w, moved.T @ residual / len(X_S), 1e-8)
+    close(adapted.head.b, residual.mean(axis=0), 1e-8)
+    logits = Z @ np.asarray(adapted.head.w) + np.asarray(adapted.head.b)
+    close(learner.predict(adapted, Z), logits)
+
+
+def test_a_head_is_a_network_whose_start_is_learned():
+    head = jm.models.mlp(3, WAYS, (4,))
+    learner = jm.optimal_transport(None, head=head, ways=WAYS, inner_steps=3)
+    params = start(learner)
+    assert list(params) == ["head"]
+    task = jm.Task(SUPPORT, jm.Batch(X_T, np.arange(len(X_T)) % WAYS))
+    loss = jax.jit(lambda p: learner.loss(p, task)[0])
+    slope = jax.jit(jax.grad(loss))(params)
+    along = jax.tree.map(lambda p: np.cos(np.arange(p.size)).reshape(p.shape), params)
+    moved = lambda h: jax.tree.map(lambda p, v: p + h * v, params, along)
+    numeric = (loss(moved(1e-5)) - loss(moved(-1e-5))) / 2e-5
+    products = jax.tree.map(lambda s, v: np.sum(s * v), slope, along)
+    np.testing.assert_allclose(sum(jax.tree.leaves(products)), numeric, rtol=1e-6)
+
+
+def test_wrong_arguments_are_said():
+    with pytest.raises(ValueError, match="class_penalty: expected one of none, group"):
+        jm.optimal_transport(None, class_penalty="lasso")
+    with pytest.raises(ValueError, match="regularization: expected a number > 0"):
+        jm.optimal_transport(None, regularization=0)
+    with pytest.raises(ValueError, match="head: expected"):
+        jm.optimal_transport(None, head=3)
