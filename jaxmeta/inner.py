@@ -29,46 +29,27 @@ class Game:
     wrong second derivative: never differentiate twice through one.
 
     players: name -> L_i, which sees the parts of all. What is called is the first one's.
+    semi: whether they are L_i(w, now, context, batch) with w twice: `now` is a constant of
+        the gradients that are descended (the weight of an example, what a network says),
+        and not of the meta-gradient. `stop_gradient` would make it one of both.
     """
 
     players: Mapping[str, Callable[..., jax.Array]]
+    semi: bool = False
 
     def __call__(self, w: PyTree, context: PyTree, batch: PyTree) -> jax.Array:
-        return next(iter(self.players.values()))(w, context, batch)
+        now = (w,) if self.semi else ()
+        return next(iter(self.players.values()))(w, *now, context, batch)
 
     def gradient(self, w: PyTree, context: PyTree, batch: PyTree) -> PyTree:
         """{i: dL_i/dw_i}."""
+        given = (w, context, batch) if self.semi else (context, batch)
 
         def of(name, objective):
-            mine = lambda part: objective({**w, name: part}, context, batch)
+            mine = lambda part: objective({**w, name: part}, *given)
             return jax.grad(mine)(w[name])
 
         return {name: of(name, objective) for name, objective in self.players.items()}
-
-
-@dataclass(frozen=True, eq=False)
-class Given(Game):
-    """One objective, and what each step takes as given: dL/dv (v, given(w)) at v = w.
-
-    A kernel's width that follows the features, say. A step leaves out its derivative, as
-    if it were another player's move, but a meta-gradient has it; `stop_gradient` would
-    leave it out of both.
-
-    players: the one L(w, given, context, batch). given: (w, context, batch) -> a tree.
-    """
-
-    given: Callable[[PyTree, PyTree, PyTree], PyTree]
-
-    def __call__(self, w: PyTree, context: PyTree, batch: PyTree) -> jax.Array:
-        (objective,) = self.players.values()
-        given: Any = self.given(w, context, batch)
-        return objective(w, given, context, batch)
-
-    def gradient(self, w: PyTree, context: PyTree, batch: PyTree) -> PyTree:
-        """dL/dw, with what is given at w."""
-        (objective,) = self.players.values()
-        given: Any = self.given(w, context, batch)
-        return jax.grad(lambda v: objective(v, given, context, batch))(w)
 
 
 def gradient_of(objective: Objective) -> Gradient:

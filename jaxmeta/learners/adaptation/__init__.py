@@ -1,5 +1,10 @@
 """Learners that adapt from a labelled source to an unlabelled target."""
 
+from jaxmeta.learners.adaptation.adda import adda as adda
+from jaxmeta.learners.adaptation.adversarial_autoencoder import (
+    adversarial_autoencoder as adversarial_autoencoder,
+)
+from jaxmeta.learners.adaptation.cdan import cdan as cdan
 from jaxmeta.learners.adaptation.coral import coral as coral
 from jaxmeta.learners.adaptation.dann import dann as dann
 from jaxmeta.learners.adaptation.deep_coral import deep_coral as deep_coral

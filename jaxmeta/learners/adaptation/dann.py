@@ -23,21 +23,12 @@ Meta-parameters: the starts of the network and of the domains' classifier.
 from collections.abc import Callable
 from functools import partial
 
-import jax
 import optax
 
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.batches import forward
-from jaxmeta.learners.adaptation.domains import Seen, Training, adapting, averaged
+from jaxmeta.learners.adaptation.domains import Training, adapting, domain_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
-
-
-def domain_loss(g_d: Model, theta_d, z: jax.Array, seen: Seen) -> jax.Array:
-    """L_d: cross-entropy of "of the target", each domain half of it."""
-    logits = forward(g_d, theta_d, z)[:, 0]
-    of_source = averaged(jax.nn.softplus(logits), seen.source)
-    return (of_source + averaged(jax.nn.softplus(-logits), seen.target)) / 2
 
 
 @register(

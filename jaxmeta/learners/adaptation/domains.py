@@ -44,6 +44,11 @@ class Seen(NamedTuple):
     labels: jax.Array  # [n], -1 = unlabelled
     source: jax.Array  # [n] 1 = of the source, 0 = not, or padding
     target: jax.Array  # [n] 1 = of the target
+    x: PyTree = None  # [n, ...] inputs
+    now: Any = (
+        None  # the same, as a constant of a step's gradient, where that is wanted
+    )
+    progress: jax.Array | float = 0.0  # [] how far training is, from 0 to 1
 
 
 class Training(NamedTuple):
@@ -57,8 +62,23 @@ class Training(NamedTuple):
     adjoint: Adjoint
 
 
-# (w, what its network sees, what is given, if anything) -> []
-Term = Callable[..., jax.Array]
+class Step(NamedTuple):
+    """What one step of training is made from."""
+
+    support: Batch  # its examples
+    progress: jax.Array  # [] how far training is, from 0 to 1
+    now: PyTree  # w as a constant of the step's gradient, not of the meta-gradient
+
+
+class Player(NamedTuple):
+    """Who moves which parameters against what; of several it is a game."""
+
+    parts: tuple[str, ...]  # names of the parameters that are its own
+    objective: Callable[[PyTree, Step], jax.Array]  # (w, step) -> []
+
+
+glorot = jax.nn.initializers.glorot_uniform()
+Term = Callable[[PyTree, Seen], jax.Array]  # (w, what its network sees) -> []
 
 
 def sides(support: Batch, dtype) -> tuple[jax.Array, jax.Array]:
@@ -80,6 +100,29 @@ def source_loss(seen: Seen) -> jax.Array:
     labels = jnp.maximum(seen.labels, 0)
     right = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
     return averaged(-right, seen.source)
+
+
+def domain_logits(discriminator: Model, params: PyTree, z: jax.Array) -> jax.Array:
+    """The logits [n] of "of the target".
+
+    Raises: ValueError for a discriminator that gives no single one.
+    """
+    logits = forward(discriminator, params, z)
+    if logits.shape != (len(z), 1):
+        raise ValueError(
+            "discriminator: expected one logit an example, [examples, 1], got shape "
+            f"{logits.shape}; its last layer has one output"
+        )
+    return logits[:, 0]
+
+
+def domain_loss(
+    discriminator: Model, params: PyTree, z: jax.Array, seen: Seen
+) -> jax.Array:
+    """Cross-entropy of "of the target", each domain half of it."""
+    logits = domain_logits(discriminator, params, z)
+    of_source = averaged(jax.nn.softplus(logits), seen.source)
+    return (of_source + averaged(jax.nn.softplus(-logits), seen.target)) / 2
 
 
 def classify(encoder: Model) -> Callable:
@@ -127,7 +170,7 @@ def look(encoder: Model, together: bool) -> Callable[[Network, Batch], Seen]:
             of_target = run(network, support.x, target)
             choose = lambda s, t: jnp.where(source[:, None] > 0, s, t)
             z, logits = map(choose, of_source, of_target)
-        return Seen(z, logits, support.y, source, target)
+        return Seen(z, logits, support.y, source, target, support.x)
 
     return seen
 
@@ -137,7 +180,7 @@ def initial(encoder: Model, features: int, ways: int) -> Callable[..., Network]:
 
     def init(key):
         key_encoder, key_head = jax.random.split(key)
-        w = jax.nn.initializers.glorot_uniform()(key_head, (features, ways))
+        w = glorot(key_head, (features, ways))
         return Network(encoder.init(key_encoder), w, jnp.zeros(ways))
 
     return init
@@ -174,6 +217,66 @@ def ramp(progress: jax.Array) -> jax.Array:
     return 2 / (1 + jnp.exp(-10 * progress)) - 1
 
 
+def check_training(training: Training, **weights) -> None:
+    """Raise ValueError for what no learner takes: negative weights, no examples."""
+    checks.check_numbers(least=0, **weights)
+    checks.check_flags(together=training.together)
+    if training.batch_size is not None:
+        checks.check_sizes(batch_size=training.batch_size)
+
+
+def descending(
+    name: str, training: Training, players: dict[str, Player], now: bool = False
+) -> Callable:
+    """Training, as a function (w, support, key) -> w, differentiably.
+
+    Args: name of the learner; training; players, who step at the same time; now: whether
+        their objectives use `Step.now`.
+    Returns: that function; w = {part: parameters}, and what is nobody's part stays.
+    Raises: ValueError as `maml`.
+    """
+
+    def objective_of(player):
+        def objective(moving, now, still, batch):
+            support, (progress, rows) = batch
+            now = {**still, **_joined(now)}
+            step = Step(chosen(support, rows), progress, now)
+            return player.objective({**still, **_joined(moving)}, step)
+
+        return objective
+
+    game = inner.Game({n: objective_of(p) for n, p in players.items()}, semi=True)
+    descend = inner.descent(
+        name,
+        game if now or len(players) > 1 else game.__call__,  # that is a true gradient
+        steps=training.inner_steps,
+        adjoint=training.adjoint,
+        rule=training.rule,
+        inner_lr=training.inner_lr,
+    )
+
+    def train(w, support, key):
+        start = {n: {k: w[k] for k in p.parts} for n, p in players.items()}
+        still = {k: w[k] for k in w.keys() - _joined(start).keys()}
+        xs = steps_of(support, key, training)
+        return {**still, **_joined(descend(start, still, support, xs=xs))}
+
+    return train
+
+
+def _joined(parts: dict[str, dict]) -> dict:
+    """{player: {part: ...}} -> {part: ...}."""
+    return {name: part for of_one in parts.values() for name, part in of_one.items()}
+
+
+def learner_of(init: Callable, adapt: Callable, encoder: Model) -> MetaLearner:
+    """The learner whose `adapt` gives an `Adapted`."""
+    predict = predicting(encoder)
+    return MetaLearner(
+        init, adapt, predict, query_loss(adapt, predict, losses.cross_entropy)
+    )
+
+
 def adapting(
     name: str,
     encoder: Model,
@@ -186,7 +289,7 @@ def adapting(
     ramped: bool = False,
     others: dict[str, Model] | None = None,
     adversary: dict[str, Term] | None = None,
-    given: Callable[[Seen], PyTree] | None = None,
+    now: bool = False,
 ) -> MetaLearner:
     """A learner that trains a network on the labels of the source and one more term.
 
@@ -198,16 +301,12 @@ def adapting(
     Args:
         term: (w, seen) -> []. weight: its factor. others: networks besides, by name.
         adversary: name of another network -> the term that it descends.
-        given: what `term` gets besides, without adversaries: no step goes against its
-            derivative, see `inner.Given`.
+        now: whether terms use what is seen as a constant of the step, `seen.now`.
     Returns: a `MetaLearner` of classification; `adapted` is an `Adapted`.
     Raises: ValueError for sizes out of range, or as `maml`.
     """
     checks.check_sizes(2, ways=ways)
-    checks.check_numbers(least=0, weight=weight)
-    checks.check_flags(together=training.together)
-    if training.batch_size is not None:
-        checks.check_sizes(batch_size=training.batch_size)
+    check_training(training, weight=weight)
     encoder = sized(encoder, features)
     others, adversary = others or {}, adversary or {}
     checks.check_models(**others)
@@ -219,65 +318,26 @@ def adapting(
         w = {"network": begin(key_network)}
         return w | {name: other.init(key) for (name, other), key in made}
 
-    def seen(w, batch):
-        support, (progress, rows) = batch
-        return see(w["network"], chosen(support, rows)), progress
+    def seen(w, step):
+        view = see(w["network"], step.support)
+        if now:  # the same pass again, which is compiled into one
+            view = view._replace(now=see(step.now["network"], step.support))
+        return view._replace(progress=step.progress)
 
-    def own(w, fixed, batch, *given):
-        w = {**fixed, **w}
-        view, progress = seen(w, batch)
-        factor = weight * ramp(progress) if ramped else weight
-        return source_loss(view) + factor * term(w, view, *given)
-
-    objective = _played(own, seen, adversary, given)
-    descend = inner.descent(
-        name,
-        objective,
-        steps=training.inner_steps,
-        adjoint=training.adjoint,
-        rule=training.rule,
-        inner_lr=training.inner_lr,
-    )
-
-    def adapt(params, support, key=None):
-        xs = steps_of(support, key, training)
-        players = {n: params[n] for n in adversary}
-        start = {n: params[n] for n in params if n not in adversary}
-        if adversary:
-            end = descend({"own": start, **players}, (), support, xs=xs)["own"]
-        else:
-            end = descend(start, (), support, xs=xs)
-        return Adapted(end["network"], shots_of(support, ways))
-
-    predict = predicting(encoder)
-    return MetaLearner(
-        init, adapt, predict, query_loss(adapt, predict, losses.cross_entropy)
-    )
-
-
-def _played(
-    own: Callable, seen: Callable, adversary: dict[str, Term], given: Callable | None
-) -> Any:
-    """One objective, or the game with adversaries."""
-    if given is not None:
-        return inner.Given(
-            {"own": lambda w, given, context, batch: own(w, {}, batch, given)},
-            lambda w, context, batch: given(seen(w, batch)[0]),
-        )
-    if not adversary:
-        return lambda w, context, batch: own(w, {}, batch)
-
-    def first(w, context, batch):
-        del context
-        others = {n: part for n, part in w.items() if n != "own"}
-        return own(w["own"], others, batch)
+    def own(w, step):
+        view = seen(w, step)
+        factor = weight * ramp(step.progress) if ramped else weight
+        return source_loss(view) + factor * term(w, view)
 
     def against(term):
-        def objective(w, context, batch):
-            del context
-            everything = {**w, **w["own"]}
-            return term(everything, seen(everything, batch)[0])
+        return lambda w, step: term(w, seen(w, step))
 
-        return objective
+    mine = ("network", *(n for n in others if n not in adversary))
+    players = {n: Player((n,), against(term)) for n, term in adversary.items()}
+    train = descending(name, training, {"own": Player(mine, own), **players}, now)
 
-    return inner.Game({"own": first, **{n: against(t) for n, t in adversary.items()}})
+    def adapt(params, support, key=None):
+        end = train(params, support, key)
+        return Adapted(end["network"], shots_of(support, ways))
+
+    return learner_of(init, adapt, encoder)

@@ -91,9 +91,10 @@ def jan(
     if predictions is not None:
         checks.check_positive(predictions=predictions)
     training = Training(inner_lr, inner_steps, batch_size, together, rule, adjoint)
+    width = unit_of(unit)
 
-    def term(w, seen, unit):
-        k = gaussian(seen.z, squared_bandwidths, unit)
+    def term(w, seen):
+        k = gaussian(seen.z, squared_bandwidths, width(seen.now))
         if predictions is not None:
             k = k * gaussian(jax.nn.softmax(seen.logits, axis=1), (predictions,), 1.0)
         return squared_mmd(k, seen.source, seen.target, estimator)
@@ -101,5 +102,5 @@ def jan(
     return adapting(
         "jan", encoder, training,
         ways=ways, features=features, term=term, weight=weight, ramped=ramped,
-        given=unit_of(unit),
+        now=True,
     )  # fmt: skip

@@ -15,7 +15,7 @@ Departures:
 
 The unit of the s_u is what it is at each step, and no step goes against its derivative:
 features would not come together but only the scale of what is near. A meta-gradient has
-that derivative (`inner.Given`).
+that derivative (`inner.Game`, semi).
 
 Meta-parameters: the network's start.
 """
@@ -93,12 +93,13 @@ def mmd(
     """
     check_kernels(estimator, squared_bandwidths, unit)
     training = Training(inner_lr, inner_steps, batch_size, together, rule, adjoint)
+    width = unit_of(unit)
 
-    def term(w, seen, unit):
-        k = gaussian(seen.z, squared_bandwidths, unit)
+    def term(w, seen):
+        k = gaussian(seen.z, squared_bandwidths, width(seen.now))
         return squared_mmd(k, seen.source, seen.target, estimator)
 
     return adapting(
         "mmd", encoder, training,
-        ways=ways, features=features, term=term, weight=weight, given=unit_of(unit),
+        ways=ways, features=features, term=term, weight=weight, now=True,
     )  # fmt: skip

@@ -103,7 +103,7 @@ def value(monkeypatch, make, weight, progress=1.0, **how):
     given = support(), (jnp.asarray(progress), None)
     at = lambda weight: objective_of(
         lambda: make(IDENTITY, features=3, weight=weight, **how), monkeypatch
-    )({"network": w}, (), given)
+    )({"own": {"network": w}}, {}, given)
     return at(weight) - at(0.0)
 
 
@@ -130,16 +130,14 @@ def test_jan_is_the_product_of_kernels_and_mmd_of_one_layer(monkeypatch, estimat
     close(half, expected * (2 / (1 + np.exp(-0.5)) - 1))
 
 
-def test_given_is_constant_in_a_step_and_differentiated_in_a_meta_gradient():
-    """L = g v^2 / 2 with g = w: a step of h goes to w - h w^2, whose slope is 1 - 2 h w."""
-    field = inner.Given(
-        {"own": lambda w, given, context, batch: given * w**2 / 2},
-        lambda w, context, batch: w,
-    )
-    assert field(jnp.asarray(3.0), (), ()) == 13.5
+def test_now_is_constant_in_a_step_and_differentiated_in_a_meta_gradient():
+    """L = now w^2 / 2: a step of h goes to w - h w^2, whose slope is 1 - 2 h w."""
+    product = lambda w, now, context, batch: now["own"] * w["own"] ** 2 / 2
+    field = inner.Game({"own": product}, semi=True)
+    assert field({"own": jnp.asarray(3.0)}, (), ()) == 13.5
     for adjoint in (jm.MixedMode(), jm.Reverse(), jm.Forward()):
         descend = inner.Descent(field, optax.sgd, 1, adjoint, 0.1)
-        end = lambda w, descend=descend: descend(w, (), ())
+        end = lambda w, descend=descend: descend({"own": w}, (), ())["own"]
         close(end(jnp.asarray(3.0)), 3 - 0.9)
         close(jax.grad(end)(3.0), 1 - 0.6)
 
@@ -182,6 +180,8 @@ def test_wrong_arguments_are_said(make, wrong, said):
 
 def test_implicit_is_refused():
     """The field is the gradient of no function, so it has no minimum."""
-    field = inner.Given({"own": lambda *w: w[0]}, lambda *w: w[0])
+    field = inner.Game({"own": lambda *w: w[0]["own"]}, semi=True)
     with pytest.raises(ValueError, match="steps lead to none"):
-        inner.Descent(field, optax.sgd, 1, jm.Implicit(), 0.1)(jnp.ones(()), (), ())
+        inner.Descent(field, optax.sgd, 1, jm.Implicit(), 0.1)(
+            {"own": jnp.ones(())}, (), ()
+        )
