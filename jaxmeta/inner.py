@@ -25,8 +25,9 @@ class Game:
         w_i <- w_i + rule(dL_i/dw_i (w, context, batch)),  w = {i: w_i}
 
     Adversaries play such a game. Its field is the gradient of no function (the Jacobian
-    is not symmetric), and a reversed gradient, which makes one objective of two, has the
-    wrong second derivative: never differentiate twice through one.
+    is not symmetric). A reversed gradient makes one objective of two, but its second
+    derivative is the field's or another by how it is written: never differentiate twice
+    through one.
 
     players: name -> L_i, which sees the parts of all. What is called is the first one's.
     semi: whether they are L_i(w, now, context, batch) with w twice: `now` is a constant of

@@ -10,8 +10,8 @@ features, G_y the labels' classifier and G_d the domains', L_d its cross-entropy
     lambda = 2 / (1 + exp(-10 p)) - 1,  p from 0 to 1                 (section 5.2.2)
 
 These are two players with an objective each (`inner.Game`), not one objective with a
-reversed gradient: that one's second derivative, of which a meta-gradient is made, would
-be wrong.
+reversed gradient: that one's second derivative, of which a meta-gradient is made, need
+not be the field's.
 
 Departures: equation 15 has lambda, too; the authors' code, whose gradient is reversed
 and scaled on its way into the features, has not, and neither has this. Adam in place of
