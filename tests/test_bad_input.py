@@ -80,6 +80,8 @@ FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
 ZERO_HERE = {
     ("clip", jm.rl2),
+    ("shift", tasks.shifted),
+    ("scale", tasks.shifted),
     ("noise", tasks.tables),
     ("noise", tasks.quadratic),
     ("noise", tasks.sinusoid_or_line),
@@ -116,6 +118,9 @@ CALLS = {
     tasks.tables: {},
     tasks.episodes: {"dataset": DATA, "queries": 2},
     tasks.classes: {"dataset": DATA},
+    tasks.domains: {"source": DATA, "target": DATA},
+    tasks.rotated: {"dataset": DATA},
+    tasks.shifted: {"dataset": DATA},
     tasks.umtra: {"images": IMAGES},
     tasks.cactus: {
         **{"images": IMAGES, "embeddings": IMAGES.reshape(60, 16)},

@@ -9,6 +9,8 @@ from jaxmeta.tasks.combined import Changed as Changed
 from jaxmeta.tasks.combined import Mixed as Mixed
 from jaxmeta.tasks.combined import changed as changed
 from jaxmeta.tasks.combined import mixed as mixed
+from jaxmeta.tasks.domains import Domains as Domains
+from jaxmeta.tasks.domains import domains as domains
 from jaxmeta.tasks.episodes import Episodes as Episodes
 from jaxmeta.tasks.episodes import episodes as episodes
 from jaxmeta.tasks.episodes import meta_dataset as meta_dataset
@@ -24,6 +26,9 @@ from jaxmeta.tasks.linear import Linear as Linear
 from jaxmeta.tasks.linear import linear as linear
 from jaxmeta.tasks.multi_label import MultiLabel as MultiLabel
 from jaxmeta.tasks.multi_label import multi_label as multi_label
+from jaxmeta.tasks.pairs import Pairs as Pairs
+from jaxmeta.tasks.pairs import rotated as rotated
+from jaxmeta.tasks.pairs import shifted as shifted
 from jaxmeta.tasks.plans import Plan as Plan
 from jaxmeta.tasks.quadratic import Quadratic as Quadratic
 from jaxmeta.tasks.quadratic import quadratic as quadratic

@@ -438,17 +438,24 @@ def rotate(images: jax.Array, turn: jax.Array) -> jax.Array:
 def jittered(key, image, strength):
     """A random affine map about the centre of an image [h, w, c], bilinear."""
     key_angle, key_shape, key_shift = jax.random.split(key, 3)
-    height, width, _ = image.shape
+    height = image.shape[0]
     uniform = partial(jax.random.uniform, minval=-strength, maxval=strength)
     angle = uniform(key_angle) * jnp.deg2rad(15.0)
     shape = jnp.eye(2) + 0.2 * uniform(key_shape, (2, 2))  # scale and shear
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turn = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
     shift = uniform(key_shift, (2,)) * 2.5 * height / 28
+    return warped(image, shape @ turn, shift)
+
+
+def warped(image, matrix, shift):
+    """An image [h, w, c] whose place p from the centre is what was at matrix p + shift:
+    matrix [2, 2] and shift [2] of (row, column), bilinear, 0 outside."""
+    height, width, _ = image.shape
     rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
     centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
     grid = jnp.stack([rows, columns], axis=-1) - jnp.reshape(centre, (1, 1, 2))
-    source = grid @ (shape @ turn).T + jnp.reshape(centre + shift, (1, 1, 2))
+    source = grid @ matrix.T + jnp.reshape(centre + shift, (1, 1, 2))
 
     def channel(plane):
         places = [source[..., 0], source[..., 1]]
