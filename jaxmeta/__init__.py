@@ -52,6 +52,7 @@ from jaxmeta.training import fit as fit
 from jaxmeta.training import fit_population as fit_population
 from jaxmeta.training import population as population
 from jaxmeta.training import report_returns as report_returns
+from jaxmeta.training import scores as scores
 from jaxmeta.types import Batch as Batch
 from jaxmeta.types import MetaLearner as MetaLearner
 from jaxmeta.types import Model as Model

@@ -1,5 +1,6 @@
 """Meta-training and meta-testing: loops, logs, checkpoints, pictures."""
 
+from jaxmeta.training import scores as scores
 from jaxmeta.training.checkpoints import Checkpoints as Checkpoints
 from jaxmeta.training.evaluate import Report as Report
 from jaxmeta.training.evaluate import evaluate as evaluate
