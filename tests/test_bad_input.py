@@ -134,6 +134,7 @@ CALLS = {
     tasks.augment.mixup: {},
     data.from_arrays: {"x": IMAGES, "labels": np.arange(60) % 6},
     data.glyphs: {},
+    data.digits: {},
     data.omniglot: {"root": "nowhere"},
     data.cifar_fs: {"root": "nowhere"},
     data.fc100: {"root": "nowhere"},

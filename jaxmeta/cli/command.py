@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
             print(listing.markdown(), end="") if command.markdown else listing.show()
         else:
             train(command)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

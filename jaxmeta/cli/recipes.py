@@ -113,6 +113,12 @@ def _check_joined(name: str, entry: Entry, source: Source, arguments) -> None:
             f"{name} does not learn {source.kind} and {source.name} is {source.kind}; "
             f"expected one of {', '.join(able)}"
         )
+    if source.unlabelled and not entry.unlabelled:
+        able = [n for n, e in learners.REGISTRY.items() if e.unlabelled]
+        raise ValueError(
+            f"{name} makes no use of unlabelled examples and {source.name} has them; "
+            f"expected one of {', '.join(able)}"
+        )
 
 
 def _usable(options: Options, source: Source, entry: Entry, name: str) -> set[str]:

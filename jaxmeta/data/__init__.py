@@ -6,6 +6,7 @@ from jaxmeta.data.cifar100 import fc100 as fc100
 from jaxmeta.data.cub import cub as cub
 from jaxmeta.data.dataset import Dataset as Dataset
 from jaxmeta.data.dataset import joined as joined
+from jaxmeta.data.digits import digits as digits
 from jaxmeta.data.folder import from_folder as from_folder
 from jaxmeta.data.glyphs import glyphs as glyphs
 from jaxmeta.data.huggingface import from_huggingface as from_huggingface

@@ -2,6 +2,7 @@
 
 from jaxmeta.cli.sources import bandit as bandit
 from jaxmeta.cli.sources import csv as csv
+from jaxmeta.cli.sources import digits as digits
 from jaxmeta.cli.sources import folder as folder
 from jaxmeta.cli.sources import gaussian_process as gaussian_process
 from jaxmeta.cli.sources import glyphs as glyphs

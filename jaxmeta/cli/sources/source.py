@@ -49,7 +49,8 @@ class Source:
         "test", and for whatever else learners train on ("classes").
     headline: of those that a learner's report has, the first is printed.
     defaults: of options that are None. options: those that not every problem uses.
-    default_learner: where none is named. learner: of arguments of learners.
+    default_learner: where none is named. learner: of arguments of learners. unlabelled:
+        whether support sets always have unlabelled examples.
     draw: (task, predict, path), the picture of one task; predict: inputs -> outputs.
 
     What it does with a learner are its methods, those of an inner loop on examples; see
@@ -65,6 +66,7 @@ class Source:
     default_learner: str
     options: tuple[str, ...] = ()
     learner: dict[str, Any] = field(default_factory=dict)
+    unlabelled: bool = False
     draw: Callable[[Task, Predict, Path], None] | None = None
 
     def of(self, report: Report) -> Headline:
