@@ -11,6 +11,7 @@ from jaxmeta import losses as losses
 from jaxmeta import models as models
 from jaxmeta import tasks as tasks
 from jaxmeta import testing as testing
+from jaxmeta import transfer as transfer
 from jaxmeta.adjoints import FirstOrder as FirstOrder
 from jaxmeta.adjoints import Forward as Forward
 from jaxmeta.adjoints import Implicit as Implicit

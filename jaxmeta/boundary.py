@@ -186,7 +186,7 @@ class _Boundary:
 
     def _adapt(self, params, support, key):
         adapted = self.plain.adapt(params, support, key)
-        sound = _sound(support, self._labels(support, self.ways), self.unlabelled)
+        sound = soundness(support, self._labels(support, self.ways), self.unlabelled)
         shared = {id(leaf) for leaf in jax.tree.leaves(params)}
         # what is a meta-parameter stays one array for all tasks
         spoil = lambda leaf: leaf if id(leaf) in shared else _times(leaf, sound)
@@ -198,7 +198,7 @@ class _Boundary:
 
     def _sound(self, task, ways):
         support, query = (self._labels(batch, ways) for batch in task)
-        return _sound(task.support, support, self.unlabelled) * _sound(
+        return soundness(task.support, support, self.unlabelled) * soundness(
             task.query, query
         )
 
@@ -285,7 +285,7 @@ def _concrete(*trees) -> bool:
     return not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(trees))
 
 
-def _sound(batch: Batch, ways: int | None, unlabelled=False) -> jax.Array:
+def soundness(batch: Batch, ways: int | None, unlabelled=False) -> jax.Array:
     """[] 1.0; NaN if the batch can't be learnt from or judged on.
 
     Args: batch, its padding blank; ways: as `_Boundary._labels`.

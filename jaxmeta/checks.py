@@ -451,6 +451,13 @@ def check_task(task: Task, ways: int | None = None) -> None:
             check_labels(batch, ways, what)
 
 
+def few(names, most: int = 4) -> str:
+    """The first few names, and how many more there are."""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def said(value: Any) -> str:
     """A value in a few words: type and shape of an array, a number or word as it is
     written, anything else by its kind."""

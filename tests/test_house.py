@@ -18,7 +18,7 @@ FLOORS = (
     ("testing",),
     ("training", "estimators", "noise", "statistics"),
     ("learners", "tasks"),
-    ("outer", "task_axis", "models", "data"),
+    ("outer", "task_axis", "models", "data", "transfer"),
     ("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
     ("inner", "losses", "defaults", "keys", "tame", "envs"),
     ("checks",),

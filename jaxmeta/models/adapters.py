@@ -125,7 +125,9 @@ def from_linen(
     shapes = dict(unfreeze(jax.eval_shape(fresh, key)))
     wanted = shapes.pop("params", {})
     missing = [name for name in shapes if name not in given]
-    _check_fits("variables", given, {n: shapes[n] for n in shapes if n in given})
+    parameters.check_fits(
+        "variables", given, {n: shapes[n] for n in shapes if n in given}
+    )
 
     @jax.jit
     def init(key):
@@ -279,7 +281,7 @@ def pretrained(
     layers = isinstance(wanted, dict) and isinstance(params, Mapping)
     params = jax.tree.map(jnp.asarray, dict(params) if layers else params)
     own = {n: wanted[n] for n in wanted if n in params} if layers else wanted
-    _check_fits("params", params, own)
+    parameters.check_fits("params", params, own)
     if learned is None:
         names = list(wanted) if layers else None
     elif not isinstance(wanted, dict):
@@ -451,16 +453,4 @@ def _check_names(argument, names, known):
             raise ValueError(
                 f"{argument}: the model has no {name!r}; it has "
                 f"{', '.join(map(str, known)) or 'nothing that is named'}"
-            )
-
-
-def _check_fits(argument: str, given: PyTree, wanted: PyTree) -> None:
-    """Raise ValueError unless a tree has the arrays that are wanted, naming the first."""
-    found, expected = parameters.shapes(given), parameters.shapes(wanted)
-    for name in [*found, *expected]:
-        if found.get(name) != expected.get(name):
-            say = lambda shape: "none" if shape is None else f"an array of {shape}"
-            raise ValueError(
-                f"{argument}{name}: expected {say(expected.get(name))}, got "
-                f"{say(found.get(name))}; the model's are {', '.join(expected) or 'none'}"
             )

@@ -111,6 +111,22 @@ def check_params(description: PyTree, params: PyTree) -> None:
             )
 
 
+def check_fits(argument: str, given: PyTree, wanted: PyTree) -> None:
+    """Raise ValueError unless a tree has the arrays that are wanted, naming the first."""
+    found, expected = shapes(given), shapes(wanted)
+    names = dict.fromkeys([*found, *expected])
+    wrong = [name for name in names if found.get(name) != expected.get(name)]
+    if not wrong:
+        return
+    say = lambda shape: "none" if shape is None else f"an array of {shape}"
+    first, *others = wrong
+    more = f" (nor do {checks.few(others)} fit)" if others else ""
+    raise ValueError(
+        f"{argument}{first}: expected {say(expected.get(first))}, got "
+        f"{say(found.get(first))}{more}; the model's are {', '.join(expected) or 'none'}"
+    )
+
+
 def network(
     description: PyTree,
     forward: Callable[..., jax.Array],
