@@ -21,7 +21,7 @@ import optax
 import pytest
 
 import jaxmeta as jm
-from jaxmeta import adjoints, data, envs, learners, models, solvers, tasks
+from jaxmeta import adjoints, data, envs, learners, models, solvers, tasks, transfer
 from jaxmeta.data import Dataset
 from jaxmeta.learners.registry import Facts
 from jaxmeta.types import Model, Sampler
@@ -76,7 +76,7 @@ FROM_ZERO |= {"multi_step_until", "first_order_until", "min_std", "smoothness", 
 FROM_ZERO |= {"support_weight", "entropy_weight", "kl_weight", "encoder_penalty"}
 FROM_ZERO |= {"orthogonality", "drop_rate", "damping", "unlabelled", "distractors"}
 FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
-FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
+FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty", "weight"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
 ZERO_HERE = {
     ("clip", jm.rl2),
@@ -104,6 +104,7 @@ LEARNER = jm.maml(models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
 KEY = jax.random.key(0)
 RUN = {"learner": LEARNER, "sampler": tasks.sinusoid(), "optimizer": optax.adam(1e-3)}
 PROCESS = jm.Unroll(lambda key: key, lambda params, state, key: (state, 0.0), 3)
+FULL = transfer.Stage(transfer.full(), RUN["optimizer"], 1)
 TASK = tasks.sinusoid(3, 3).sample(jax.random.key(1))
 
 # what each call needs besides the argument that is wrong
@@ -198,11 +199,32 @@ CALLS = {
     envs.semicircle: {},
     envs.grid: {},
     envs.dark_room: {},
+    transfer.linear_probe: {},
+    transfer.bitfit: {},
+    transfer.film: {},
+    transfer.adapters: {},
+    transfer.lora: {"rank": 2},
+    transfer.l2_sp: {},
+    transfer.by_depth: {
+        **{"optimizer": RUN["optimizer"], "decay": 0.5, "layers": ("head",)}
+    },
+    transfer.lp_ft: {
+        **{"probe": RUN["optimizer"], "full": RUN["optimizer"], "steps": (1, 1)}
+    },
+    transfer.restricted: {
+        **{"model": models.mlp(), "params": models.mlp().init(KEY)},
+        **{"partition": transfer.full()},
+    },
+    transfer.fine_tune: {
+        **{"model": models.mlp(), "params": models.mlp().init(KEY), "key": KEY},
+        **{"batch": TASK.support, "plan": (FULL,), "loss": jm.losses.mse},
+    },
+    transfer.load_safetensors: {"path": "nowhere"},
     solvers.sinkhorn: {"cost": jnp.ones((2, 2)), "rows": TWO, "columns": TWO},
 }
 # arguments that are taken apart elsewhere, or that may be anything
 APART = {"params", "phi", "frozen", "tasks", "swept", "labels"}
-APART |= {"policy"}
+APART |= {"policy", "layers", "partition", "plan", "batch"}
 
 
 class Unrun:

@@ -60,6 +60,7 @@ def linear_probe(head: str = "head", *, fresh: bool = False) -> Partition:
     >>> jax.tree.map(lambda a: a.shape, linear_probe().init(params))
     {'head': {'bias': (3,), 'kernel': (4, 3)}}
     """
+    checks.check_names(head=head)
     checks.check_flags(fresh=fresh)
 
     def init(params, key=None):
@@ -231,6 +232,8 @@ def _of_arrays(
         merge: (w, what moved of it) -> w.
         head: a layer that moves as it is, whatever `start` says.
     """
+    if head is not None:
+        checks.check_names(head=head)
 
     def init(params, key=None):
         _check_head(name, params, head)

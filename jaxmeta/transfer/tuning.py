@@ -21,6 +21,7 @@ from jaxmeta.adjoints import MixedMode
 from jaxmeta.batches import blank_padding, examples, forward
 from jaxmeta.boundary import entered, soundness
 from jaxmeta.models import parameters
+from jaxmeta.once import compute_once
 from jaxmeta.transfer import partitions
 from jaxmeta.transfer.partitions import Partition
 from jaxmeta.types import Batch, Model, PyTree
@@ -161,6 +162,8 @@ def lp_ft(
     >>> [stage.steps for stage in plan]
     [100, 20]
     """
+    checks.check_optimizer(probe, "probe")
+    checks.check_optimizer(full, "full")
     checks.check_shapes(2, steps=steps)
     return (
         Stage(partitions.linear_probe(head), probe, steps[0]),
@@ -173,13 +176,24 @@ def _run(theta, batch, key, *, model, stage, loss, size):
     """One stage: the parameters after it."""
     partition, optimizer, steps = stage
     key_start, key_steps = (None, None) if key is None else jax.random.split(key)
+    start = partition.init(theta, key_start)
 
-    def objective(moved, theta, given):
-        seen, key = given  # a key in a descent's batch is another one at each step
-        seen = seen if size is None else _minibatch(seen, key, size)
-        outputs = forward(model, partition.merge(theta, moved), seen.x, seen.mask)
-        return losses.mean_loss(loss, outputs, seen)
+    def outputs(fixed, moved):
+        theta, x, mask = fixed
+        return forward(model, partition.merge(theta, moved), x, mask)
 
+    def minibatch_loss(moved, theta, given):
+        batch, key = given  # the key of a descent's batch is another one at each step
+        seen = _minibatch(batch, key, size)
+        return losses.mean_loss(loss, outputs((theta, seen.x, seen.mask), moved), seen)
+
+    def batch_loss(moved, features, given):
+        return losses.mean_loss(loss, rest(features, moved), given[0])
+
+    objective, context = minibatch_loss, theta
+    if size is None:  # what is fixed is computed once for all steps
+        rest, context = compute_once(outputs, (theta, batch.x, batch.mask), start)
+        objective = batch_loss
     descend = inner.descent(
         "fine_tune",
         objective,
@@ -187,7 +201,7 @@ def _run(theta, batch, key, *, model, stage, loss, size):
         adjoint=MixedMode(),
         rule=lambda _: optimizer,
     )
-    moved = descend(partition.init(theta, key_start), theta, (batch, key_steps))
+    moved = descend(start, context, (batch, key_steps))
     sound = soundness(batch, 0 if losses.are_labels(batch.y) else None)
     spoil = lambda a: a * sound.astype(a.dtype)  # NaN of what can't be learnt from
     return partition.merge(theta, jax.tree.map(spoil, moved))
