@@ -165,16 +165,24 @@ def check_labels(
 
 
 def check_unlabelled(support: Batch) -> None:
-    """Raise ValueError where it can be seen that no support example is unlabelled."""
+    """Raise ValueError where it can be seen that no support example is unlabelled, or that
+    all labels are one class."""
     if any(isinstance(a, jax.core.Tracer) for a in (support.y, support.mask)):
         return
-    there = np.asarray(support.y) == UNLABELLED
+    labels = np.asarray(support.y)
     if support.mask is not None:
-        there = there & (np.asarray(support.mask) > 0)
-    if not there.any():
+        labels = labels[np.asarray(support.mask) > 0]
+    if not (labels == UNLABELLED).any():
         raise ValueError(
             f"support set: no example is unlabelled (y = {UNLABELLED}), the unlabelled set "
-            "is empty; sample tasks with unlabelled >= 1, or use protonet"
+            "is empty; sample tasks with unlabelled >= 1, give examples of a target domain "
+            f"the label {UNLABELLED}, or use protonet"
+        )
+    classes = set(labels[labels != UNLABELLED].tolist())
+    if len(classes) == 1:
+        raise ValueError(
+            f"support set: every labelled example is of class {classes.pop()}; expected at "
+            "least two classes: a label is a class, and no number of a domain"
         )
 
 

@@ -76,7 +76,8 @@ FROM_ZERO |= {"multi_step_until", "first_order_until", "min_std", "smoothness", 
 FROM_ZERO |= {"support_weight", "entropy_weight", "kl_weight", "encoder_penalty"}
 FROM_ZERO |= {"orthogonality", "drop_rate", "damping", "unlabelled", "distractors"}
 FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
-FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty", "weight"}
+FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
+FROM_ZERO |= {"weight", "reconstruction", "adversarial_lr", "adversarial_steps"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
 ZERO_HERE = {
     ("clip", jm.rl2),

@@ -15,7 +15,7 @@ from jaxmeta.cli.networks import FlagNetworks
 from jaxmeta.cli.options import Options, given_or
 from jaxmeta.cli.sources import images
 from jaxmeta.cli.sources.source import Headline, Reports, nearest, source
-from jaxmeta.learners.adaptation import deep_coral
+from jaxmeta.learners.adaptation import source_only
 from jaxmeta.learners.registry import facts_of
 from jaxmeta.tasks.pairs import Turn
 from jaxmeta.training.evaluate import evaluate
@@ -24,7 +24,7 @@ from jaxmeta.types import Batch, Sampler
 ANGLE = 30.0  # degrees, of the target
 ANGLES = (-60.0, 60.0)  # of the pairs that are trained on
 FAST = {"inner_steps": 10, "inner_lr": 0.01}
-ALONE = FAST | {"inner_steps": 50}  # from a random start
+ALONE = 50  # steps from a random start
 
 
 def _samplers(options: Options) -> dict[str, Sampler]:
@@ -50,8 +50,13 @@ def _baselines(sampler, options: Options, num_tasks: int, key) -> Reports:
     """Of the source alone; of a network, which takes longer, the first tasks."""
     facts, shape = facts_of(sampler), sampler.source.x.shape[1:]
     networks = FlagNetworks.of(options, facts, shape)
-    sizes = {"ways": sampler.ways, "features": networks.features}
-    learner = deep_coral(networks.encoder(), weight=0.0, **sizes, **ALONE)
+    learner = source_only(
+        networks.encoder(),
+        ways=sampler.ways,
+        features=networks.features,
+        inner_steps=ALONE,
+        inner_lr=FAST["inner_lr"],
+    )
     params = learner.init(jax.random.key(options.seed))
     some = max(2, num_tasks // 10)
     report = evaluate(

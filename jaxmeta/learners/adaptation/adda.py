@@ -48,7 +48,7 @@ from jaxmeta.types import MetaLearner, Model
 
 
 def game(encoder: Model, discriminator: Model) -> dict[str, Player]:
-    """L_advM and L_advD; w = {"source", "target": encoders, "domain": of D}."""
+    """L_advM and L_advD; w = {"source", "target": encoders, "discriminator": of D}."""
 
     def seen(w, support):  # its classifier plays no part
         of_source = look(encoder, together=False)(w["source"], support)
@@ -57,17 +57,17 @@ def game(encoder: Model, discriminator: Model) -> dict[str, Player]:
 
     def l_adv_m(w, step):
         of_source, z = seen(w, step.support)
-        logits = domain_logits(discriminator, w["domain"], z)
+        logits = domain_logits(discriminator, w["discriminator"], z)
         return averaged(jax.nn.softplus(logits), of_source.target)
 
     def l_adv_d(w, step):
         of_source, z = seen(w, step.support)
         z = jnp.where(of_source.source[:, None] > 0, of_source.z, z)
-        return domain_loss(discriminator, w["domain"], z, of_source)
+        return domain_loss(discriminator, w["discriminator"], z, of_source)
 
     return {
         "target": Player(("target",), l_adv_m),
-        "domain": Player(("domain",), l_adv_d),
+        "discriminator": Player(("discriminator",), l_adv_d),
     }
 
 
@@ -117,6 +117,8 @@ def adda(
     training = Training(inner_lr, inner_steps, batch_size, False, rule, adjoint)
     check_training(training)
     checks.check_sizes(0, adversarial_steps=adversarial_steps)
+    if not callable(adversarial_lr):
+        checks.check_numbers(least=0, adversarial_lr=adversarial_lr)
     encoder = sized(encoder, features)
     see, begin = look(encoder, together=False), initial(encoder, features, ways)
     l_cls = lambda w, step: source_loss(see(w["network"], step.support))
@@ -125,15 +127,15 @@ def adda(
     fool = descending("adda", after, game(encoder, discriminator))
 
     def init(key):
-        key_network, key_domain = jax.random.split(key)
-        domain = discriminator.init(key_domain)
-        return {"network": begin(key_network), "domain": domain}
+        key_network, key_adversary = jax.random.split(key)
+        adversary = discriminator.init(key_adversary)
+        return {"network": begin(key_network), "discriminator": adversary}
 
     def adapt(params, support, key=None):
         keys = (None, None) if key is None else jax.random.split(key)
         learned = learn({"network": params["network"]}, support, keys[0])["network"]
-        start = {"source": learned, "target": learned.encoder}
-        end = fool({**start, "domain": params["domain"]}, support, keys[1])
+        encoders = {"source": learned, "target": learned.encoder}
+        end = fool({**params, **encoders}, support, keys[1])
         network = learned._replace(encoder=end["target"])
         return Adapted(network, shots_of(support, ways))
 

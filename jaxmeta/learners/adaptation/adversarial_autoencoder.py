@@ -113,7 +113,7 @@ def adversarial_autoencoder(
     checks.check_numbers(least=0, weight=weight, reconstruction=reconstruction)
     checks.check_choice("reconstruct", reconstruct, ("both", "target"))
     training = Training(inner_lr, inner_steps, batch_size, together, rule, adjoint)
-    l_a = lambda w, seen: domain_loss(discriminator, w["domain"], seen.z, seen)
+    l_a = lambda w, seen: domain_loss(discriminator, w["discriminator"], seen.z, seen)
 
     def term(w, seen):
         each = squared_error(decoder, w["decoder"], seen)
@@ -124,5 +124,6 @@ def adversarial_autoencoder(
     return adapting(
         "adversarial_autoencoder", encoder, training,
         ways=ways, features=features, term=term,
-        others={"domain": discriminator, "decoder": decoder}, adversary={"domain": l_a},
+        others={"discriminator": discriminator, "decoder": decoder},
+        adversary={"discriminator": l_a},
     )  # fmt: skip

@@ -110,11 +110,12 @@ def cdan(
 
     def e(w, seen):
         counted = weighted(seen) if entropy else seen
-        return domain_loss(discriminator, w["domain"], joint(seen), counted)
+        return domain_loss(discriminator, w["discriminator"], joint(seen), counted)
 
     return adapting(
         "cdan", encoder, training,
         ways=ways, features=features, weight=weight, ramped=True,
         term=lambda w, seen: -e(w, seen),
-        others={"domain": discriminator}, adversary={"domain": e}, now=True,
+        others={"discriminator": discriminator}, adversary={"discriminator": e},
+        now=True,
     )  # fmt: skip

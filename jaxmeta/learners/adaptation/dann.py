@@ -73,10 +73,10 @@ def dann(
     Raises: ValueError for fewer than 2 ways, a negative weight, or as `maml`.
     """
     training = Training(inner_lr, inner_steps, batch_size, together, rule, adjoint)
-    l_d = lambda w, seen: domain_loss(discriminator, w["domain"], seen.z, seen)
+    l_d = lambda w, seen: domain_loss(discriminator, w["discriminator"], seen.z, seen)
     return adapting(
         "dann", encoder, training,
         ways=ways, features=features, weight=weight, ramped=True,
         term=lambda w, seen: -l_d(w, seen),
-        others={"domain": discriminator}, adversary={"domain": l_d},
+        others={"discriminator": discriminator}, adversary={"discriminator": l_d},
     )  # fmt: skip
