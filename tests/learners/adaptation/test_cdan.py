@@ -35,7 +35,8 @@ D = small(WAYS * FEATURES)
 RANDOM = np.random.default_rng(0)
 Z, LOGITS = RANDOM.normal(size=(5, FEATURES)), RANDOM.normal(size=(5, WAYS))
 SOURCE = np.array([1.0, 0, 0, 1, 0])
-SEEN = Seen(Z, None, None, SOURCE, 1 - SOURCE, said=LOGITS)
+SEEN = Seen(Z, LOGITS, None, SOURCE, 1 - SOURCE)
+SEEN = SEEN._replace(now=SEEN)
 
 
 def test_the_discriminator_sees_all_products():
@@ -45,7 +46,7 @@ def test_the_discriminator_sees_all_products():
 
 
 def test_of_uniform_predictions_it_sees_the_features_repeated():
-    found = joint(SEEN._replace(said=np.full((5, WAYS), 0.3)))
+    found = joint(SEEN._replace(now=SEEN._replace(logits=np.full((5, WAYS), 0.3))))
     np.testing.assert_allclose(found, np.tile(Z / WAYS, (1, WAYS)), rtol=1e-12)
 
 
