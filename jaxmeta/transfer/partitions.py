@@ -10,16 +10,16 @@ stays; what is trained is `moved`, a tree like the parameters without what is fi
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks, keys
 from jaxmeta.boundary import remembered
+from jaxmeta.transfer import trees
+from jaxmeta.transfer.trees import Path
 from jaxmeta.types import PyTree
-
-Path = tuple[Any, ...]  # names of an array, from the outermost: ("conv1", "kernel")
 
 
 class Partition(NamedTuple):
@@ -69,7 +69,7 @@ def linear_probe(head: str = "head", *, fresh: bool = False) -> Partition:
         layer = params[head]
         return {head: jax.tree.map(jnp.zeros_like, layer) if fresh else layer}
 
-    return Partition(init, lambda params, moved: _put(params, moved))
+    return Partition(init, lambda params, moved: trees.filled(params, moved))
 
 
 @remembered
@@ -78,8 +78,7 @@ def bitfit(*, head: str | None = None) -> Partition:
 
     Ben Zaken, Ravfogel, Goldberg. BitFit: Simple Parameter-efficient Fine-tuning for
     Transformer-based Masked Language-models. ACL 2022, arXiv 2106.10199, section 3: the
-    bias terms b of each layer and the classifier. Theirs are all vectors, a norm's scale
-    with them left out; here it moves.
+    bias terms b of each layer, and the classifier. Departure: scales of norms move too.
 
     Args: head: a layer all of which moves, the task's classifier; None = none.
     Raises: ValueError, in `init`, for parameters without vectors, or without that layer.
@@ -130,7 +129,7 @@ def adapters(*, head: str | None = None) -> Partition:
     """A 1x1 convolution in parallel to each larger one moves (residual adapters).
 
     Rebuffi, Bilen, Vedaldi. Efficient parametrization of multi-domain deep neural
-    networks. CVPR 2018, arXiv 1803.10082. Equation 3, y = f * x + alpha * x, is one
+    networks. CVPR 2018, arXiv 1803.10082. Section 3, y = f * x + alpha * x, is one
     convolution whose kernel has alpha [in, out] added to its centre.
 
     Departures: norms are fixed; theirs are each domain's own. alpha starts at 0.
@@ -204,12 +203,14 @@ def lora(
         m, n = math.prod(w.shape[:-1]), w.shape[-1]
         if rank > min(m, n):
             raise ValueError(
-                f"rank: {_said(path)} is a matrix of {m} x {n}; expected at most "
+                f"rank: {trees.said(path)} is a matrix of {m} x {n}; expected at most "
                 f"{min(m, n)}, got {rank}; give a smaller one, the names of other layers "
-                f"(layers=...), or let its layer move whole (head={path[0]!r})"
+                f"(layers=...), or let its layer move whole (head={str(*path[:1])!r})"
             )
         checks.check_key(key)
-        normal = jax.random.normal(keys.purpose(key, _said(path)), (m, rank), w.dtype)
+        normal = jax.random.normal(
+            keys.purpose(key, trees.said(path)), (m, rank), w.dtype
+        )
         return {"a": normal / math.sqrt(m), "b": jnp.zeros((rank, n), w.dtype)}
 
     def merge(w, m):
@@ -239,9 +240,11 @@ def _of_arrays(
         _check_head(name, params, head)
         whole = lambda path: head is not None and path[:1] == (head,)
         pick = lambda path, w: None if whole(path) else start(path, w, key)
-        moved = _picked(pick, params)
+        moved = trees.picked(pick, params)
         if not jax.tree.leaves(moved):
-            found = [f"{_said(path)} {w.shape}" for path, w in _arrays(params)]
+            found = [
+                f"{trees.said(path)} {w.shape}" for path, w in trees.arrays(params)
+            ]
             raise ValueError(
                 f"{name}: nothing of these parameters would move; got {checks.few(found)}"
             )
@@ -251,54 +254,12 @@ def _of_arrays(
         whole = head is not None and path[:1] == (head,)
         return m if whole else merge(w, m)
 
-    return Partition(init, lambda params, moved: _put(params, moved, put))
+    return Partition(init, lambda params, moved: trees.filled(params, moved, put))
 
 
 def _is_vector(path: Path, w: jax.Array) -> bool:
     """Whether an array is no matrix of weights; a bias may have axes (heads, numbers)."""
     return w.ndim < 2 or "bias" in path[-1:]
-
-
-def _picked(pick: Callable, tree: PyTree, path: Path = ()) -> PyTree:
-    """What `pick(names, w)` gives of each array; dicts lose the names where it is None."""
-    if isinstance(tree, Mapping):
-        found = {n: _picked(pick, a, (*path, n)) for n, a in tree.items()}
-        return {n: a for n, a in found.items() if jax.tree.leaves(a)}
-    return jax.tree_util.tree_map_with_path(
-        lambda inner, w: pick((*path, *map(_name, inner)), w), tree
-    )
-
-
-def _put(
-    tree: PyTree, moved: PyTree, put: Callable = lambda path, w, m: m, path: Path = ()
-) -> PyTree:
-    """`put(names, w, m)` in place of each array w of which there is an m in `moved`."""
-    if isinstance(tree, Mapping):
-        if unknown := [n for n in moved if n not in tree]:
-            raise ValueError(
-                f"moved: the parameters have no {_said((*path, unknown[0]))}; expected a "
-                "tree like init(params), of the same parameters"
-            )
-        one = lambda n, a: _put(a, moved[n], put, (*path, n)) if n in moved else a
-        return {n: one(n, a) for n, a in tree.items()}
-    return jax.tree_util.tree_map_with_path(
-        lambda inner, w, m: w if m is None else put((*path, *map(_name, inner)), w, m),
-        tree,
-        moved,
-    )
-
-
-def _name(entry) -> str:
-    return jax.tree_util.keystr((entry,), simple=True)
-
-
-def _arrays(tree: PyTree) -> list[tuple[Path, jax.Array]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return [(tuple(map(_name, path)), w) for path, w in leaves]
-
-
-def _said(path: Path) -> str:
-    return "/".join(map(str, path))
 
 
 def _check_head(name: str, params: PyTree, head: str | None) -> None:

@@ -21,8 +21,8 @@ def l2_sp(weight: float) -> optax.GradientTransformation:
     """A pull towards where training starts, to be chained before an optimiser.
 
     Li, Grandvalet, Davoine. Explicit Inductive Bias for Transfer Learning with
-    Convolutional Networks. ICML 2018, arXiv 1802.01483. Equation 2, of the layers that
-    are pre-trained: Omega = alpha / 2 |w - w_0|^2, whose gradient is added:
+    Convolutional Networks. ICML 2018, arXiv 1802.01483. The penalty
+    L2-SP of section 3, alpha / 2 |w - w_0|^2; its gradient is added:
 
         g + alpha (w - w_0),   w_0 what `init` is given
 

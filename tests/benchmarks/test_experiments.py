@@ -110,6 +110,19 @@ def check_digits(results):
     assert all(0 < row["accuracy"] <= 100 for row in results["rows"])
 
 
+def check_lp_ft(results):
+    plans = (
+        "head",
+        "everything, 0.001",
+        "head, then everything, 0.001",
+        "nearest pixels",
+    )
+    assert [(r["shots"], r["what moves"]) for r in results["rows"]] == [
+        (1, name) for name in plans
+    ]
+    assert all(0 <= a <= 100 for r in results["rows"] for a in r["accuracy"])
+
+
 def check_end_to_end(results):
     (row,) = results["inside compiled"]
     assert 0 < float(row["inside compiled steps"].split()[0]) <= 100

@@ -102,6 +102,7 @@ TABLES = {
     ],
     "run": lambda m: [("speed", lambda r: m.summary(r["results"]))],
     "digits": lambda m: [("digits", lambda r: [m.spelled(x) for x in r["rows"]])],
+    "lp_ft": lambda m: kept(m, "lp_ft"),
     "bandits": lambda m: kept(m, "bandits_*"),
     "tabular_mdp": lambda m: kept(m, "tabular_mdp"),
     "grid": lambda m: kept(m, "grid"),
