@@ -93,7 +93,8 @@ def coral(
     ways: int = 2,
     regularization: float = 1.0,
     mean: Literal["target", "source"] = "target",
-    standardise: Literal["none", "source", "domain"] = "source",
+    standardise: Literal["none", "source", "domain"] = "domain",
+    epsilon: float = 0.0,
     inner_lr: float | optax.Schedule = 0.5,
     inner_steps: int = 400,
     adjoint: Adjoint = MixedMode(),
@@ -109,6 +110,7 @@ def coral(
         standardise: features less their mean, in deviations, before they are aligned:
             "none" = as they are, "source" = both domains by the source's, "domain" = each
             by its own.
+        epsilon: added to deviations, so that what hardly varies is not blown up.
         inner_lr: step size of the softmax regression, which starts at zero.
         inner_steps: its steps.
         adjoint: how to differentiate `loss` through the steps.
@@ -121,5 +123,6 @@ def coral(
     aligned = partial(align, regularization=regularization, mean=mean)
     return moving(
         "coral", encoder, None, lambda z, onehot, *sides: aligned(z, *sides),
-        Training(inner_lr, inner_steps, adjoint), ways=ways, standardise=standardise,
+        Training(inner_lr, inner_steps, adjoint), 
+        ways=ways, standardise=standardise, epsilon=epsilon,
     )  # fmt: skip

@@ -3,14 +3,14 @@
 Long, Zhu, Wang, Jordan. Deep Transfer Learning with Joint Adaptation Networks. ICML 2017,
 arXiv 1605.06636. With z^l what layer l makes of an example:
 
-    L = L_class + lambda D                                                    (eq. 10)
-    D = MMD^2 with the kernel k(i, j) = prod_l k^l(z_i^l, z_j^l)               (eq. 9)
+    L = L_class + lambda D
+    D = MMD^2 with the kernel k(i, j) = prod_l k^l(z_i^l, z_j^l)
 
 Here the layers are the features and softmax predictions. Lambda grows in the course of
-training, 2 / (1 + exp(-10 p)) - 1 with p from 0 to 1 (section 5).
+training, 2 / (1 + exp(-10 p)) - 1 with p from 0 to 1.
 
 Departures: MMD^2 of all pairs in place of an estimate that is linear in their number; no
-network that makes the kernel's inputs worse on purpose (section 4.3).
+network that makes the kernel's inputs worse on purpose (their JAN-A).
 
 Meta-parameters: the network's start.
 """

@@ -3,8 +3,8 @@
 Long, Cao, Wang, Jordan. Learning Transferable Features with Deep Adaptation Networks.
 ICML 2015, arXiv 1502.02791. With z the features of source and target:
 
-    L = L_class + lambda MMD_k^2(z_s, z_t)                                    (eq. 4)
-    k = sum_u beta_u k_u,  k_u(a, b) = exp(-|a - b|^2 / (2 s_u))              (eq. 2)
+    L = L_class + lambda MMD_k^2(z_s, z_t)
+    k = sum_u beta_u k_u,  k_u(a, b) = exp(-|a - b|^2 / (2 s_u)),  sum_u beta_u = 1
 
 Departures:
 - One layer of features, not several; the beta_u are equal, not learned.

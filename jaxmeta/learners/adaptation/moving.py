@@ -15,8 +15,8 @@ from jaxmeta.adjoints import Adjoint
 from jaxmeta.batches import columns, forward, one_hot, precise
 from jaxmeta.learners.adaptation.domains import shots_of, sides
 from jaxmeta.learners.adaptation.standardising import (
-    STANDARDS,
     Moments,
+    check_standard,
     presence,
     scaled,
     standardised,
@@ -95,19 +95,20 @@ def moving(
     *,
     ways: int,
     standardise: str,
+    epsilon: float,
 ) -> MetaLearner:
     """A learner that trains a classifier on what `move` makes of the source's features.
 
     Args:
         encoder: None = the inputs are the features.
         head: [n, features] -> [n, ways]; None = softmax regression, from zero.
-        standardise: of the features, before they are moved.
+        standardise, epsilon: of the features, before they are moved, see `standardised`.
     Returns: a `MetaLearner` of classification, whose meta-parameters are those of the
         networks there are; `adapted` is a `Moved`.
     Raises: ValueError for sizes or names out of range.
     """
     checks.check_sizes(2, ways=ways)
-    checks.check_choice("standardise", standardise, STANDARDS)
+    check_standard(standardise, epsilon)
     embed, (begin, logits) = _embedding(encoder), _head(head, ways)
     networks = {"encoder": encoder, "head": head}
     networks = {n: network for n, network in networks.items() if network is not None}
@@ -131,7 +132,8 @@ def moving(
         of_encoder = params.get("encoder", ())
         z = embed(of_encoder, support.x, support.mask)
         source, target = sides(support, z.dtype)
-        z, by = standardised(z * presence(source, target), source, target, standardise)
+        z = z * presence(source, target)
+        z, by = standardised(z, source, target, standardise, epsilon)
         onehot = one_hot(support.y, ways, support.mask, z.dtype)
         moved = jnp.where(source[:, None] > 0, move(z, onehot, source, target), 0)
         theta = descend(begin(params, z), (moved, onehot), ())

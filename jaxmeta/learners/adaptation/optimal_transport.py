@@ -5,10 +5,10 @@ Trans. Pattern Anal. Mach. Intell. 39, 2017, arXiv 1507.00504. With masses mu_s,
 the examples and costs C(i, j) = |x_i^s - x_j^t|^2:
 
     gamma = argmin <gamma, C> + lambda sum gamma log gamma + eta Omega_c(gamma),
-            gamma 1 = mu_s,  gamma' 1 = mu_t                             (eqs. 10, 13)
-    Omega_c(gamma) = sum_j sum_cl |gamma(I_cl, j)|_2      "group_lasso"       (eq. 14)
+            gamma 1 = mu_s,  gamma' 1 = mu_t
+    Omega_c(gamma) = sum_j sum_cl |gamma(I_cl, j)|_2        "group_lasso"
                    = sum_j sum_cl |gamma(I_cl, j)|_1^{1/2}  "half_power"
-    x_i -> sum_j gamma(i, j) x_j^t / sum_j gamma(i, j)                       (eq. 12)
+    x_i -> sum_j gamma(i, j) x_j^t / sum_j gamma(i, j)
 
 I_cl are the source examples of a class: no target example is to get mass of two classes.
 By the generalised conditional gradient (algorithm 1): from gamma without Omega_c,
@@ -103,7 +103,7 @@ def transport(
 
 
 def barycentres(gamma: jax.Array, z: jax.Array) -> jax.Array:
-    """Equation 12: gamma [n, m], z [m, d] -> [n, d]; 0 for a row without mass."""
+    """Where each row goes: gamma [n, m], z [m, d] -> [n, d]; 0 for a row without mass."""
     masses = jnp.sum(gamma, axis=1, keepdims=True)
     return gamma @ z / jnp.where(masses > 0, masses, 1)
 
@@ -125,6 +125,7 @@ def optimal_transport(
     eta: float = 0.1,
     rounds: int = 10,
     standardise: Literal["none", "source", "domain"] = "none",
+    epsilon: float = 0.0,
     head: Model | None = None,
     inner_lr: float | optax.Schedule = 0.5,
     inner_steps: int = 400,
@@ -143,6 +144,7 @@ def optimal_transport(
         standardise: features less their mean, in deviations, before they are carried:
             "none" = as they are, "source" = both domains by the source's, "domain" = each
             by its own.
+        epsilon: added to deviations, so that what hardly varies is not blown up.
         head: the classifier, [examples, features] -> [examples, ways], whose start is
             meta-learned; None = softmax regression, from zero.
         inner_lr: step size of the classifier.
@@ -170,5 +172,6 @@ def optimal_transport(
 
     return moving(
         "optimal_transport", encoder, head, carry,
-        Training(inner_lr, inner_steps, adjoint), ways=ways, standardise=standardise,
+        Training(inner_lr, inner_steps, adjoint), 
+        ways=ways, standardise=standardise, epsilon=epsilon,
     )  # fmt: skip

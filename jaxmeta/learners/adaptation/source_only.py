@@ -15,13 +15,13 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, losses
+from jaxmeta import losses
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.adaptation.domains import Adapted, Training, adapting, sides
 from jaxmeta.learners.adaptation.standardising import (
-    STANDARDS,
     Moments,
     check_array,
+    check_standard,
     presence,
     scaled,
     standardised,
@@ -38,7 +38,9 @@ class Standard(NamedTuple):
     target: Moments | None  # what the target's inputs are standardised by
 
 
-def _standardising(learner: MetaLearner, standardise: str) -> MetaLearner:
+def _standardising(
+    learner: MetaLearner, standardise: str, epsilon: float
+) -> MetaLearner:
     """The learner behind standardised inputs."""
 
     def adapt(params, support, key=None):
@@ -46,7 +48,7 @@ def _standardising(learner: MetaLearner, standardise: str) -> MetaLearner:
             return Standard(learner.adapt(params, support, key), None)
         x = check_array(support.x)
         source, target = sides(support, x.dtype)
-        x, by = standardised(x, source, target, standardise)
+        x, by = standardised(x, source, target, standardise, epsilon)
         if standardise == "domain":
             x = x * presence(source, target)
         return Standard(learner.adapt(params, support._replace(x=x), key), by)
@@ -73,6 +75,7 @@ def source_only(
     ways: int = 2,
     features: int = 64,
     standardise: Literal["none", "source", "domain"] = "none",
+    epsilon: float = 0.0,
     inner_lr: float | optax.Schedule = 1e-3,
     inner_steps: int = 500,
     batch_size: int | None = None,
@@ -90,6 +93,7 @@ def source_only(
         features: size of what the encoder makes of an example.
         standardise: inputs less their mean, in deviations: "none" = as they are, "source"
             = both domains by the source's, "domain" = each by its own.
+        epsilon: added to deviations, so that what hardly varies is not blown up.
         inner_lr: step size; a number, or a schedule of the step.
         inner_steps: steps of training on a task.
         batch_size: examples of the source in a step, drawn with replacement; None = all.
@@ -102,10 +106,10 @@ def source_only(
     Raises: ValueError for fewer than 2 ways, inputs to standardise that are no array, or
         as `maml`.
     """
-    checks.check_choice("standardise", standardise, STANDARDS)
+    check_standard(standardise, epsilon)
     training = Training(inner_lr, inner_steps, batch_size, together, rule, adjoint)
     nothing = lambda w, seen: jnp.zeros((), seen.z.dtype)
     learner = adapting(
         "source_only", encoder, training, ways=ways, features=features, term=nothing
     )
-    return _standardising(learner, standardise)
+    return _standardising(learner, standardise, epsilon)

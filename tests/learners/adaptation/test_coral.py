@@ -56,21 +56,18 @@ def test_the_aligned_source_has_the_targets_covariance():
 
 @pytest.mark.parametrize("standardise", ["none", "source", "domain"])
 def test_coral_is_the_numbers_of_numpy(standardise):
-    learner = jm.coral(
-        None, ways=3, standardise=standardise, inner_lr=0.1, inner_steps=20
-    )
+    how = {"ways": 3, "inner_lr": 0.1, "inner_steps": 20, "epsilon": 0.3}
+    learner = jm.coral(None, standardise=standardise, **how)
     params = learner.init(jax.random.key(0))
     assert not jax.tree.leaves(params)
     adapted = learner.adapt(params, SUPPORT)
 
-    scale = lambda x, by: (x - by.mean(axis=0)) / by.std(axis=0)
+    scale = lambda x, by: (x - by.mean(axis=0)) / (by.std(axis=0) + 0.3)
     x_s, x_t, query = X_S, X_T, RANDOM.normal(size=(5, D))
+    asked = query
     if standardise != "none":
         by = X_T if standardise == "domain" else X_S
         x_s, x_t, query = scale(X_S, X_S), scale(X_T, by), scale(query, by)
-        asked = query * by.std(axis=0) + by.mean(axis=0)
-    else:
-        asked = query
     x = aligned(x_s, x_t, 1.0) + x_t.mean(axis=0)
     w, b = regression(x, Y[SOURCE > 0], 20, 0.1)
     close(adapted.head.w, w, 1e-8)
@@ -158,6 +155,8 @@ def test_without_a_target_there_is_nothing_to_align_with():
 def test_wrong_arguments_are_said():
     with pytest.raises(ValueError, match="standardise: expected one of none, source"):
         jm.coral(None, standardise="both")
+    with pytest.raises(ValueError, match="epsilon: expected a number >= 0"):
+        jm.coral(None, epsilon=-1.0)
     with pytest.raises(ValueError, match="mean: expected one of target, source"):
         jm.coral(None, mean="none")
     learner = jm.source_only(IDENTITY, standardise="domain")
