@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxmeta as jm
+from jaxmeta.learners.registry import Facts
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 FILES = [p for p in sorted(FOLDER.rglob("*.py")) if "\n    def tiny(" in p.read_text()]
@@ -208,6 +209,84 @@ def check_agents(results):
     (ours,) = results["results"]["bandit, tiny"].values()
     assert ours["ms"] == sorted(ours["ms"]) and ours["ms"][0] > 0
     assert [row["updates"] for row in results["memory"]] == [1, 2]
+
+
+def check_moons(results):
+    assert_across(results, ["source only", "DANN"], ["30"], runs=2)
+
+
+def check_domain_digits(results):
+    titles = ["source only", "in-domain", "pixel nearest neighbour"]
+    rows = assert_across(results, titles, ["O -> M", "M -> O"], runs=1)
+    assert rows["pixel nearest neighbour"]["O -> M"][0] > 0.4  # M is noise here
+
+
+def check_shifts(results):
+    shifts = ["covariate", "target", "conditional", "subspace"]
+    assert_across(results, ["source only", "target only"], shifts, runs=2)
+
+
+def assert_across(results, titles, columns, runs):
+    """Shares that are wrong, one of each run."""
+    rows = {row["learner"]: row["errors"] for row in results["rows"]}
+    assert list(rows) == titles
+    for found in rows.values():
+        assert list(found) == columns
+        assert all(np.shape(v) == (runs,) for v in found.values())
+        assert all(0 <= e <= 1 for v in found.values() for e in np.asarray(v))
+    return rows
+
+
+@pytest.mark.parametrize("name", ["moons", "domain_digits", "shifts"])
+def test_every_row_across_domains_is_built(name, experiment):
+    module, facts = experiment(name), Facts(ways=2, x_dims=2)
+    across, training = experiment("across"), {"inner_steps": 1, "inner_lr": 0.1}
+    rows = across.chosen(module.ROWS, None)
+    assert {"source only"} < {row.title for row in rows}
+    x, y = jax.ShapeDtypeStruct((4, 2), "float32"), jax.ShapeDtypeStruct((4,), "int32")
+    task = jm.Task(jm.Batch(x, y), jm.Batch(x, y))
+    for row in rows:
+        learner = row.make(facts, 4, training)
+        params = jax.eval_shape(learner.init, jax.random.key(0))
+        found = jax.eval_shape(learner.loss, params, task, jax.random.key(1))
+        assert found[1]["accuracy"].shape == ()
+
+
+def test_a_picture_is_cut_to_its_ink_and_averaged(experiment):
+    module = experiment("domain_digits")
+    image = np.zeros((28, 28), np.float32)
+    image[3:19, 5:13] = 1 + np.arange(16)[:, None]  # a cell: two rows, one column
+    found = module.small(image).reshape(8, 8)
+    np.testing.assert_allclose(found, np.tile(1.5 + 2.0 * np.arange(8)[:, None], 8))
+    for length in (3, 8, 20):  # each cell is a mean, all cells are the whole
+        cells = module.cells(length)
+        np.testing.assert_allclose(cells.sum(1), 1, rtol=1e-6)
+        np.testing.assert_allclose(cells.sum(0), 8 / length, rtol=1e-6)
+
+
+def test_shifts_are_those_of_skada(experiment):
+    """Means and shares of a draw with many points, by the constants of its code."""
+    module = experiment("shifts")
+    config = module.Config(points=2000, subspace_points=2000)
+    draw = lambda name: module.SHIFTS[name](np.random.RandomState(0), config)
+    middle = np.array([[2, 2], [0.5, 0.65]])  # of the disc, of the four clusters
+    for name in ("covariate", "target", "conditional"):
+        source, _ = draw(name)
+        for k in range(2):
+            np.testing.assert_allclose(
+                source.x[source.y == k].mean(0), middle[k], atol=0.06
+            )
+    _, there = draw("conditional")
+    np.testing.assert_allclose(
+        there.x[there.y == 0].mean(0), 0.7 * middle[0] + 1, atol=0.05
+    )
+    _, there = draw("target")
+    assert (there.y == 0).mean() == 0.9
+    source, there = draw("subspace")
+    np.testing.assert_allclose(source.x.mean(0), [-0.25, 0.25], atol=0.05)
+    np.testing.assert_allclose(there.x.mean(0), [0.25, -0.25], atol=0.05)
+    _, there = draw("covariate")
+    assert np.abs(there.x.mean(0) - [-0.4, 3]).max() < 0.5  # where the weights are
 
 
 def test_learners_of_the_neural_process_table_have_losses(experiment):

@@ -107,6 +107,9 @@ TABLES = {
     "tabular_mdp": lambda m: kept(m, "tabular_mdp"),
     "grid": lambda m: kept(m, "grid"),
     "navigation": lambda m: kept(m, "navigation"),
+    "moons": lambda m: kept(m, "moons"),
+    "shifts": lambda m: kept(m, "shifts"),
+    "domain_digits": lambda m: kept(m, "domain_digits"),
     "corners": lambda m: kept(m, "corners"),
     "streams": lambda m: [
         ("streams", lambda r, part=part: m.spelled(r[part]))
