@@ -5,6 +5,7 @@ angle of its own for each; tested on one target, other digits turned by `ANGLE`.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from jaxmeta.types import Batch, Sampler
 
 ANGLE = 30.0  # degrees, of the target
 ANGLES = (-60.0, 60.0)  # of the pairs that are trained on
-FAST = {"inner_steps": 10, "inner_lr": 0.01}
+FAST: dict[str, Any] = {"inner_steps": 10, "inner_lr": 0.01}
 ALONE = 50  # steps from a random start
 
 
