@@ -123,6 +123,6 @@ def coral(
     aligned = partial(align, regularization=regularization, mean=mean)
     return moving(
         "coral", encoder, None, lambda z, onehot, *sides: aligned(z, *sides),
-        Training(inner_lr, inner_steps, adjoint), 
+        Training(inner_lr, inner_steps, adjoint),
         ways=ways, standardise=standardise, epsilon=epsilon,
     )  # fmt: skip

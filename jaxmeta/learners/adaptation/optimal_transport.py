@@ -172,6 +172,6 @@ def optimal_transport(
 
     return moving(
         "optimal_transport", encoder, head, carry,
-        Training(inner_lr, inner_steps, adjoint), 
+        Training(inner_lr, inner_steps, adjoint),
         ways=ways, standardise=standardise, epsilon=epsilon,
     )  # fmt: skip
