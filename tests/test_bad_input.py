@@ -79,6 +79,7 @@ FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
 FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"weight", "reconstruction", "adversarial_lr", "adversarial_steps"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
+FROM_ZERO |= {"epsilon", "eta"}
 ZERO_HERE = {
     ("clip", jm.rl2),
     ("shift", tasks.shifted),
@@ -87,6 +88,7 @@ ZERO_HERE = {
     ("noise", tasks.quadratic),
     ("noise", tasks.sinusoid_or_line),
     ("heads", models.set_encoder),
+    ("regularization", jm.coral),
 }  # 0 is right here only
 SIGNED = {"reward_mean"}  # below 0 as well
 FROM_ZERO |= SIGNED
@@ -225,7 +227,7 @@ CALLS = {
 }
 # arguments that are taken apart elsewhere, or that may be anything
 APART = {"params", "phi", "frozen", "tasks", "swept", "labels"}
-APART |= {"policy", "layers", "partition", "plan", "batch"}
+APART |= {"policy", "layers", "partition", "plan", "batch", "squared_bandwidths"}
 
 
 class Unrun:

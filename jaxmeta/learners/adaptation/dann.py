@@ -25,6 +25,7 @@ from functools import partial
 
 import optax
 
+from jaxmeta import checks
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.adaptation.domains import Training, adapting, domain_loss
 from jaxmeta.learners.registry import register
@@ -72,6 +73,7 @@ def dann(
     Returns: a `MetaLearner`; `predict` gives logits [examples, ways].
     Raises: ValueError for fewer than 2 ways, a negative weight, or as `maml`.
     """
+    checks.check_models(discriminator=discriminator)
     training = Training(inner_lr, inner_steps, batch_size, together, rule, adjoint)
     l_d = lambda w, seen: domain_loss(discriminator, w["discriminator"], seen.z, seen)
     return adapting(
