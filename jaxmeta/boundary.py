@@ -301,7 +301,10 @@ def soundness(batch: Batch, ways: int | None, unlabelled=False) -> jax.Array:
         within = (batch.y >= 0) & (batch.y < (ways or np.iinfo(np.int32).max))
         if unlabelled:
             fine &= jnp.any(within & counts)
-            within |= batch.y == UNLABELLED
+            unknown = batch.y == UNLABELLED
+            if unlabelled == "required":
+                fine &= jnp.any(unknown & counts)
+            within |= unknown
         fine &= jnp.all(within | ~counts)
     return jnp.where(fine, 1.0, jnp.nan)
 

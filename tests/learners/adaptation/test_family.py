@@ -89,3 +89,12 @@ def test_the_target_counts_or_it_does_not(trial, name):
     other = np.where(Y[:, None] == -1, X[::-1] * 2 + 1, X)
     same = same_bits(run(task())[1], run(task(other))[1])
     assert same == (name == "source_only")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_without_a_target_nothing_is_adapted(trial, name):
+    """Under jit, where nothing can be refused: NaN, and no network of the source alone."""
+    known = np.where(Y < 0, 0, Y)
+    _, outputs, _ = trial(name)(task(y=known))
+    gone = [np.isnan(a) | np.isneginf(a) for a in jax.tree.leaves(outputs)]
+    assert all(a.all() for a in gone)
