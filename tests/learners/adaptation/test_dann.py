@@ -65,7 +65,9 @@ def test_lambda_grows_from_0_to_1():
 
 
 def test_the_domains_count_the_same_whatever_their_sizes():
-    seen = domains.Seen(None, None, None, np.array([1.0, 0, 0]), np.array([0, 1.0, 1]))
+    seen = domains.Seen(
+        *(None, None, None, np.array([1.0, 0, 0]), np.array([0, 1.0, 1]), None, None)
+    )
     logits = np.array([[0.3], [-1.0], [2.0]])
     table = jm.models.from_functions(lambda key: (), lambda params, z: z)
     found = domains.domain_loss(table, (), logits, seen)
