@@ -29,18 +29,20 @@ from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import forward
 from jaxmeta.learners.adaptation.domains import (
     Adapted,
-    Player,
-    Training,
     averaged,
-    check_training,
-    descending,
     domain_logits,
     domain_loss,
     initial,
-    learner_of,
     look,
     shots_of,
     source_loss,
+)
+from jaxmeta.learners.adaptation.training import (
+    Player,
+    Training,
+    check_training,
+    descending,
+    learner_of,
 )
 from jaxmeta.learners.features import sized
 from jaxmeta.learners.registry import register

@@ -32,14 +32,8 @@ import optax
 from jaxmeta import checks
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import columns, forward, untagged
-from jaxmeta.learners.adaptation.domains import (
-    Seen,
-    Training,
-    adapting,
-    averaged,
-    domain_loss,
-    ramp,
-)
+from jaxmeta.learners.adaptation.domains import Seen, averaged, domain_loss
+from jaxmeta.learners.adaptation.training import Training, adapting, ramp
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

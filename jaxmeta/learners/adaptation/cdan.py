@@ -28,12 +28,8 @@ import optax
 
 from jaxmeta import checks
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.adaptation.domains import (
-    Seen,
-    Training,
-    adapting,
-    domain_loss,
-)
+from jaxmeta.learners.adaptation.domains import Seen, domain_loss
+from jaxmeta.learners.adaptation.training import Training, adapting
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

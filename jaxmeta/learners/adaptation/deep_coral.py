@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.adaptation.domains import Training, adapting, averaged
+from jaxmeta.learners.adaptation.domains import averaged
+from jaxmeta.learners.adaptation.training import Training, adapting
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

@@ -11,14 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from jaxmeta import checks, inner, losses
-from jaxmeta.adjoints import Adjoint
-from jaxmeta.batches import examples, forward, of_examples, one_hot
-from jaxmeta.learners.features import mask_absent_classes, sized, weights_of
-from jaxmeta.learners.objectives import query_loss
-from jaxmeta.types import UNLABELLED, Batch, MetaLearner, Model, PredictFn, PyTree
+from jaxmeta.batches import examples, forward, one_hot
+from jaxmeta.learners.features import mask_absent_classes, weights_of
+from jaxmeta.types import UNLABELLED, Batch, Model, PredictFn, PyTree
 
 
 class Network(NamedTuple):
@@ -45,40 +41,11 @@ class Seen(NamedTuple):
     source: jax.Array  # [n] 1 = of the source, 0 = not, or padding
     target: jax.Array  # [n] 1 = of the target
     x: PyTree = None  # [n, ...] inputs
-    now: Any = (
-        None  # the same, as a constant of a step's gradient, where that is wanted
-    )
+    now: Any = None  # a `Seen`: the same as constants of a step's gradient, if wanted
     progress: jax.Array | float = 0.0  # [] how far training is, from 0 to 1
 
 
-class Training(NamedTuple):
-    """How a learner adapts; arguments of every constructor."""
-
-    inner_lr: float | optax.Schedule
-    inner_steps: int
-    batch_size: int | None  # examples of each domain in a step; None = all
-    together: bool  # one forward pass of both domains, or one of each
-    rule: Callable[..., optax.GradientTransformation]
-    adjoint: Adjoint
-
-
-class Step(NamedTuple):
-    """What one step of training is made from."""
-
-    support: Batch  # its examples
-    progress: jax.Array  # [] how far training is, from 0 to 1
-    now: PyTree  # w as a constant of the step's gradient, not of the meta-gradient
-
-
-class Player(NamedTuple):
-    """Who moves which parameters against what; of several it is a game."""
-
-    parts: tuple[str, ...]  # names of the parameters that are its own
-    objective: Callable[[PyTree, Step], jax.Array]  # (w, step) -> []
-
-
 glorot = jax.nn.initializers.glorot_uniform()
-Term = Callable[[PyTree, Seen], jax.Array]  # (w, what its network sees) -> []
 
 
 def sides(support: Batch, dtype) -> tuple[jax.Array, jax.Array]:
@@ -184,160 +151,3 @@ def initial(encoder: Model, features: int, ways: int) -> Callable[..., Network]:
         return Network(encoder.init(key_encoder), w, jnp.zeros(ways))
 
     return init
-
-
-def steps_of(support: Batch, key, training: Training) -> Any:
-    """What is of single steps: how far training is, 0..1, [steps]; which examples,
-    [steps, 2 batch_size], the first half of the source, or None = all."""
-    steps, size = training.inner_steps, training.batch_size
-    progress = jnp.arange(steps) / max(steps, 1)
-    if size is None:
-        return progress, None
-    key = jax.random.key(0) if key is None else key
-    draws = [
-        jax.random.choice(k, examples(support), (steps, size), p=side)
-        for k, side in zip(
-            jax.random.split(key), sides(support, progress.dtype), strict=True
-        )
-    ]
-    return progress, jnp.concatenate(draws, axis=1)
-
-
-def chosen(support: Batch, rows: jax.Array | None) -> Batch:
-    """The examples of a step."""
-    if rows is None:
-        return support
-    mask = None if support.mask is None else support.mask[rows]
-    return Batch(of_examples(lambda a: a[rows], support.x), support.y[rows], mask)
-
-
-def ramp(progress: jax.Array) -> jax.Array:
-    """2 / (1 + exp(-10 p)) - 1: from 0 to 1 in the course of training (Ganin et al. 2016,
-    section 5.2.2)."""
-    return 2 / (1 + jnp.exp(-10 * progress)) - 1
-
-
-def check_training(training: Training, **weights) -> None:
-    """Raise ValueError for what no learner takes: negative weights, no examples."""
-    checks.check_numbers(least=0, **weights)
-    checks.check_flags(together=training.together)
-    if training.batch_size is not None:
-        checks.check_sizes(batch_size=training.batch_size)
-
-
-def descending(
-    name: str, training: Training, players: dict[str, Player], now: bool = False
-) -> Callable:
-    """Training, as a function (w, support, key) -> w, differentiably.
-
-    Args: name of the learner; training; players, who step at the same time; now: whether
-        their objectives use `Step.now`.
-    Returns: that function; w = {part: parameters}, and what is nobody's part stays.
-    Raises: ValueError as `maml`.
-    """
-
-    def objective_of(player):
-        def objective(moving, now, still, batch):
-            support, (progress, rows) = batch
-            now = {**still, **_joined(now)}
-            step = Step(chosen(support, rows), progress, now)
-            return player.objective({**still, **_joined(moving)}, step)
-
-        return objective
-
-    game = inner.Game({n: objective_of(p) for n, p in players.items()}, semi=True)
-    descend = inner.descent(
-        name,
-        game if now or len(players) > 1 else game.__call__,  # that is a true gradient
-        steps=training.inner_steps,
-        adjoint=training.adjoint,
-        rule=training.rule,
-        inner_lr=training.inner_lr,
-    )
-
-    def train(w, support, key):
-        start = {n: {k: w[k] for k in p.parts} for n, p in players.items()}
-        still = {k: w[k] for k in w.keys() - _joined(start).keys()}
-        xs = steps_of(support, key, training)
-        return {**still, **_joined(descend(start, still, support, xs=xs))}
-
-    return train
-
-
-def _joined(parts: dict[str, dict]) -> dict:
-    """{player: {part: ...}} -> {part: ...}."""
-    return {name: part for of_one in parts.values() for name, part in of_one.items()}
-
-
-def learner_of(init: Callable, adapt: Callable, encoder: Model) -> MetaLearner:
-    """The learner whose `adapt` gives an `Adapted`."""
-    predict = predicting(encoder)
-    return MetaLearner(
-        init, adapt, predict, query_loss(adapt, predict, losses.cross_entropy)
-    )
-
-
-def adapting(
-    name: str,
-    encoder: Model,
-    training: Training,
-    *,
-    ways: int,
-    features: int,
-    term: Term,
-    weight: float = 1.0,
-    ramped: bool = False,
-    others: dict[str, Model] | None = None,
-    adversary: dict[str, Term] | None = None,
-    now: bool = False,
-) -> MetaLearner:
-    """A learner that trains a network on the labels of the source and one more term.
-
-        L = source_loss + weight * term(w, seen)        (times `ramp`, if ramped)
-
-    w = {"network": Network, other: parameters}; all but the adversaries descend L, each
-    of those its own term (`inner.Game`).
-
-    Args:
-        term: (w, seen) -> []. weight: its factor. others: networks besides, by name.
-        adversary: name of another network -> the term that it descends.
-        now: whether terms use what is seen as a constant of the step, `seen.now`.
-    Returns: a `MetaLearner` of classification; `adapted` is an `Adapted`.
-    Raises: ValueError for sizes out of range, or as `maml`.
-    """
-    checks.check_sizes(2, ways=ways)
-    check_training(training, weight=weight)
-    encoder = sized(encoder, features)
-    others, adversary = others or {}, adversary or {}
-    checks.check_models(**others)
-    begin, see = initial(encoder, features, ways), look(encoder, training.together)
-
-    def init(key):
-        key_network, *keys = jax.random.split(key, 1 + len(others))
-        made = zip(others.items(), keys, strict=True)
-        w = {"network": begin(key_network)}
-        return w | {name: other.init(key) for (name, other), key in made}
-
-    def seen(w, step):
-        view = see(w["network"], step.support)
-        if now:  # the same pass again, which is compiled into one
-            view = view._replace(now=see(step.now["network"], step.support))
-        return view._replace(progress=step.progress)
-
-    def own(w, step):
-        view = seen(w, step)
-        factor = weight * ramp(step.progress) if ramped else weight
-        return source_loss(view) + factor * term(w, view)
-
-    def against(term):
-        return lambda w, step: term(w, seen(w, step))
-
-    mine = ("network", *(n for n in others if n not in adversary))
-    players = {n: Player((n,), against(term)) for n, term in adversary.items()}
-    train = descending(name, training, {"own": Player(mine, own), **players}, now)
-
-    def adapt(params, support, key=None):
-        end = train(params, support, key)
-        return Adapted(end["network"], shots_of(support, ways))
-
-    return learner_of(init, adapt, encoder)

@@ -29,8 +29,8 @@ from jaxmeta.learners.adaptation.discrepancies import (
     gaussian,
     squared_mmd,
 )
-from jaxmeta.learners.adaptation.domains import Training, adapting
 from jaxmeta.learners.adaptation.mmd import unit_of
+from jaxmeta.learners.adaptation.training import Training, adapting
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

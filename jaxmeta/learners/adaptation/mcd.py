@@ -33,17 +33,19 @@ from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.adaptation.domains import (
     Adapted,
     Network,
-    Player,
     Seen,
-    Training,
     averaged,
-    check_training,
-    descending,
     glorot,
-    learner_of,
     look,
     shots_of,
     source_loss,
+)
+from jaxmeta.learners.adaptation.training import (
+    Player,
+    Training,
+    check_training,
+    descending,
+    learner_of,
 )
 from jaxmeta.learners.features import sized
 from jaxmeta.learners.registry import register

@@ -34,7 +34,8 @@ from jaxmeta.learners.adaptation.discrepancies import (
     squared_mmd,
     typical,
 )
-from jaxmeta.learners.adaptation.domains import Seen, Training, adapting
+from jaxmeta.learners.adaptation.domains import Seen
+from jaxmeta.learners.adaptation.training import Training, adapting
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

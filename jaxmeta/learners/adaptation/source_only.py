@@ -17,7 +17,7 @@ import optax
 
 from jaxmeta import losses
 from jaxmeta.adjoints import Adjoint, MixedMode
-from jaxmeta.learners.adaptation.domains import Adapted, Training, adapting, sides
+from jaxmeta.learners.adaptation.domains import Adapted, sides
 from jaxmeta.learners.adaptation.standardising import (
     Moments,
     check_array,
@@ -26,6 +26,7 @@ from jaxmeta.learners.adaptation.standardising import (
     scaled,
     standardised,
 )
+from jaxmeta.learners.adaptation.training import Training, adapting
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
