@@ -24,7 +24,8 @@ FILE = "mnist_5k.csv.gz"
 NOTHING = {"weight": 0.0}
 ROWS = (
     Row("source only", "deep_coral", NOTHING),
-    Row("standardised per domain", "deep_coral", NOTHING, on="standardised"),
+    Row("standardised by the source", "deep_coral", NOTHING, on="by source"),
+    Row("standardised per domain", "deep_coral", NOTHING, on="by domain"),
     Row("CORAL, softmax regression", "coral", {"inner_lr": 0.5}, inputs=True),
     Row("Deep CORAL", "deep_coral"),
     Row("MMD", "mmd"),
@@ -124,15 +125,22 @@ def first(domain: Domain, most: int | None) -> Domain:
 
 
 def pair(source: Domain, target: Domain, seed: int, config: Config) -> dict:
-    """Tasks of one division of the target, inputs standardised by the source; or each
-    domain by itself."""
+    """Tasks of one division of the target: of the inputs as they are, standardised by the
+    source, or each domain by itself."""
     order = np.random.default_rng(seed).permutation(len(target.y))
     parts = order[config.queries :], order[: config.queries]
     target, test = (Domain(target.x[p], target.y[p]) for p in parts)
-    scale = lambda by, d: d._replace(x=(d.x - by.x.mean(0)) / (by.x.std(0) + 0.05))
-    own = scale(target, target), scale(target, test)
-    made = tasks_of(*(scale(source, d) for d in (source, target, test)))
-    return made | {"standardised": tasks_of(scale(source, source), *own)["adapted"]}
+    made = tasks_of(source, target, test)
+    for name, by in {"by source": source, "by domain": target}.items():
+        others = (scaled(d, by) for d in (target, test))
+        made[name] = tasks_of(scaled(source, source), *others)["adapted"]
+    return made
+
+
+def scaled(domain: Domain, by: Domain) -> Domain:
+    """Less the mean, in deviations plus 0.05."""
+    mean, deviation = by.x.mean(0), by.x.std(0)
+    return domain._replace(x=(domain.x - mean) / (deviation + 0.05))
 
 
 def nearest(task: jm.Task) -> float:
