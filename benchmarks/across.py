@@ -105,6 +105,6 @@ def stacked(tasks: list[Task]) -> Task:
 
 def said(values, digits: int = 3) -> str:
     """Mean and half a 95 % interval, or the value if it is one."""
-    values = np.asarray(values, float)
+    values = np.round(np.asarray(values, float), 6) + 0.0  # of float32; no minus zero
     mean = f"{values.mean():.{digits}f}"
     return mean if values.size < 2 else f"{mean} ± {interval(values):.{digits}f}"
