@@ -21,13 +21,16 @@ from report import device, save, table
 from jaxmeta.learners.registry import Facts
 
 PLAIN = {"weight": 0.0, "rule": optax.sgd}
+AS_IT_IS = {"standardise": "none"}
+COVARIANCE = AS_IT_IS | {"regularization": 1e-6}
 ROWS = (
     Row("source only", "deep_coral", PLAIN),
     Row("target only", "deep_coral", PLAIN, on="in-domain"),
-    Row("CORAL", "coral", {"regularization": 1e-6}, inputs=True),
-    Row("entropic OT", "optimal_transport", inputs=True),
-    Row("class-reg. OT", "optimal_transport", {"class_penalty": "group_lasso"},
-        inputs=True),
+    Row("CORAL", "coral", COVARIANCE | {"mean": "source"}, inputs=True),
+    Row("CORAL, means aligned", "coral", COVARIANCE | {"mean": "target"}, inputs=True),
+    Row("entropic OT", "optimal_transport", AS_IT_IS, inputs=True),
+    Row("class-reg. OT", "optimal_transport",
+        AS_IT_IS | {"class_penalty": "group_lasso"}, inputs=True),
 )  # fmt: skip
 
 
