@@ -23,9 +23,9 @@ def saying(logits):
     )
 
 
-LOGITS = np.array([[9.0, 9.0], [0.0, 0.0], [np.log(3.0), 0.0], [5.0, -5.0]])
-BATCH = jm.Batch(np.zeros((4, 1)), np.array([0, -1, -1, 1]))
-MASKED = BATCH._replace(y=np.array([0, -1, -1, -1]), mask=np.array([1, 1, 1, 0]))
+LOGITS = np.array([[9.0, 9], [0, 0], [np.log(3.0), 0], [5, -5], [7, 0]])
+BATCH = jm.Batch(np.zeros((5, 1)), np.array([0, -1, -1, 1, 1]))
+MASKED = BATCH._replace(y=np.array([0, -1, -1, 1, -1]), mask=np.array([1, 1, 1, 1, 0]))
 
 
 @pytest.mark.parametrize("batch", [BATCH, MASKED])
@@ -37,7 +37,7 @@ def test_entropy_by_hand(batch):
 
 
 def test_classes_without_a_source_example_have_no_entropy():
-    logits = np.where([False, True, False], -np.inf, np.zeros((4, 3)))
+    logits = np.where([False, True, False], -np.inf, np.zeros((5, 3)))
     found = scores.prediction_entropy(saying(logits), (), BATCH)
     np.testing.assert_allclose(found, -np.log(2), rtol=1e-12)
 
@@ -67,7 +67,7 @@ def test_a_known_ratio_of_three_values():
     """One-hot features and no penalty to speak of: the ratio of the shares."""
     source, target = np.repeat([0, 1, 2], [6, 3, 1]), np.repeat([0, 1, 2], [2, 4, 10])
     z = jnp.eye(3)[np.concatenate([source, target, [0]])]
-    y = np.array([0] * 10 + [-1] * 16 + [0])
+    y = np.array([0, 1] * 5 + [-1] * 16 + [0])
     mask = np.array([1] * 26 + [0])
     w = scores.density_ratio(z, jm.Batch(z, y, mask), penalty=1e-9, iterations=30)
     shares = np.array([2 / 6, 4 / 3, 10 / 1]) * 10 / 16
@@ -76,8 +76,8 @@ def test_a_known_ratio_of_three_values():
     right = np.repeat([0, 1], [6, 4]), np.repeat([1, 0], [6, 4])
     weights = shares[source]
     for said in right:
-        logits = np.eye(2)[[*said, *[0] * 17]]
-        batch = jm.Batch(z, np.where(y == 0, 1, y), mask)
+        logits = np.eye(2)[[*np.where(said, y[:10], 1 - y[:10]), *[0] * 17]]
+        batch = jm.Batch(z, y, mask)
         found = scores.importance_weighted(saying(logits), (), batch, penalty=1e-9)
         expected = weights[said == 1].sum() / weights.sum()
         np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -151,9 +151,9 @@ NAMED = [
     ("batch", "sentence"),
     [
         (None, "batch: expected a jm.Batch"),
-        (BATCH._replace(y=np.array([0, 1, 0, 1])), "no example is unlabelled"),
-        (BATCH._replace(y=np.full(4, -1)), "every example is unlabelled"),
-        (BATCH._replace(y=np.zeros(3, int)), "x has 4 examples, y has 3"),
+        (BATCH._replace(y=np.array([0, 1, 0, 1, 1])), "no example is unlabelled"),
+        (BATCH._replace(y=np.full(5, -1)), "every example is unlabelled"),
+        (BATCH._replace(y=np.zeros(3, int)), "x has 5 examples, y has 3"),
     ],
 )
 def test_what_is_no_pair_of_domains_is_said(score, batch, sentence):
