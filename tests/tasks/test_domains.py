@@ -106,7 +106,7 @@ def test_a_learner_of_the_family_is_meta_learned_over_pairs():
     )
     loss = lambda params: learner.loss(params, task)[0]
     task = one_task(sampler, jax.random.key(0))
-    slope = jax.grad(loss)(learner.init(jax.random.key(1)))
+    slope = jax.jit(jax.grad(loss))(learner.init(jax.random.key(1)))
     sizes = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)]
     assert np.isfinite(sizes).all() and max(sizes) > 0
 

@@ -14,7 +14,7 @@ from jaxmeta.cli import recipes
 from jaxmeta.cli.options import Options
 from jaxmeta.cli.sources import SOURCES
 
-FLAGS = "--steps 20 --chunk 5 --tasks-per-step 2 --width 4 --test-tasks 20 --shots 1"
+FLAGS = "--steps 2 --chunk 2 --tasks-per-step 2 --width 4 --test-tasks 4 --shots 1"
 FLAGS = f"{FLAGS} --unlabelled 1 --queries 2 --validation-tasks 5 --no-progress".split()
 
 

@@ -48,17 +48,6 @@ def differ(a, b):
     return max(float(jnp.max(jnp.abs(u - v))) for u, v in pairs) > 1e-6
 
 
-@each
-def test_no_order_of_the_examples_matters_and_no_label_of_padding(name):
-    learner, n = MAKE[name](), len(SUPPORT.y)
-    order = np.random.default_rng(1).permutation(n + 3)
-    x = np.concatenate([SUPPORT.x, np.full((3, 2), np.nan)])
-    y = np.concatenate([SUPPORT.y, [0, -1, 2]])
-    mask = np.concatenate([np.ones(n), np.zeros(3)])
-    mixed = jm.Batch(*(a[order] for a in (x, y, mask)))
-    agree(adapted(learner, mixed), adapted(learner), tolerance=1e-11)
-
-
 def test_a_minibatch_is_half_of_the_source_half_of_the_target():
     how = training.Training(0.1, 50, 4, True, optax.sgd, jm.MixedMode())
     n = len(SUPPORT.y)
