@@ -72,6 +72,7 @@ NUMBERS = (
     *("tests/learners/", "tests/test_statistics.py", "tests/test_noise.py"),
     *("tests/test_estimators.py", "tests/models/test_layers.py", "tests/solvers/"),
     *("tests/test_boundary.py", "tests/test_trees.py", "tests/test_reference.py"),
+    *("tests/transfer/", "tests/test_games.py", "tests/training/test_scores.py"),
 )
 
 

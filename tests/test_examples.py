@@ -18,6 +18,7 @@ from jaxmeta import cli, learners
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LONG_PAGES = {f"docs/{name}.md" for name in ("own_data", "transfer", "adaptation")}
 LONG = {"01_learning_to_learn"}  # it computes more than it compiles
 
 
@@ -67,7 +68,7 @@ PROGRAMS = [page for page in PAGES if "```python" in (ROOT / page).read_text()]
 
 
 @pytest.mark.parametrize(
-    "page", [row(page, core="own_data" not in page) for page in PROGRAMS]
+    "page", [row(page, core=page not in LONG_PAGES) for page in PROGRAMS]
 )
 def test_programs_of_a_page_run(page):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)

@@ -49,9 +49,9 @@ def importance_weighted(
 
     >>> import jaxmeta as jm, numpy as np
     >>> learner = jm.nearest_neighbour(ways=2)  # at 0 it is right, at 1 not
-    >>> seen = jm.Batch(np.array([[0.0], [1.0]]), np.array([0, 1]))
+    >>> seen = jm.Batch(np.array([[0.0], [1.0]]), np.array([1, 1]))
     >>> adapted = learner.adapt((), seen)
-    >>> x, y = np.array([[0.0], [1.0], [0.0], [0.0], [0.0], [1.0]]), [0, 0, -1, -1, -1, -1]
+    >>> x, y = np.array([[0.0], [1.0], [0.0], [0.0], [0.0], [1.0]]), [1, 0, -1, -1, -1, -1]
     >>> batch = jm.Batch(x, np.array(y))  # 3 of 4 of the target are at 0
     >>> round(float(importance_weighted(learner, adapted, batch, penalty=1e-5)), 2)
     0.75
@@ -95,7 +95,7 @@ def prediction_entropy(learner: MetaLearner, adapted: Any, batch: Batch) -> jax.
     >>> import jaxmeta as jm, numpy as np
     >>> even = lambda adapted, x, mask=None: np.zeros((len(x), 2))
     >>> learner = jm.nearest_neighbour(ways=2)._replace(predict=even)
-    >>> batch = jm.Batch(np.zeros((3, 1)), np.array([0, -1, -1]))
+    >>> batch = jm.Batch(np.zeros((4, 1)), np.array([0, 1, -1, -1]))
     >>> round(float(prediction_entropy(learner, (), batch)), 4)  # - log 2
     -0.6931
     """

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from problems import TinyNetworks
 
 import jaxmeta as jm
 from jaxmeta import data, learners, losses, models, tasks
+from jaxmeta.learners.registry import Facts
 
 NAN = math.nan
 KEY = jax.random.key(0)
@@ -82,7 +84,9 @@ def test_features_of_another_width_name_the_argument(name):
     entry = learners.REGISTRY[name]
     more = {"classes": 4, "full_context": True}
     more = {n: value for n, value in more.items() if entry.takes(n)}
-    learner = entry.constructor(models.mlp(6, 7, ()), ways=2, features=8, **more)
+    _, *others = entry.networks(TinyNetworks(Facts(ways=2, x_dims=6, features=8)))
+    more |= {"ways": 2, "features": 8}
+    learner = entry.constructor(models.mlp(6, 7, ()), *others, **more)
     batch = jm.Batch(jnp.zeros((4, 6)), jnp.array([0, 1, 0, 1]))
     params = jax.eval_shape(learner.init, KEY)
 
