@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.special import softmax
 
@@ -99,6 +100,10 @@ def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
         fitting = {"inner_lr": 0.1, "inner_steps": 2, "loss": jm.losses.cross_entropy}
     else:
         fitting = {"inner_lr": 0.01, "inner_steps": 1, "loss": jm.losses.mse}
+    if (
+        entry.family == "adaptation"
+    ):  # steps of Adam, twice differentiated, compile long
+        fitting |= {"rule": optax.sgd}
     fitting = {k: v for k, v in fitting.items() if entry.takes(k)}
     facts = facts_of(sampler, classes=CLASSES, features=TinyNetworks.width)
     networks = TinyNetworks(facts, activation)
