@@ -21,11 +21,10 @@ import jaxmeta as jm
 from jaxmeta.learners.registry import Facts
 
 FILE = "mnist_5k.csv.gz"
-NOTHING = {"weight": 0.0}
 ROWS = (
-    Row("source only", "deep_coral", NOTHING),
-    Row("standardised by the source", "deep_coral", NOTHING, on="by source"),
-    Row("standardised per domain", "deep_coral", NOTHING, on="by domain"),
+    Row("source only", "source_only"),
+    Row("standardised by the source", "source_only", on="by source"),
+    Row("standardised per domain", "source_only", on="by domain"),
     Row("CORAL, softmax regression", "coral", {"inner_lr": 0.5}, inputs=True),
     Row("Deep CORAL", "deep_coral"),
     Row("MMD", "mmd"),
@@ -36,7 +35,7 @@ ROWS = (
     Row("MCD", "mcd"),
     Row("adversarial autoencoder", "adversarial_autoencoder"),
     Row("optimal transport", "optimal_transport", {"inner_lr": 0.5}, inputs=True),
-    Row("in-domain", "deep_coral", NOTHING, on="in-domain"),
+    Row("in-domain", "source_only", on="in-domain"),
 )
 
 

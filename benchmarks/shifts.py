@@ -20,12 +20,12 @@ from report import device, save, table
 
 from jaxmeta.learners.registry import Facts
 
-PLAIN = {"weight": 0.0, "rule": optax.sgd}
+PLAIN = {"rule": optax.sgd}
 AS_IT_IS = {"standardise": "none"}
 COVARIANCE = AS_IT_IS | {"regularization": 1e-6}
 ROWS = (
-    Row("source only", "deep_coral", PLAIN),
-    Row("target only", "deep_coral", PLAIN, on="in-domain"),
+    Row("source only", "source_only", PLAIN),
+    Row("target only", "source_only", PLAIN, on="in-domain"),
     Row("CORAL", "coral", COVARIANCE | {"mean": "source"}, inputs=True),
     Row("CORAL, means aligned", "coral", COVARIANCE | {"mean": "target"}, inputs=True),
     Row("entropic OT", "optimal_transport", AS_IT_IS, inputs=True),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,9 @@ from jaxmeta import learners
 from jaxmeta.learners.registry import Facts, build, facts_of
 from jaxmeta.testing import double as double
 from jaxmeta.testing import largest_difference as largest_difference
+from jaxmeta.testing import many_tasks as many_tasks
 from jaxmeta.testing import one_task as one_task
 from jaxmeta.testing import pad as pad
-
-
-@partial(jax.jit, static_argnums=2)
-def many_tasks(sampler, key, number: int) -> jm.Task:
-    """`jm.sample_tasks` as one program, which all samplers of one shape share."""
-    return jm.sample_tasks(sampler, key, number)
-
 
 WAYS = 3
 CLASSES = 20

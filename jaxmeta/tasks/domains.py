@@ -170,4 +170,5 @@ def examples_of(dataset: Dataset) -> Examples:
 
 
 def shapes_of(dataset: Dataset) -> list:
+    """Shape and type of one example, of each array of its inputs."""
     return [(a.shape[1:], str(a.dtype)) for a in jax.tree.leaves(dataset.x)]

@@ -9,6 +9,7 @@ from jaxmeta.testing.learners import check_learner as check_learner
 from jaxmeta.testing.learners import double as double
 from jaxmeta.testing.learners import gradient_is_the_slope as gradient_is_the_slope
 from jaxmeta.testing.learners import largest_difference as largest_difference
+from jaxmeta.testing.learners import many_tasks as many_tasks
 from jaxmeta.testing.learners import one_task as one_task
 from jaxmeta.testing.learners import pad as pad
 from jaxmeta.testing.learners import transductive_or_not as transductive_or_not
