@@ -54,14 +54,17 @@ def strings(tree: ast.AST) -> set[str]:
     return {s for s in found if isinstance(s, str)} - {"baseline"}
 
 
+NAMED = {path: named_in_code(tree) for path, tree in FILES.items()}
+
+
 @pytest.mark.parametrize("name", learners.REGISTRY)
 def test_nothing_but_its_family_names_a_learner(name):
     """A problem may say which learner suits it, and what must be beaten."""
     own = own_file(name)
     others = [
         path
-        for path, tree in FILES.items()
-        if name in named_in_code(tree)
+        for path, names in NAMED.items()
+        if name in names
         and path.parent != own.parent
         and "sources" not in path.parts
     ]

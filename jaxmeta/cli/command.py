@@ -57,12 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"] and _names_no_learner(argv[1:]):
         argv.insert(1, _default_learner(argv))
-    command = tyro.cli(
-        _commands(),
-        args=argv,
-        prog="jaxmeta",
-        description="Functional meta-learning in JAX.",
-    )
+    command = _read(argv)
     try:
         if isinstance(command, Evaluate):
             evaluate(command)
@@ -117,6 +112,15 @@ def _default_learner(argv: list[str]) -> str:
     named = words[words.index("--data") + 1 :][:1] if "--data" in words else []
     source = SOURCES.get(named[0] if named else DEFAULT, SOURCES[DEFAULT])
     return source.default_learner
+
+
+def _read(argv: list[str]) -> Any:
+    """The command. A learner that is named is read alone: 60 others take long to build."""
+    if argv[:1] == ["train"] and argv[1:2] and argv[1] in learners.REGISTRY:
+        name = argv[1]
+        return tyro.cli(_command(name), args=argv[2:], prog=f"jaxmeta train {name}")
+    described = {"prog": "jaxmeta", "description": "Functional meta-learning in JAX."}
+    return tyro.cli(_commands(), args=argv, **described)
 
 
 def _commands() -> Any:

@@ -98,6 +98,8 @@ def test_every_learner_is_built_from_names(name):
         if train is None:
             train = lambda p, t, key, step, loss=made.train.loss: loss(p, t, key)
         assert jax.eval_shape(train, params, tasks[0], key, 0)[0].shape == ()
+        if made.train is made.test and made.train.objective is None:
+            continue  # that was it
         assert jax.eval_shape(test, params, tasks[1], key)[0].shape == ()
 
 
