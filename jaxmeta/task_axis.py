@@ -51,10 +51,17 @@ def over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callable:
             return jax.tree.map(lambda a: jnp.asarray(a)[None], alone)
         if tasks_at_once is None:
             return jax.vmap(f)(*operands)
-        size = min(tasks_at_once, n)
+        size = _even(n, tasks_at_once)
         return jax.lax.map(lambda given: f(*given), operands, batch_size=size)
 
     return batched
+
+
+def _even(n: int, most: int) -> int:
+    """Tasks in a chunk: at most so many, and no remainder, which is another program to
+    compile, if chunks need not be less than half as large for that."""
+    size = min(most, n)
+    return next((m for m in range(size, size // 2, -1) if n % m == 0), size)
 
 
 def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callable:
