@@ -33,7 +33,7 @@ from jaxmeta import checks
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import columns, forward, untagged
 from jaxmeta.learners.adaptation.domains import Seen, averaged, domain_loss
-from jaxmeta.learners.adaptation.training import Training, adapting, ramp
+from jaxmeta.learners.adaptation.players import Training, adapting, ramp
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

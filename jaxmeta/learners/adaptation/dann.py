@@ -28,7 +28,7 @@ import optax
 from jaxmeta import checks
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.adaptation.domains import domain_loss
-from jaxmeta.learners.adaptation.training import Training, adapting
+from jaxmeta.learners.adaptation.players import Training, adapting
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

@@ -21,7 +21,7 @@ import optax
 
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.adaptation.domains import averaged
-from jaxmeta.learners.adaptation.training import Training, adapting
+from jaxmeta.learners.adaptation.players import Training, adapting
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

@@ -30,7 +30,7 @@ from jaxmeta.learners.adaptation.discrepancies import (
     squared_mmd,
 )
 from jaxmeta.learners.adaptation.mmd import unit_of
-from jaxmeta.learners.adaptation.training import Training, adapting
+from jaxmeta.learners.adaptation.players import Training, adapting
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

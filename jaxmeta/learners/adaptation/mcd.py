@@ -40,7 +40,7 @@ from jaxmeta.learners.adaptation.domains import (
     shots_of,
     source_loss,
 )
-from jaxmeta.learners.adaptation.training import (
+from jaxmeta.learners.adaptation.players import (
     Player,
     Training,
     check_training,

@@ -35,7 +35,7 @@ from jaxmeta.learners.adaptation.discrepancies import (
     typical,
 )
 from jaxmeta.learners.adaptation.domains import Seen
-from jaxmeta.learners.adaptation.training import Training, adapting
+from jaxmeta.learners.adaptation.players import Training, adapting
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 

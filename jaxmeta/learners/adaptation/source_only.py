@@ -18,6 +18,7 @@ import optax
 from jaxmeta import losses
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.adaptation.domains import Adapted, sides
+from jaxmeta.learners.adaptation.players import Training, adapting
 from jaxmeta.learners.adaptation.standardising import (
     Moments,
     check_array,
@@ -26,7 +27,6 @@ from jaxmeta.learners.adaptation.standardising import (
     scaled,
     standardised,
 )
-from jaxmeta.learners.adaptation.training import Training, adapting
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model

@@ -8,7 +8,7 @@ import pytest
 from two_domains import BY_SGD, ENCODER, FEATURES, WAYS, agree, small, start, task
 
 import jaxmeta as jm
-from jaxmeta.learners.adaptation import training
+from jaxmeta.learners.adaptation import players
 
 pytestmark = pytest.mark.usefixtures("x64")
 SUPPORT = task().support
@@ -49,13 +49,13 @@ def differ(a, b):
 
 
 def test_a_minibatch_is_half_of_the_source_half_of_the_target():
-    how = training.Training(0.1, 50, 4, True, optax.sgd, jm.MixedMode())
+    how = players.Training(0.1, 50, 4, True, optax.sgd, jm.MixedMode())
     n = len(SUPPORT.y)
     mask = np.ones(n)
     left = np.flatnonzero(SUPPORT.y >= 0)[0]
     mask[left] = 0
     support = SUPPORT._replace(mask=mask)
-    progress, rows = training.steps_of(support, jax.random.key(0), how)
+    progress, rows = players.steps_of(support, jax.random.key(0), how)
     assert rows.shape == (50, 8) and progress.shape == (50,)
     labels = SUPPORT.y[np.asarray(rows)]
     assert (labels[:, :4] >= 0).all() and (labels[:, 4:] == -1).all()
