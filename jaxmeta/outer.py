@@ -66,7 +66,9 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
             the backend (`jaxmeta.defaults`). All give the same numbers.
 
     Returns: (params, tasks, key=None, step=0) -> ((value [], metrics), gradient like
-        params); step [] meta-steps done.
+        params); step [] meta-steps done. A chunk of tasks with a value or gradient that is
+        not finite is left out of the means, unless all are; the metric `diverged` is the
+        share of tasks left out, or whose loss is not finite.
     Raises: ValueError if tasks_at_once does not divide the number of tasks.
     """
     if tasks_at_once is not None:
@@ -76,7 +78,10 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
         params, tasks = as_auto((params, tasks))
         checks.check_tasks(tasks)
         of_tasks = gradient_over_tasks(_mean(learner, step), tasks_at_once)
-        return of_tasks(params, tasks, keys_of(key, number_of(tasks)))
+        own = keys_of(key, number_of(tasks))
+        (value, metrics), grads, left_out = of_tasks(params, tasks, own)
+        diverged = jnp.fmax(metrics["diverged"], left_out)
+        return (value, metrics | {"diverged": diverged}), grads
 
     return gradient
 
@@ -120,7 +125,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     tasks_at_once: int | None = None,
-    gradient: Callable | None = None,
+    gradient: Callable[..., Any] | None = None,
 ) -> Callable:
     """One meta-step: meta-gradient over a batch of tasks, then the outer optimiser.
 
@@ -209,7 +214,7 @@ def make_outer(
     *,
     tasks_per_step: int = 4,
     tasks_at_once: int | None = None,
-    gradient: Callable | None = None,
+    gradient: Callable[..., Any] | None = None,
 ) -> Outer:
     """A learner and an optimiser as the training procedure that `fit` runs.
 
@@ -236,54 +241,6 @@ def make_outer(
 
     init = functools.partial(init_state, learner, optimizer)
     return Outer(init, step, learner, learner.settle and settle)
-
-
-class Averaged(NamedTuple):
-    """A state, and the running mean of its parameters, which is what is tested."""
-
-    params: PyTree
-    state: Any
-
-    @property
-    def step(self) -> jax.Array:
-        """Meta-steps done."""
-        return self.state.step
-
-
-@remembered
-def ema(outer: Outer, decay: float = 0.999) -> Outer:
-    """Train as `outer` does, and test the exponential moving average of its parameters.
-
-        average <- decay average + (1 - decay) params        after each meta-step
-
-    Args: outer: see `make_outer`; decay: in [0, 1).
-    Returns: an `Outer` whose states are `Averaged`. Raises: ValueError for another decay.
-
-    >>> import jax, optax, jaxmeta as jm
-    >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
-    >>> averaged = jm.ema(jm.make_outer(learner, optax.adam(1e-3)), decay=0.9)
-    >>> state = jm.fit(averaged, jm.tasks.sinusoid(), steps=20, key=jax.random.key(0))
-    >>> report = jm.evaluate(
-    ...     learner, state.params, jm.tasks.sinusoid(), key=jax.random.key(1))
-    """
-    checks.check_kind(outer, Outer, "outer")
-    checks.check_numbers(least=0, below=1, decay=decay)
-
-    def init(key):
-        state = outer.init(key)
-        return Averaged(jax.tree.map(jnp.copy, state.params), state)
-
-    def step(averaged, sampler, key):
-        state, metrics = outer.step(averaged.state, sampler, key)
-        params = optax.incremental_update(state.params, averaged.params, 1 - decay)
-        return Averaged(params, state), metrics
-
-    def settle(averaged, sampler):
-        assert outer.settle is not None
-        there = averaged.state._replace(params=averaged.params)
-        return averaged._replace(params=outer.settle(there, sampler).params)
-
-    return Outer(init, step, outer.learner, outer.settle and settle)
 
 
 def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:

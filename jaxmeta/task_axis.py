@@ -5,6 +5,7 @@ give the same numbers.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -67,11 +68,14 @@ def _even(n: int, most: int) -> int:
 def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callable:
     """Value and gradient of a mean over tasks, gradients added up chunk by chunk.
 
+    A chunk whose value or gradient is not finite is left out of the mean, unless all are.
+
     Args:
         f: (params, batch of tasks, ...) -> (mean [], means), of any number of tasks.
         tasks_at_once: tasks in one chunk; None = the default of the backend.
 
-    Returns: (params, tasks, ...) -> ((mean, means), gradient like params).
+    Returns: (params, tasks, ...) -> ((mean, means), gradient like params, [] the share of
+        the tasks that were left out).
     Raises: ValueError if tasks_at_once does not divide the number of tasks.
     """
     of_chunk = jax.value_and_grad(f, has_aux=True)
@@ -86,20 +90,34 @@ def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callab
                 f"divisor of {n}, or a number >= {n} for all at once"
             )
         if size == n:
-            return of_chunk(params, tasks, *others)
+            return *of_chunk(params, tasks, *others), jnp.zeros(())
 
         def accumulate(total, chunk):
             value, grads = of_chunk(params, *chunk)
-            return jax.tree.map(jnp.add, total, grads), value
+            fine = finite((value[0], grads))
+            add = lambda a, b: a + jnp.where(fine, b, 0)
+            return jax.tree.map(add, total, grads), (value, fine)
 
         split = lambda a: jnp.reshape(a, (n // size, size, *a.shape[1:]))
         chunks = jax.tree.map(split, (tasks, *others))
         zeros = jax.tree.map(jnp.zeros_like, params)
-        total, values = jax.lax.scan(accumulate, zeros, chunks)
-        mean = jax.tree.map(lambda g: g / (n // size), total)
-        return jax.tree.map(jnp.mean, values), mean
+        total, (values, fine) = jax.lax.scan(accumulate, zeros, chunks)
+        number = jnp.sum(fine)  # 0: the mean is NaN, and the step is not taken
+        mean = jax.tree.map(lambda g: g / number.astype(g.dtype), total)
+        means = jax.tree.map(partial(jnp.mean, where=fine), values)
+        return means, mean, 1 - number / (n // size)
 
     return gradient
+
+
+def finite(tree: PyTree) -> jax.Array:
+    """[] whether all numbers of a tree are finite; arrays of one shape in one pass."""
+    together: dict[tuple, jax.Array] = {}
+    for a in jax.tree.leaves(tree):
+        if jnp.issubdtype(jnp.result_type(a), jnp.inexact):
+            fine, shape = jnp.isfinite(a), jnp.shape(a)
+            together[shape] = together[shape] & fine if shape in together else fine
+    return jnp.all(jnp.stack([jnp.array(True), *map(jnp.all, together.values())]))
 
 
 def as_auto(tree: PyTree) -> PyTree:

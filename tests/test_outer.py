@@ -87,6 +87,27 @@ def test_diverged_tasks_are_counted(conv):
     assert metrics["diverged"] == 0.25
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_chunk_that_diverged_is_left_out_of_the_means(size):
+    """One task of six has a NaN: its chunk alone is lost, unless all tasks are in one."""
+    learner = jm.maml(jm.models.mlp(hidden=(4,)), inner_lr=0.01, loss=jm.losses.mse)
+    params = learner.init(jax.random.key(0))
+    tasks = jm.sample_tasks(jm.tasks.sinusoid(), jax.random.key(1), 6)
+    y = tasks.query.y.at[3].set(jnp.nan)
+    broken = tasks._replace(query=tasks.query._replace(y=y))
+    gradient = jax.jit(jm.meta_gradient(learner, size))
+    (value, metrics), found = gradient(params, broken)
+    kept = np.flatnonzero(np.arange(6) // size != 3 // size)
+    rest = jax.tree.map(lambda a: a[kept], tasks)
+    (wanted, _), slope = jax.jit(jm.meta_gradient(learner))(params, rest)
+    np.testing.assert_allclose(value, wanted, rtol=1e-6)
+    assert largest_difference(found, slope) < 1e-6
+    assert metrics["loss"] == value and metrics["diverged"] == pytest.approx(size / 6)
+    nothing = broken._replace(query=broken.query._replace(y=jnp.nan * y))
+    (value, metrics), _ = gradient(params, nothing)
+    assert np.isnan(value) and metrics["diverged"] == 1
+
+
 def test_step_is_the_optimiser_on_the_meta_gradient(conv):
     learner, params, tasks = conv
     optimizer = optax.sgd(0.5)

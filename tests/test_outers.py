@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.special
+import scipy.stats
 
 import jaxmeta as jm
 
@@ -63,12 +65,20 @@ def averaged():
     return jm.ema(jm.make_outer(LEARNER, ADAM, tasks_per_step=2), decay=0.5)
 
 
+def mean():
+    return jm.swa(jm.make_outer(LEARNER, ADAM, tasks_per_step=2), start=4, every=3)
+
+
+def teacher():
+    return jm.mean_teacher(LEARNER, ADAM, decay=0.5, tasks_per_step=2)
+
+
 def population():
     make = lambda rate: (LEARNER, optax.sgd(rate))
     return jm.population(make, 2, tasks_per_step=2, rate=[1e-3, 1e-2])
 
 
-OUTERS = {f.__name__: f for f in (es, pes, own, averaged, population)}
+OUTERS = {f.__name__: f for f in (es, pes, own, averaged, mean, teacher, population)}
 
 
 @pytest.mark.parametrize("name", OUTERS)
@@ -91,6 +101,50 @@ def test_an_outer_trains_in_fit_and_resumes_bit_for_bit(name, tmp_path):
         np.testing.assert_array_equal(a, b)
     start, end = (jax.tree.leaves(s.params) for s in (found, whole))
     assert any(bool((a != b).any()) for a, b in zip(start, end, strict=True))
+
+
+def test_the_mean_is_that_of_the_parameters_after_some_steps():
+    """After steps 4, 7 and 10; before, what is tested is what is trained."""
+    ends = [jm.fit(mean(), WAVES, steps=n, key=KEY, chunk=3) for n in (2, 4, 7, 10, 11)]
+    bias = [state.state.params["head"]["bias"] for state in ends]
+    np.testing.assert_array_equal(ends[0].params["head"]["bias"], bias[0])
+    np.testing.assert_array_equal(ends[1].params["head"]["bias"], bias[1])
+    wanted = np.mean([np.asarray(b, np.float64) for b in bias[1:4]], axis=0)
+    for state in ends[3:]:
+        np.testing.assert_allclose(state.params["head"]["bias"], wanted, rtol=2e-6)
+        assert int(state.number) == 3
+
+
+def test_a_teacher_is_a_term_of_the_objective(blobs):
+    """Beside scipy, for classes; and a teacher of weight 0 is none."""
+    learner = jm.protonet(jm.models.mlp(6, 4, (8,)), ways=3)
+    given, known = (learner.init(jax.random.key(i)) for i in (0, 1))
+    task = jm.tasks.episodes(blobs, 3, 2, 4).sample(jax.random.key(5))
+    student = jm.taught(learner, learner, known, weight=0.3, temperature=2.0)
+    value, metrics = student.objective(given, task, None, jnp.zeros((), jnp.int32))
+    chances = [
+        scipy.special.softmax(
+            learner.predict(learner.adapt(p, task.support), task.query.x) / 2.0, axis=1
+        )
+        for p in (known, given)
+    ]
+    apart = 4 * np.mean(scipy.stats.entropy(*chances, axis=1))
+    assert float(metrics["taught"]) == pytest.approx(apart, rel=1e-4)
+    own = float(learner.loss(given, task)[0])
+    assert float(value) == pytest.approx(0.7 * own + 0.3 * apart, rel=1e-5)
+    assert student.loss is learner.loss  # what a test reports
+
+    slope = jax.grad(lambda p: jm.taught(learner, learner, p).objective(
+        given, task, None, jnp.zeros((), jnp.int32))[0])(known)  # fmt: skip
+    assert all(not a.any() for a in jax.tree.leaves(slope))
+
+
+def test_a_teacher_without_weight_changes_nothing():
+    free = jm.mean_teacher(LEARNER, ADAM, decay=0.5, weight=0.0, tasks_per_step=2)
+    options: dict = {"steps": 6, "key": KEY, "chunk": 3}
+    states = [jm.fit(outer, WAVES, **options) for outer in (free, averaged())]
+    for a, b in zip(*(jax.tree.leaves(s) for s in states), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_a_learner_and_its_outer_are_the_same_run():
