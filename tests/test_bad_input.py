@@ -79,7 +79,7 @@ FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
 FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"weight", "reconstruction", "adversarial_lr", "adversarial_steps"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
-FROM_ZERO |= {"epsilon", "eta"}
+FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most"}
 ZERO_HERE = {
     ("clip", jm.rl2),
     ("shift", tasks.shifted),

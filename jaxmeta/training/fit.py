@@ -1,5 +1,6 @@
 """Meta-training: thousands of meta-steps that never leave the device."""
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from jaxmeta import checks, keys
 from jaxmeta.outer import make_outer, objective_of
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.tasks.streamed import Given, Streamed, chunks, tasks_of
+from jaxmeta.training.best import Best
 from jaxmeta.training.evaluate import evaluate
-from jaxmeta.training.log import Logs
+from jaxmeta.training.log import Log, Logs
 from jaxmeta.types import MetaLearner, Outer, Sampler
 
 
@@ -29,16 +31,20 @@ def fit(
     key: jax.Array,
     tasks_per_step: int | None = None,
     tasks_at_once: int | None = None,
-    gradient: Callable | None = None,
+    gradient: Callable[..., Any] | None = None,
     chunk: int = 100,
     state: Any = None,
     validation: Sampler | None = None,
     validation_learner: MetaLearner | None = None,
     validate_every: int = 1000,
     validation_tasks: int = 100,
+    best: Best | None = None,
     log: Logs | None = None,
     save: Callable[[Any], None] | None = None,
     save_every: int = 1000,
+    save_seconds: float | None = None,
+    stop: Callable[[], bool] | None = None,
+    skipped_at_most: int | None = None,
 ) -> Any:
     """Meta-train: sample tasks, take meta-steps, in one compiled program a chunk.
 
@@ -59,15 +65,20 @@ def fit(
         validation: sampler of validation tasks; validation_learner: what adapts to
             them, if not `learner` (other ways, more inner steps); validate_every,
             validation_tasks: how often (in steps, rounded up to chunks), on how many.
-        log: where metrics go, a `Log` or another with its two methods; None = nowhere.
-        save: called with the state every `save_every` steps (rounded up to chunks), and
-            at the end.
+        best: told of each validation; keeps the best state, and may end the training.
+        log: where metrics go, a `Log` or another with its two methods; None = a progress
+            bar, if a terminal or a notebook shows it.
+        save: called with the state every `save_every` steps and `save_seconds` (rounded up
+            to chunks), before a validation, and at the end.
+        stop: asked after each chunk; once it says True, the state is saved and returned.
+        skipped_at_most: meta-steps that may be left out; None = any number.
 
     Returns: the state after `steps` meta-steps, a `MetaState` of a learner. A meta-step
         whose gradient is not finite is not applied; a RuntimeWarning counts them (metric
         `skipped`).
     Raises: ValueError for a key of the old type, sizes below 1, or a first task with
-        wrong shapes, labels out of range, or NaN.
+        wrong shapes, labels out of range, or NaN; `jm.DivergenceError` for more steps left
+        out than `skipped_at_most`: it names the last, and what was saved is finite.
 
     >>> import jax, optax, jaxmeta as jm
     >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
@@ -77,8 +88,10 @@ def fit(
     20
     """
     checks.check_sizes(steps=steps, chunk=chunk)
-    checks.check_sizes(validate_every=validate_every, save_every=save_every)
+    checks.check_sizes(validate_every=validate_every)
     checks.check_sizes(2, validation_tasks=validation_tasks)
+    skipped = Skipped(skipped_at_most)
+    saving = Saving(save, save_every, save_seconds)
     outer = _outer(
         learner,
         optimizer,
@@ -86,7 +99,8 @@ def fit(
         tasks_at_once=tasks_at_once,
         gradient=gradient,
     )
-    _check_run(outer, sampler, key, validation, validation_learner, log, save)
+    _check_run(outer, sampler, key, validation, validation_learner, log)
+    _check_ends(best, stop, validation)
     if sampler is not None and not isinstance(sampler, Streamed):
         sampler = as_pytree(sampler)
     key_data = keys.data(key)
@@ -95,40 +109,72 @@ def fit(
     now = jax.tree.map(jnp.copy, start)
     if outer.learner is not None and sampler is not None:
         _look(outer.learner, now, sampler, key_data)
+    judge = None if validation is None else validation_learner or outer.learner
+    test = partial(evaluate, num_tasks=validation_tasks, key=keys.validation(key))
     done, parts = int(now.step), None
     if isinstance(sampler, Streamed) and done < steps:
         tasks = tasks_of(outer.step, now, key_data)
         chunk, parts = chunks(sampler, key_data, done, steps, tasks, chunk)
-    while done < steps:
-        clock = time.perf_counter()
-        size = min(chunk, steps - done)
-        given = sampler if parts is None else next(parts)
-        now, history = _run_chunk(
-            now, given, key_data, size, step=outer.step, chunk=chunk
-        )
-        history = {name: np.asarray(v)[:size] for name, v in history.items()}
-        done += size
-        if log is not None:
-            log.chunk(done, history, time.perf_counter() - clock)
-        warn_of_skipped(history.get("skipped", np.zeros(size)), done)
-        validate = _due(done, size, validate_every, steps)
-        keep = _due(done, size, save_every, steps)
-        if outer.settle is not None and (validate or keep):  # both are due at the end
-            now = outer.settle(now, sampler)
-        judge = validation_learner or outer.learner
-        if validation is not None and judge is not None and validate:
-            report = evaluate(
-                judge,
-                now.params,
-                validation,
-                num_tasks=validation_tasks,
-                key=keys.validation(key),
-            )
-            if log is not None:
-                log.validation(done, report)
-        if save is not None and keep:
-            save(now)
+    run = partial(_run_chunk, step=outer.step, chunk=chunk)
+    ready, ended = False, False
+    with _seen(log, steps, done) as told:
+        while done < steps and not ended:
+            size = min(chunk, steps - done)
+            given = sampler if parts is None else next(parts)
+            if not ready:  # no step at all: only compiled
+                now, _ = run(now, given, key_data, 0)
+                ready = True
+            clock = time.perf_counter()
+            now, history = run(now, given, key_data, size)
+            history = {name: np.asarray(v)[:size] for name, v in history.items()}
+            done += size
+            told.chunk(done, history, time.perf_counter() - clock)
+            skipped.count(history.get("skipped", np.zeros(size)), done)
+            ended = stop is not None and stop()
+            validate = not ended and due(done, size, validate_every, steps)
+            keep = ended or validate or saving.is_due(done, size, steps)
+            if outer.settle is not None and keep:
+                now = outer.settle(now, sampler)
+            if keep:
+                saving(now)
+            if judge is not None and validate:
+                assert validation is not None
+                report = test(judge, now.params, validation)
+                ended = best is not None and best.look(now, report)
+                told.validation(done, report)
     return now
+
+
+class Saving:
+    """When a state is saved: each so many steps, and seconds; as given to `fit`."""
+
+    def __init__(self, save: Callable[[Any], None] | None, every: int, seconds):
+        checks.check_sizes(save_every=every)
+        if seconds is not None:
+            checks.check_numbers(least=0, save_seconds=seconds)
+        if save is not None:
+            checks.check_functions(save=save)
+        self._save, self._every, self._seconds = save, every, seconds
+        self._last = time.monotonic()
+
+    def is_due(self, done: int, size: int, steps: int) -> bool:
+        """After a chunk of `size` steps that ended at step `done`."""
+        waited = time.monotonic() - self._last
+        late = self._seconds is not None and waited > self._seconds
+        return late or due(done, size, self._every, steps)
+
+    def __call__(self, state: Any) -> None:
+        """Save it, if anything is to be saved."""
+        if self._save is not None:
+            self._save(state)
+            self._last = time.monotonic()
+
+
+def _seen(log: Logs | None, steps: int, done: int) -> Any:
+    """The log as a context: a given one is its owner's to open and close."""
+    if log is not None or done >= steps:
+        return contextlib.nullcontext(log)
+    return Log(None, steps, done)
 
 
 def _outer(learner, optimizer, **how) -> Outer:
@@ -148,9 +194,7 @@ def _outer(learner, optimizer, **how) -> Outer:
     return learner
 
 
-def _check_run(
-    outer: Outer, sampler, key, validation, validation_learner, log, save
-) -> None:
+def _check_run(outer: Outer, sampler, key, validation, validation_learner, log) -> None:
     """Raise ValueError unless everything is of its kind."""
     if outer.members is None:
         checks.check_key(key)
@@ -167,10 +211,20 @@ def _check_run(
                 "validation: this jm.Outer has no learner of its own to validate; give "
                 "validation_learner, or evaluate each member of a population"
             )
-    if save is not None:
-        checks.check_functions(save=save)
     if log is not None:
         checks.check_methods("log", log, ("chunk", "validation"), "a jm.Log")
+
+
+def _check_ends(best, stop, validation) -> None:
+    """Raise ValueError unless what may end a training is of its kind."""
+    if stop is not None:
+        checks.check_functions(stop=stop)
+    if best is not None:
+        checks.check_kind(best, Best, "best")
+        if validation is None:
+            raise ValueError(
+                "best: nothing is validated; give a validation sampler too"
+            )
 
 
 def _look(learner: MetaLearner, state, sampler, key_data: jax.Array) -> None:
@@ -194,10 +248,42 @@ def _first_task(sampler: Any, key_data: jax.Array, step: jax.Array):
 first_task = jax.jit(_first_task)  # compiled once for a sampler of these shapes
 
 
-def warn_of_skipped(skipped, done: int) -> None:
-    """Say how many of the meta-steps up to step `done` were not applied, if any."""
-    number = int(np.sum(skipped))
-    if number:
+class DivergenceError(FloatingPointError):
+    """More meta-steps than were allowed had a gradient that is not finite.
+
+    step: the last of them, counted from 0: its tasks are those of fold_in(key, step).
+    """
+
+    def __init__(self, step: int, number: int):
+        super().__init__(
+            f"{number} meta-steps had a gradient that is not finite, the last was step "
+            f"{step}; none of them was applied. Lower the outer or inner step size, or "
+            "look for bad values in the tasks of that step"
+        )
+        self.step = step
+
+
+class Skipped:
+    """Counts the meta-steps that were not applied, and ends a training with too many."""
+
+    def __init__(self, at_most: int | None = None):
+        if at_most is not None:
+            checks.check_sizes(0, skipped_at_most=at_most)
+        self._at_most, self._number = at_most, 0
+
+    def count(self, skipped: np.ndarray, done: int) -> None:
+        """skipped: [steps of a chunk, ...], which ended at step `done`.
+
+        Raises: DivergenceError for more than are allowed.
+        """
+        number = int(np.sum(skipped))
+        if not number:
+            return
+        self._number += number
+        each = np.asarray(skipped).reshape(len(skipped), -1).any(1)
+        if self._at_most is not None and self._number > self._at_most:
+            last = int(np.flatnonzero(each)[-1])
+            raise DivergenceError(done - len(skipped) + last, self._number)
         warnings.warn(
             f"{number} of the {np.size(skipped)} meta-steps up to step {done} had a "
             "gradient that is not finite and were not applied; lower the outer or inner "
@@ -207,7 +293,7 @@ def warn_of_skipped(skipped, done: int) -> None:
         )
 
 
-def _due(done: int, size: int, every: int, steps: int) -> bool:
+def due(done: int, size: int, every: int, steps: int) -> bool:
     """Whether the chunk that just ended crossed a multiple of `every`, or is the last."""
     return done == steps or done // every > (done - size) // every
 

@@ -131,7 +131,7 @@ def test_a_saved_state_goes_on_bit_for_bit(learner, tmp_path):
 
 def test_fit_validates_logs_and_saves(learner, tmp_path, capsys):
     saved = []
-    with jm.Log(tmp_path / "metrics.jsonl", steps=25) as log:
+    with jm.Log(tmp_path / "metrics.jsonl", steps=25, lines=True) as log:
         state = train(
             learner,
             25,
@@ -149,14 +149,83 @@ def test_fit_validates_logs_and_saves(learner, tmp_path, capsys):
     assert {"validation_loss_ci95"} <= set(lines[-1])
     assert lines[0]["steps_per_second"] > 0
     shown = capsys.readouterr().out
-    for word in ("step 20: validation", "25/25", "loss", "steps/s", "left"):
+    for word in (
+        "compiling",
+        "step 20: validation",
+        "25/25",
+        "loss",
+        "steps/s",
+        "left",
+    ):
         assert word in shown
+
+
+class Poisoned:
+    """Sinusoids; of every third task nothing can be learned."""
+
+    def __init__(self):
+        self.waves = jm.tasks.sinusoid()
+
+    def sample(self, key):
+        task = self.waves.sample(jax.random.clone(key))
+        bad = jax.random.bits(jax.random.fold_in(key, 7)) % 3 == 0
+        y = jnp.where(bad, jnp.nan, task.query.y)
+        return task._replace(query=task.query._replace(y=y))
+
+
+def test_steps_that_diverge_end_a_training_that_has_too_many(learner):
+    saved, how = [], {"tasks_per_step": 1, "chunk": 5, "save_every": 5}
+    how |= {"key": jax.random.key(3), "save": lambda s: saved.append(jax.device_get(s))}
+    with (
+        pytest.warns(RuntimeWarning, match="meta-steps up to step"),
+        pytest.raises(jm.DivergenceError, match="was step") as stop,
+    ):
+        jm.fit(learner, Poisoned(), OPTIMIZER, steps=100, skipped_at_most=3, **how)
+    key = jax.random.fold_in(jax.random.key(3), 0)  # of the step that it names
+    key_tasks, _ = jax.random.split(jax.random.fold_in(key, stop.value.step))
+    task = Poisoned().sample(jax.random.fold_in(key_tasks, 0))
+    assert np.isnan(task.query.y).all()
+    assert len(saved) >= 1 and all(
+        np.isfinite(a).all() for a in jax.tree.leaves([s.params for s in saved])
+    )
+
+
+def test_what_stops_a_training_saves_it(learner):
+    saved, asked = [], []
+    stop = lambda: asked.append(1) or len(asked) == 2
+    save = lambda state: saved.append(int(state.step))
+    state = train(learner, 100, stop=stop, save=save, save_every=100)
+    assert int(state.step) == 20 and saved == [20]
+    assert same(state, train(learner, 20))
+    train(learner, 30, save=save, save_every=100, save_seconds=0)
+    assert saved[1:] == [10, 20, 30]
+
+
+def test_a_state_is_saved_before_it_is_validated(learner):
+    seen = []
+
+    class Watching(jm.Log):
+        def validation(self, step, report):
+            seen.append(("validated", step))
+
+    train(
+        learner,
+        20,
+        log=Watching(None),
+        save=lambda s: seen.append(("saved", int(s.step))),
+        save_every=100,
+        validation=jm.tasks.sinusoid(),
+        validate_every=10,
+        validation_tasks=4,
+    )
+    assert seen == [(w, n) for n in (10, 20) for w in ("saved", "validated")]
 
 
 def test_log_of_an_interrupted_run_is_cut_at_the_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10}\n{"step": 20}\n{"step": 30}\n{"st')
-    jm.Log(path, start=20)
+    with jm.Log(path, start=20):
+        pass
     assert logs.read(path) == [{"step": 10}, {"step": 20}]
 
 
