@@ -1,6 +1,6 @@
 """Meta-test: many unseen tasks, the mean and its 95 % interval."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ def evaluate(
     num_tasks: int = 600,
     key: jax.Array,
     tasks_at_once: int | None = None,
+    metrics: Callable[..., Any] | None = None,
 ) -> Report:
     """Adapt to many tasks, judge on their query sets.
 
@@ -53,6 +54,8 @@ def evaluate(
             two learners evaluated with one key see the same tasks.
         num_tasks: how many. key: typed key.
         tasks_at_once: tasks in one vmap; None = the default of the backend.
+        metrics: (outputs, query) -> {name: [] value}, what else to report of each task,
+            e.g. `jm.metrics.classification`; None = what the learner's loss reports.
 
     Returns: a `Report`; its means are over all tasks, a diverged one included.
     Raises: ValueError for fewer than 2 tasks or a key of the old type.
@@ -66,15 +69,18 @@ def evaluate(
     checks.check_key(key)
     checks.check_sizes(2, num_tasks=num_tasks)
     checks.check_sampler(sampler)
+    if metrics is not None:
+        checks.check_functions(metrics=metrics)
     sampler = sampler if isinstance(sampler, Streamed) else as_pytree(sampler)
     _check_learned(learner, params, tasks_at_once)
     if tasks_at_once is None:
         tasks_at_once = defaults.tasks_at_once(64, _inputs(sampler, key))
     keys = streams.tasks(key, num_tasks)
     if isinstance(sampler, Streamed):
-        return summarize(_of_records(learner, params, sampler, keys, tasks_at_once))
-    metrics = _metrics(learner, params, sampler, keys, min(tasks_at_once, num_tasks))
-    return summarize(metrics)
+        found = _of_records(learner, params, sampler, keys, tasks_at_once, metrics)
+        return summarize(found)
+    at_once = min(tasks_at_once, num_tasks)
+    return summarize(_metrics(learner, params, sampler, keys, at_once, metrics))
 
 
 def _inputs(sampler, key):
@@ -86,7 +92,7 @@ def _inputs(sampler, key):
     return inputs_of(jax.eval_shape(over_tasks(sampler.sample), streams.tasks(key, 64)))
 
 
-def _of_records(learner, params, sampler: Streamed, keys, tasks_at_once: int):
+def _of_records(learner, params, sampler: Streamed, keys, tasks_at_once: int, metrics):
     """Metrics [num_tasks], the tasks read block by block."""
     blocks = range(0, len(keys), BLOCK)
     found = []
@@ -94,7 +100,7 @@ def _of_records(learner, params, sampler: Streamed, keys, tasks_at_once: int):
         some = keys[i : i + BLOCK]
         given = sampler.given(sampler.read(some), some)
         at_once = min(tasks_at_once, len(some))
-        found.append(_read_metrics(learner, params, given, some, at_once))
+        found.append(_read_metrics(learner, params, given, some, at_once, metrics))
     return {k: np.concatenate([f[k] for f in found]) for k in found[0]}
 
 
@@ -257,16 +263,26 @@ def interval(values: np.ndarray, share: bool = False) -> float:
     return float(t.ppf(0.975, n - 1)) * spread / n**0.5
 
 
-@partial(jax.jit, static_argnames=("learner", "tasks_at_once"))
-def _read_metrics(learner, params, given, keys, tasks_at_once):
-    one = lambda task, key: learner.loss(params, task, streams.adapt(key))[1]
+def _judged(learner, params, task, key, metrics):
+    """Metrics of one task: those of the loss, and of what is predicted."""
+    own = learner.loss(params, task, key)[1]
+    if metrics is None:
+        return own
+    adapted = learner.adapt(params, task.support, jax.random.clone(key))
+    outputs = learner.predict(adapted, task.query.x, task.query.mask)
+    return own | metrics(outputs, task.query)
+
+
+@partial(jax.jit, static_argnames=("learner", "tasks_at_once", "metrics"))
+def _read_metrics(learner, params, given, keys, tasks_at_once, metrics):
+    one = lambda task, key: _judged(learner, params, task, streams.adapt(key), metrics)
     return over_tasks(one, tasks_at_once)(given.draw(keys), keys)
 
 
-@partial(jax.jit, static_argnames=("learner", "tasks_at_once"))
-def _metrics(learner, params, sampler, keys, tasks_at_once):
+@partial(jax.jit, static_argnames=("learner", "tasks_at_once", "metrics"))
+def _metrics(learner, params, sampler, keys, tasks_at_once, metrics):
     def one(key):
         task = sampler.sample(jax.random.clone(key))
-        return learner.loss(params, task, streams.adapt(key))[1]
+        return _judged(learner, params, task, streams.adapt(key), metrics)
 
     return over_tasks(one, tasks_at_once)(keys)

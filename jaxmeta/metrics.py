@@ -1,0 +1,267 @@
+"""What else a test can tell: scores of one task for `evaluate(metrics=...)`, and of all
+tasks together: calibration, scores of each class, confusion.
+
+A score is `f(outputs, query) -> {name: [] value}`, of what was predicted for a query set.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta import checks, keys
+from jaxmeta.task_axis import over_tasks
+from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.types import Batch, Metrics
+
+Score = Callable[[Any, Batch], Metrics]
+RESAMPLES = 1000  # of tasks, for intervals of what is no mean over tasks
+
+
+def classification(outputs: jax.Array, query: Batch) -> Metrics:
+    """Macro-averaged precision, recall and F1 over the classes of a task, and the mean
+    log-likelihood of the right class.
+
+    A class that is never predicted has precision and F1 0. Classes without a query example
+    are left out.
+
+    Args: outputs: logits [query, ways]; query: with labels [query].
+    Returns: "log_likelihood" (nats), "precision", "recall", "f1", [] each.
+
+    >>> logits = 9.0 * jax.nn.one_hot(jnp.array([0, 1, 1, 1]), 2)
+    >>> scores = classification(logits, Batch(None, jnp.array([0, 0, 1, 1])))
+    >>> {name: round(float(value), 3) for name, value in scores.items()}
+    {'log_likelihood': -2.25, 'precision': 0.833, 'recall': 0.75, 'f1': 0.733}
+    """
+    ways = outputs.shape[-1]
+    counts = _counts(query, outputs.dtype)
+    of_class = jax.nn.one_hot(query.y, ways, dtype=outputs.dtype) * counts[:, None]
+    found = jax.nn.one_hot(jnp.argmax(outputs, -1), ways, dtype=outputs.dtype)
+    found = found * counts[:, None]
+    right = jnp.sum(of_class * found, axis=0)
+    wanted, said = jnp.sum(of_class, axis=0), jnp.sum(found, axis=0)
+    there = (wanted > 0).astype(outputs.dtype)
+    share = lambda a, b: a / jnp.where(b > 0, b, 1)
+    macro = lambda each: jnp.sum(each * there) / jnp.sum(there)
+    log_p = jnp.sum(jax.nn.log_softmax(outputs) * of_class, where=of_class > 0)
+    return {
+        "log_likelihood": log_p / jnp.sum(counts),
+        "precision": macro(share(right, said)),
+        "recall": macro(share(right, wanted)),
+        "f1": macro(share(2 * right, wanted + said)),
+    }
+
+
+def regression(outputs: Any, query: Batch) -> Metrics:
+    """Mean squared error; and of a Gaussian, (mean, standard deviation) [query, ...] each,
+    the mean log-likelihood of a target.
+
+    Args: outputs: [query, ...], or a pair of them; query: with targets [query, ...].
+    Returns: "mse", and of a Gaussian "log_likelihood" (nats a target), [] each.
+
+    >>> query = Batch(None, jnp.ones((3, 1)))
+    >>> float(regression(jnp.zeros((3, 1)), query)["mse"])
+    1.0
+    """
+    gaussian = isinstance(outputs, tuple)
+    mean, std = outputs if gaussian else (outputs, jnp.ones_like(outputs))
+    counts = _counts(query, mean.dtype)
+    average = lambda each: (
+        jnp.sum(jnp.mean(jnp.reshape(each, (len(each), -1)), axis=1) * counts)
+        / jnp.sum(counts)
+    )
+    scores = {"mse": average((mean - query.y) ** 2)}
+    if gaussian:
+        each = jax.scipy.stats.norm.logpdf(query.y, mean, std)
+        scores["log_likelihood"] = average(each)
+    return scores
+
+
+class Calibration(NamedTuple):
+    """How far what a learner says of its certainty is true.
+
+    ece: expected calibration error; ci95: half its 95 % interval over tasks. share,
+    confidence, accuracy: [bins] of all queries, NaN in an empty bin.
+    """
+
+    ece: float
+    ci95: float
+    share: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def calibration(
+    learner, params, sampler, *, key: jax.Array, num_tasks: int = 600, bins: int = 15
+) -> Calibration:
+    """Expected calibration error over the queries of many tasks together.
+
+        ECE = sum_b n_b / n |accuracy_b - confidence_b|
+
+    Args: learner, params, sampler, key, num_tasks: as in `evaluate`; bins: of equal width.
+    Returns: a `Calibration`; its interval is that of tasks drawn again (bootstrap).
+    Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
+    """
+    checks.check_sizes(bins=bins)
+
+    def sums(outputs, query, plan):
+        del plan
+        counts = _counts(query, outputs.dtype)
+        chance = jax.nn.softmax(outputs)
+        sure, best = jnp.max(chance, -1), jnp.argmax(chance, -1)
+        place = jnp.clip((sure * bins).astype(jnp.int32), 0, bins - 1)
+        inside = jax.nn.one_hot(place, bins, dtype=outputs.dtype) * counts[:, None]
+        right = (best == query.y).astype(outputs.dtype)
+        rows = jnp.stack([jnp.ones_like(sure), sure, right])
+        return rows @ inside  # [3, bins]
+
+    each = _of_tasks(learner, params, sampler, key, num_tasks, sums)
+    half = _bootstrap(each, lambda total: _error(total)[0])
+    error, (share, sure, right) = _error(each.sum(0))
+    return Calibration(error, half, share, sure, right)
+
+
+class ByClass(NamedTuple):
+    """Scores of each class over the tasks it was in, [classes] each, NaN if in none.
+
+    names: of the classes. queries: examples that were asked for. precision, recall, f1:
+    in 0..1; ci95: half the 95 % interval of the recall over tasks. confusion: [classes,
+    classes] queries of a class (row) that were taken for another (column).
+    """
+
+    names: tuple[str, ...]
+    queries: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    ci95: np.ndarray
+    confusion: np.ndarray
+
+    def hardest(self, number: int) -> "ByClass":
+        """Those with the least recall, in this order."""
+        order = np.argsort(self.recall, kind="stable")[:number]  # NaN comes last
+        names = tuple(self.names[i] for i in order)
+        rest: dict[str, Any] = {
+            name: values[order]
+            for name, values in self._asdict().items()
+            if name not in ("names", "confusion")
+        }
+        matrix = self.confusion[np.ix_(order, order)]
+        return ByClass(names, confusion=matrix, **rest)
+
+
+def by_class(
+    learner,
+    params,
+    sampler,
+    names: Sequence[str],
+    *,
+    key: jax.Array,
+    num_tasks: int = 600,
+) -> ByClass:
+    """What becomes of each class of a data set, over many tasks of some of them.
+
+    Args:
+        learner, params, key, num_tasks: as in `evaluate`.
+        sampler: with a `plan(key)` that tells the classes of a task, as `jm.tasks.episodes`.
+        names: of the data set's classes, `dataset.classes`.
+
+    Returns: a `ByClass`.
+    Raises: ValueError for a sampler without plans.
+    """
+    plans = callable(getattr(sampler, "plan", None))
+    if not plans:
+        raise ValueError(
+            "sampler: expected one with plan(key), which tells the classes of a task, like "
+            f"jm.tasks.episodes, got {checks.said(sampler)}"
+        )
+    number = len(names)
+
+    def counted(outputs, query, plan):
+        ways = outputs.shape[-1]
+        counts = _counts(query, outputs.dtype)
+        of_class = jax.nn.one_hot(query.y, ways, dtype=outputs.dtype) * counts[:, None]
+        found = jax.nn.one_hot(jnp.argmax(outputs, -1), ways, dtype=outputs.dtype)
+        return plan.classes[:ways], of_class.T @ found  # [ways], [ways, ways]
+
+    classes, matrix = _of_tasks(learner, params, sampler, key, num_tasks, counted)
+    confusion = np.zeros((number, number))
+    for chosen, one in zip(classes, matrix, strict=True):
+        np.add.at(confusion, np.ix_(chosen, chosen), one)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        right, wanted = np.diag(confusion), confusion.sum(1)
+        said = confusion.sum(0)
+        recall = right / wanted
+        precision = np.where(wanted > 0, right / np.where(said > 0, said, 1), np.nan)
+        f1 = 2 * right / np.where(wanted > 0, wanted + said, np.nan)
+    half = _recall_intervals(classes, matrix, number)
+    return ByClass(tuple(names), wanted, precision, recall, f1, half, confusion)
+
+
+def _counts(query: Batch, dtype) -> jax.Array:
+    """[query] 1 where an example counts."""
+    if query.mask is not None:
+        return (query.mask > 0).astype(dtype)
+    return jnp.ones(len(jax.tree.leaves(query.y)[0]), dtype)
+
+
+def _of_tasks(learner, params, sampler, key, num_tasks: int, judge):
+    """`judge(outputs, query, plan)` of each task, [num_tasks] on each array."""
+    checks.check_key(key)
+    checks.check_learner(learner)
+    checks.check_sizes(2, num_tasks=num_tasks)
+    planned = getattr(sampler, "plan", None)
+    sampler = as_pytree(sampler)
+
+    @partial(jax.jit, static_argnames="planned")
+    def run(params, sampler, own, planned):
+        def one(key):
+            task = sampler.sample(jax.random.clone(key))
+            noise = keys.adapt(key)
+            adapted = learner.adapt(params, task.support, noise)
+            outputs = learner.predict(adapted, task.query.x, task.query.mask)
+            plan = sampler.plan(jax.random.clone(key)) if planned else None
+            return judge(outputs, task.query, plan)
+
+        return over_tasks(one, 64)(own)
+
+    own = keys.tasks(key, num_tasks)
+    found = run(params, sampler, own, planned is not None)
+    return jax.tree.map(lambda a: np.asarray(a), found)
+
+
+def _error(total: np.ndarray):
+    """ECE of sums [3, bins]; (share, confidence, accuracy) of each bin."""
+    number, sure, right = np.asarray(total, np.float64)
+    share = number / number.sum()
+    with np.errstate(invalid="ignore"):
+        sure, right = sure / number, right / number
+    gap = np.where(number > 0, np.abs(right - sure), 0)
+    return float((share * gap).sum()), (share, sure, right)
+
+
+def _bootstrap(each: np.ndarray, statistic) -> float:
+    """Half a 95 % interval of a statistic of sums over tasks, [tasks, ...]."""
+    random = np.random.default_rng(0)
+    n = len(each)
+    times = random.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    sums = np.tensordot(times, each, axes=1)
+    low, high = np.quantile([statistic(total) for total in sums], (0.025, 0.975))
+    return float(high - low) / 2
+
+
+def _recall_intervals(classes, matrix, number: int) -> np.ndarray:
+    """Half the 95 % interval of each class's recall over the tasks it is in."""
+    from jaxmeta.training.evaluate import interval
+
+    of: list[list[float]] = [[] for _ in range(number)]
+    for chosen, one in zip(classes, matrix, strict=True):
+        wanted = one.sum(1)
+        for i, k in enumerate(chosen.tolist()):
+            if wanted[i] > 0:
+                of[k].append(one[i, i] / wanted[i])
+    each = (np.asarray(values) for values in of)
+    return np.array([interval(v, True) if len(v) > 1 else np.nan for v in each])
