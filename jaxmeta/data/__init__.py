@@ -8,6 +8,7 @@ from jaxmeta.data.dataset import Dataset as Dataset
 from jaxmeta.data.dataset import joined as joined
 from jaxmeta.data.digits import digits as digits
 from jaxmeta.data.folder import from_folder as from_folder
+from jaxmeta.data.folder import read_images as read_images
 from jaxmeta.data.glyphs import glyphs as glyphs
 from jaxmeta.data.huggingface import from_huggingface as from_huggingface
 from jaxmeta.data.mini_imagenet import mini_imagenet as mini_imagenet

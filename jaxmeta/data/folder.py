@@ -81,6 +81,37 @@ def from_folder(
     return _read(root, inside, labels, size, mode, name, split)
 
 
+def read_images(
+    path: str | Path, *, size: int | tuple[int, int] | None = None, mode: str = "RGB"
+) -> tuple[list[str], np.ndarray]:
+    """Images without labels: the files in a folder and the folders within it.
+
+    Args: path: of the folder; size, mode: as in `from_folder`.
+    Returns: (their paths within the folder, sorted; uint8 [files, height, width, 3 or 1]).
+    Raises: FileNotFoundError for a missing folder; ValueError for a folder without images,
+        an image that can't be read, images that differ in size.
+    """
+    check_choice("mode", mode, MODES)
+    check_size(size)
+    check_paths(path=path)
+    root = Path(path)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"read_images: there is no folder {root}; expected one with images"
+        )
+    walked = list(_walk(root, {}))
+    files = sorted(f for _, found, _ in walked for f in found if _is_image(f))
+    if not files:
+        found = _counted([f for _, found, _ in walked for f in found])
+        raise ValueError(
+            f"read_images: {root} has no image ({found}); expected files with the suffix "
+            f"{', '.join(SUFFIXES[:3])} or another of images"
+        )
+    names = [file.relative_to(root).as_posix() for file in files]
+    said = lambda file: f"read_images: {file}"
+    return names, decoded_files(files, said, size, mode)
+
+
 def _read(root, inside, labels: dict[str, str], size, mode, name, split) -> Dataset:
     """The data set of files (their paths inside a folder) and their labels."""
     files = sorted(labels)

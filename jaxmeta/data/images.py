@@ -19,6 +19,7 @@ SUFFIXES += (".tif", ".tiff", ".webp")
 MODES = {"RGB": 3, "L": 1}
 RESAMPLINGS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 MOST_PIXELS = 64_000_000  # that an image may declare
+MOST_BYTES = 200_000_000  # of a file
 
 
 def decoded(
@@ -132,6 +133,11 @@ def decoded_files(
 
     def one(file: Path) -> np.ndarray:
         try:
+            if file.stat().st_size > MOST_BYTES:
+                raise ValueError(
+                    f"{said(file)} has {file.stat().st_size:,} bytes, more than "
+                    f"{MOST_BYTES:,}; leave this file out"
+                )
             content = file.read_bytes()
         except OSError as error:
             raise ValueError(

@@ -16,8 +16,10 @@ import numpy as np
 from jaxmeta.checks import check_choice, check_paths, check_seeds
 from jaxmeta.data.cache import cached
 from jaxmeta.data.dataset import Dataset, of_classes
+from jaxmeta.data.images import decoded
 from jaxmeta.data.named import published
 
+MOST_BYTES = 1_000_000  # of a drawing; the official ones have some hundreds
 ARCHIVES = {
     "background": ("images_background",),
     "evaluation": ("images_evaluation",),
@@ -128,20 +130,22 @@ def _drawings(archive: Path, entries: list[str]) -> dict[str, list[str]]:
 
 
 def _decode(archive: Path, opened: zipfile.ZipFile, drawings) -> np.ndarray:
-    from PIL import Image
-
     def one(entry):
-        try:
-            with Image.open(io.BytesIO(opened.read(entry))) as image:
-                paper = image.convert("L").resize(
-                    (SIZE, SIZE), Image.Resampling.LANCZOS
-                )
-        except Exception as error:  # of zipfile, zlib, Pillow and its plugins
+        what = f"omniglot: {archive}: {entry}"
+        declared = opened.getinfo(entry).file_size
+        if declared > MOST_BYTES:
             raise ValueError(
-                f"omniglot: {archive}: the image {entry} can't be read ({error}); fetch "
-                "the archive again"
+                f"{what} declares {declared:,} bytes, more than {MOST_BYTES:,}; this is "
+                "not the official archive, fetch it again"
+            )
+        try:
+            content = opened.read(entry)
+        except Exception as error:  # of zipfile and zlib; a password, an unknown method
+            raise ValueError(
+                f"{what} can't be read ({error}); fetch the archive again"
             ) from error
-        return 255 - np.asarray(paper)  # white paper is 0, ink 1
+        # white paper is 0, ink 1
+        return 255 - decoded(content, what, SIZE, "L", resample="lanczos")
 
     stacked = [[one(entry) for entry in drawings[name]] for name in sorted(drawings)]
-    return np.asarray(stacked, np.uint8)[..., None]
+    return np.asarray(stacked, np.uint8)
