@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import jax
 import jax.core
@@ -28,10 +28,12 @@ from jaxmeta import checks, losses
 from jaxmeta.batches import blank_padding, examples
 from jaxmeta.types import UNLABELLED, Batch, MetaLearner, PyTree, Task
 
+P = ParamSpec("P")
+R = TypeVar("R")
 KEPT = 16  # learners and networks of a kind that are remembered, with their programs
 
 
-def remembered(make: Callable) -> Callable:
+def remembered(make: Callable[P, R]) -> Callable[P, R]:
     """`make`, which gives the same object for the same arguments.
 
     What is made are functions, and a program is compiled for a function: made anew, they
@@ -40,12 +42,14 @@ def remembered(make: Callable) -> Callable:
     `jax.jit`, functions among the arguments (a loss) are taken to be pure.
     """
 
+    again: Callable[..., R] = make
+
     @functools.lru_cache(KEPT)
-    def known(call: _Call):
-        return make(*call.args, **call.kwargs)
+    def known(call: _Call) -> R:
+        return again(*call.args, **call.kwargs)
 
     @functools.wraps(make)
-    def made(*args, **kwargs):
+    def made(*args: P.args, **kwargs: P.kwargs) -> R:
         call = _Call(args, kwargs)
         try:
             hash(call)

@@ -11,7 +11,7 @@ from jaxmeta import checks
 from jaxmeta.types import PyTree
 
 
-def load_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def load_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """All arrays of a safetensors file, under their names in it.
 
     Args: path: of the file. Needs `pip install 'jaxmeta[safetensors]'`.
