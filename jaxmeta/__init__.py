@@ -8,6 +8,7 @@ from jaxmeta import data as data
 from jaxmeta import envs as envs
 from jaxmeta import learners as learners
 from jaxmeta import losses as losses
+from jaxmeta import metrics as metrics
 from jaxmeta import models as models
 from jaxmeta import tasks as tasks
 from jaxmeta import testing as testing
@@ -18,6 +19,10 @@ from jaxmeta.adjoints import Implicit as Implicit
 from jaxmeta.adjoints import MixedMode as MixedMode
 from jaxmeta.adjoints import Reverse as Reverse
 from jaxmeta.adjoints import Truncated as Truncated
+from jaxmeta.averages import ema as ema
+from jaxmeta.averages import mean_teacher as mean_teacher
+from jaxmeta.averages import swa as swa
+from jaxmeta.averages import taught as taught
 from jaxmeta.estimators import PES as PES
 from jaxmeta.estimators import Unroll as Unroll
 from jaxmeta.estimators import es_gradient as es_gradient
@@ -31,9 +36,9 @@ from jaxmeta.learners.metric import *
 from jaxmeta.learners.reinforcement import *
 from jaxmeta.learners.solver import *
 from jaxmeta.learners.transductive import *
+from jaxmeta.loading import load as load
 from jaxmeta.noise import with_noise as with_noise
 from jaxmeta.outer import MetaState as MetaState
-from jaxmeta.outer import ema as ema
 from jaxmeta.outer import init_state as init_state
 from jaxmeta.outer import make_outer as make_outer
 from jaxmeta.outer import make_step as make_step
@@ -43,7 +48,9 @@ from jaxmeta.outer import sample_tasks as sample_tasks
 from jaxmeta.rollouts import Agent as Agent
 from jaxmeta.rollouts import Rollouts as Rollouts
 from jaxmeta.statistics import with_support_statistics as with_support_statistics
+from jaxmeta.training import Best as Best
 from jaxmeta.training import Checkpoints as Checkpoints
+from jaxmeta.training import DivergenceError as DivergenceError
 from jaxmeta.training import Log as Log
 from jaxmeta.training import Report as Report
 from jaxmeta.training import evaluate as evaluate
@@ -51,6 +58,7 @@ from jaxmeta.training import evaluate_episodes as evaluate_episodes
 from jaxmeta.training import evaluate_returns as evaluate_returns
 from jaxmeta.training import fit as fit
 from jaxmeta.training import fit_population as fit_population
+from jaxmeta.training import pooled as pooled
 from jaxmeta.training import population as population
 from jaxmeta.training import report_returns as report_returns
 from jaxmeta.training import scores as scores

@@ -1,40 +1,65 @@
-"""The command line: `jaxmeta train`, `jaxmeta evaluate`, `jaxmeta list`.
+"""The command line: `jaxmeta train`, `evaluate`, `sweep`, `compare`, `predict`, `replay`,
+`list`.
 
-The subcommands of `train` and their flags are generated from the registry of learners.
+The subcommands of `train` and `sweep` and their flags are generated from the registry of
+learners.
 """
 
+import contextlib
+import importlib.metadata
 import inspect
 import json
 import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import docstring_parser
 import tyro
 
 from jaxmeta import checks, learners
-from jaxmeta.cli import listing, recipes, run, session
+from jaxmeta.cli import (
+    compare,
+    configs,
+    interrupts,
+    listing,
+    predict,
+    recipes,
+    replay,
+    run,
+    session,
+    sweep,
+)
 from jaxmeta.cli.options import NAMES, Options
-from jaxmeta.cli.sources import DEFAULT, SOURCES
+from jaxmeta.cli.sources import DEFAULT, SOURCES, Source
 from jaxmeta.learners.registry import Facts
 
 
 @dataclass(frozen=True)
 class Train(Options):
-    """Meta-train a learner, validate along the way, meta-test, leave a run folder."""
+    """Meta-train a learner, validate along the way, meta-test, leave a run folder.
+
+    Example: jaxmeta train maml --data sinusoid --inner-steps 3
+    """
 
     out: Path | None = None
     """The run folder; by default a new one under runs/."""
     resume: Path | None = None
-    """Go on with an interrupted run; its own config is used, other flags are not."""
+    """Go on with a run, with its own config; only --steps can be another number."""
+    config: Path | None = None
+    """A config.toml of another run: its learner and flags, where none are given here."""
     progress: bool = True
     """Show a progress bar."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Meta-test a trained run again; with its own settings, to the same digits."""
+    """Meta-test a trained run again; with its own settings, to the same digits.
+
+    Example: jaxmeta evaluate runs/maml-glyphs-seed0
+    """
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
@@ -45,8 +70,69 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Runs side by side on the same tasks, with paired differences.
+
+    Example: jaxmeta compare runs/maml-glyphs-seed0 runs/protonet-glyphs-seed0
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Two run folders or more."""
+    test_tasks: int | None = None
+    """Another number of tasks."""
+    seed: int | None = None
+    """Another seed for the tasks."""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Label a folder of new images from a folder of labelled ones.
+
+    Example: jaxmeta predict runs/protonet-glyphs-seed0 --support KNOWN --query NEW
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    support: Path
+    """A folder with a folder of images for each class."""
+    query: Path
+    """A folder of images."""
+    out: Path = Path("labels.csv")
+    """The file to write: file, label, probability, and that of each class."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The tasks of one meta-step again: loss and gradient of each.
+
+    Example: jaxmeta replay runs/maml-glyphs-seed0 1200
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    step: tyro.conf.Positional[int]
+    """The meta-step, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Sweep(Options):
+    """Train and test a grid of settings in one process, seeds and rates in one program.
+
+    Example: jaxmeta sweep maml --data sinusoid --over inner-lr=0.1,0.01 seed=0,1,2
+    """
+
+    over: tuple[str, ...] = ()
+    """What is swept: name=value,value,... of any flag."""
+    out: Path | None = None
+    """A new folder for the results; by default one under runs/."""
+
+
+@dataclass(frozen=True)
 class List:
-    """Show learners, data sets and models."""
+    """Show learners, data sets and models.
+
+    Example: jaxmeta list
+    """
 
     markdown: bool = False
     """Print docs/learners.md: the learners with papers and numbers."""
@@ -55,40 +141,66 @@ class List:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; a wrong use prints one sentence and exits with 2."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["train"] and _names_no_learner(argv[1:]):
-        argv.insert(1, _default_learner(argv))
+    if "--version" in argv[:1]:
+        print(f"jaxmeta {importlib.metadata.version('jaxmeta')}")
+        return
+    with _sentences():
+        given = argv = configs.spelled(argv)
+    if argv and argv[0] in LEARNING and _names_no_learner(argv[1:]):
+        argv = [argv[0], _default_learner(argv), *argv[1:]]
     command = _read(argv)
-    try:
+    with _sentences():
         if isinstance(command, Evaluate):
             evaluate(command)
+        elif isinstance(command, Compare):
+            compare.compare(command.runs, command.test_tasks, command.seed)
+        elif isinstance(command, Predict):
+            predict.predict(command.run, command.support, command.query, command.out)
+        elif isinstance(command, Replay):
+            replay.replay(command.run, command.step)
+        elif isinstance(command, Sweep):
+            _sweep(command)
         elif isinstance(command, List):
             print(listing.markdown(), end="") if command.markdown else listing.show()
         else:
-            train(command)
+            train(command, given)
+
+
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
+    """Errors and warnings as one sentence each, without where in the code they arose."""
+    say = lambda text, *_, **__: print(f"warning: {text}", file=sys.stderr, flush=True)
+    try:
+        with warnings.catch_warnings():
+            if not any(action == "error" for action, *_ in warnings.filters):
+                warnings.showwarning = say
+            yield
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except session.InterruptedRunError as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(interrupts.CODE)
 
 
-def train(command: Any) -> None:
-    """Meta-train, or go on with an interrupted run; then meta-test."""
+def train(command: Any, given: list[str]) -> None:
+    """Meta-train, or go on with a run; then meta-test."""
     if command.resume is not None:
         folder, config = run.open_run(command.resume)
-        recipe = recipes.make(**_parts(config))
+        configs.check_resumed(given, config)
+        if command.steps is not None:
+            config = configs.extended(config, command.steps)
+        recipe = recipes.make(**configs.parts(config))
+        if command.steps is not None:
+            with folder.writing():
+                run.write_config(folder, config)
     else:
         config = _config(command)
-        recipe = recipes.make(**_parts(config))  # what is wrong is said before a folder
+        recipe = recipes.make(**configs.parts(config))  # before there is a folder
         name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
         out = command.out or run.free_name(Path("runs") / name)
         folder = run.create(out, config)
-    try:
-        session.train(folder, recipe, progress=command.progress)
-    except KeyboardInterrupt:
-        print(
-            f"interrupted; go on with: jaxmeta train --resume {folder.folder}",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+    session.train(folder, recipe, progress=command.progress)
 
 
 def evaluate(command: Evaluate) -> None:
@@ -98,8 +210,18 @@ def evaluate(command: Evaluate) -> None:
     if command.seed is not None:
         checks.check_seeds(seed=command.seed)
     folder, config = run.open_run(command.run)
-    recipe = recipes.make(**_parts(config))
-    session.test(folder, recipe, num_tasks=command.test_tasks, seed=command.seed)
+    recipe = recipes.make(**configs.parts(config))
+    again = {"num_tasks": command.test_tasks, "seed": command.seed}
+    session.test(folder, recipe, **again, write=not folder.busy)
+
+
+def _sweep(command: Any) -> None:
+    """Train and test a grid."""
+    config = _config(command)
+    recipe = recipes.make(**configs.parts(config))
+    name = f"sweep-{config['learner']}-{recipe.options.data}"
+    out = command.out or run.free_name(Path("runs") / name)
+    sweep.sweep(recipe, command.over, out)
 
 
 def _names_no_learner(rest: list[str]) -> bool:
@@ -108,46 +230,77 @@ def _names_no_learner(rest: list[str]) -> bool:
 
 def _default_learner(argv: list[str]) -> str:
     """The one that suits the data set, if the command line names a known one."""
+    return _source(argv).default_learner
+
+
+def _source(argv: list[str]) -> Source:
+    """The data set that a command line names, if it is a known one, or else the first."""
     words = [part for word in argv for part in word.split("=", 1)]  # --data=x too
     named = words[words.index("--data") + 1 :][:1] if "--data" in words else []
-    source = SOURCES.get(named[0] if named else DEFAULT, SOURCES[DEFAULT])
-    return source.default_learner
+    return SOURCES.get(named[0] if named else DEFAULT, SOURCES[DEFAULT])
+
+
+LEARNING = {"train": Train, "sweep": Sweep}  # commands that have a subcommand a learner
 
 
 def _read(argv: list[str]) -> Any:
     """The command. A learner that is named is read alone: 60 others take long to build."""
-    if argv[:1] == ["train"] and argv[1:2] and argv[1] in learners.REGISTRY:
-        name = argv[1]
-        return tyro.cli(_command(name), args=argv[2:], prog=f"jaxmeta train {name}")
-    described = {"prog": "jaxmeta", "description": "Functional meta-learning in JAX."}
-    return tyro.cli(_commands(), args=argv, **described)
+    verb = argv[0] if argv else ""
+    base = LEARNING.get(verb)
+    if base is None:
+        return tyro.cli(
+            _commands(),
+            args=argv or ["--help"],
+            prog="jaxmeta",
+            description="Functional meta-learning in JAX.",
+        )
+    if argv[1:2] and argv[1] in learners.REGISTRY:
+        prog = f"jaxmeta {verb} {argv[1]}"
+        kind = _command(argv[1], base, _source(argv), "--help" in argv or "-h" in argv)
+        return tyro.cli(kind, args=argv[2:], prog=prog)
+    each = [
+        Annotated[_command(name, base, _source(argv)), tyro.conf.subcommand(name)]
+        for name in learners.REGISTRY
+    ]
+    every: Any = Union[tuple(each)]  # noqa: UP007 - made at run time
+    said = inspect.getdoc(base)
+    return tyro.cli(every, args=argv[1:], prog=f"jaxmeta {verb}", description=said)
 
 
 def _commands() -> Any:
-    each = [
-        Annotated[_command(name), tyro.conf.subcommand(name)]
-        for name in learners.REGISTRY
+    commands = (Train, Evaluate, Sweep, Compare, Predict, Replay, List)
+    named = [
+        Annotated[kind, tyro.conf.subcommand(kind.__name__.lower())]
+        for kind in commands
     ]
-    return Union[  # noqa: UP007 - made at run time
-        Annotated[
-            Union[tuple(each)],  # noqa: UP007
-            tyro.conf.subcommand("train", description=inspect.getdoc(Train)),
-        ],
-        Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
-        Annotated[List, tyro.conf.subcommand("list")],
-    ]
+    return Union[tuple(named)]  # noqa: UP007
 
 
-def _command(name: str) -> type:
-    """A dataclass with the flags of `train` and the arguments of one learner."""
+def _command(name: str, base: type, source: Source, briefly: bool = False) -> type:
+    """A dataclass with the flags of `train` (or `sweep`) and the arguments of one learner.
+
+    Args: source: whose defaults the help tells. briefly: whether flags that would do
+        nothing on it are left out.
+    """
     entry = learners.REGISTRY[name]
+    if source.kind not in entry.learns:
+        source = next(s for s in SOURCES.values() if s.kind in entry.learns)
     doc = docstring_parser.parse(inspect.getdoc(entry.constructor) or "")
     texts = {p.arg_name: " ".join((p.description or "").split()) for p in doc.params}
     made: list[tuple[str, Any, Any]] = [
-        (f.name, _optional(f.type, _hint(f.name, None)), field(default=None))
-        for f in fields(Train)
+        (f.name, _optional(f.type, _hint(f.name, None, source)), field(default=None))
+        for f in fields(base)
         if f.default is None
     ]
+    if briefly:
+        idle = {option for s in SOURCES.values() for option in s.uses} - {*source.uses}
+        said = {f.name: f for f in fields(base)}
+        made = [row for row in made if row[0] not in idle]
+        made += [
+            (n, tyro.conf.Suppress[said[n].type], field(default=said[n].default))
+            for n in said
+            if n in idle
+        ]
     for argument, default in entry.defaults.items():
         kind: Any = _kind(entry, argument)
         if argument in (*Facts._fields, *NAMES) or kind is None:
@@ -155,11 +308,14 @@ def _command(name: str) -> type:
         if argument in recipes.CHOICES:
             names = recipes.CHOICES[argument].items()
             default = next((n for n, v in names if v == default), default)
-        annotated = _optional(kind | None, _hint(argument, default), texts[argument])
+        kept = argument in entry.keeps  # whatever the data set says of it
+        hint = f"(default: {default})" if kept else _hint(argument, default, source)
+        annotated = _optional(kind | None, hint, texts[argument])
         made.append((argument, annotated, field(default=None)))
     made.append(("learner", tyro.conf.Suppress[str], field(default=name)))
-    namespace = {"__doc__": f"{doc.short_description}\n\n{entry.paper}"}
-    return make_dataclass(name, made, bases=(Train,), namespace=namespace, frozen=True)
+    example = f"Example: jaxmeta {base.__name__.lower()} {name} --data {source.name}"
+    namespace = {"__doc__": f"{doc.short_description}\n\n{entry.paper}\n\n{example}"}
+    return make_dataclass(name, made, bases=(base,), namespace=namespace, frozen=True)
 
 
 def _kind(entry: learners.Entry, argument: str) -> Any:
@@ -180,50 +336,24 @@ def _kind(entry: learners.Entry, argument: str) -> Any:
 
 
 def _optional(kind: Any, hint: str, text: str | None = None) -> Any:
-    return Annotated[kind, tyro.conf.arg(help=text, help_behavior_hint=hint)]
+    known = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+    of = [k for k in get_args(kind) if k is not type(None)]
+    metavar = known.get(of[0]) if len(of) == 1 else None
+    said = {"help": text, "help_behavior_hint": hint, "metavar": metavar}
+    return Annotated[kind, tyro.conf.arg(**said)]
 
 
-def _hint(name: str, default: Any) -> str:
-    """What None stands for: the learner's default, or that of each data set."""
-    known = [] if default is None else [str(default)]
-    for source, s in SOURCES.items():
-        values = s.defaults | s.learner
-        if name in values:
-            known.append(f"{values[name]} for {source}")
-    return f"(default: {', '.join(known)})" if known else "(optional)"
+def _hint(name: str, default: Any, source: Source) -> str:
+    """What None stands for: what the data set says, or else the learner's default."""
+    value = (source.defaults | source.learner).get(name, default)
+    return "(optional)" if value is None else f"(default: {value})"
 
 
 def _config(command: Any) -> dict[str, Any]:
-    """What is written to config.json: enough to build the run again."""
+    """What is written to config.toml: enough to build the run again."""
     values = asdict(command)
     options = {f.name: values.pop(f.name) for f in fields(Options)}
-    for name in ("out", "resume", "progress"):
-        values.pop(name)
+    for name in ("out", "resume", "config", "progress", "over"):
+        values.pop(name, None)
     config = {"learner": values.pop("learner"), "arguments": values, "options": options}
     return json.loads(json.dumps(config, default=lambda path: str(path.resolve())))
-
-
-def _parts(config: dict[str, Any]) -> dict[str, Any]:
-    """What `recipes.make` takes. Raises: ValueError for a config of another form."""
-    known = {f.name for f in fields(Options)}
-    if not isinstance(config, dict):
-        raise ValueError("config.json is no object; is it a jaxmeta run?")
-    try:
-        for name in ("options", "arguments"):
-            if not isinstance(config[name], dict):
-                raise ValueError(
-                    f"config.json: {name}: expected an object, got {config[name]!r}"
-                )
-        options = dict(config["options"])
-        if unknown := set(options) - known:
-            raise ValueError(f"config.json has unknown options: {sorted(unknown)}")
-        if options["root"] is not None:
-            checks.check_names(root=options["root"])
-            options["root"] = Path(options["root"])
-        return {
-            "name": config["learner"],
-            "arguments": config["arguments"],
-            "options": Options(**options),
-        }
-    except KeyError as error:
-        raise ValueError(f"config.json lacks {error}; is it a jaxmeta run?") from error

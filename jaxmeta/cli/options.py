@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from jaxmeta import checks
 
@@ -34,8 +35,7 @@ class Options:
     within_groups: bool = False
     """Draw all classes of a validation or test task from one alphabet or script."""
     unlabelled: int | None = None
-    """Unlabelled support examples of each class, for semi-supervised learners, 2 by
-    default."""
+    """Unlabelled support examples of each class, for semi-supervised learners."""
     distractors: int = 0
     """Additional classes of which only unlabelled examples are drawn."""
     arms: int | None = None
@@ -68,8 +68,12 @@ class Options:
     """Steps between validations; by default a fifth of the run."""
     validation_tasks: int = 200
     """Tasks of a validation."""
+    patience: int | None = None
+    """Validations in a row without a better one after which training ends."""
+    tested: Literal["last", "best"] = "last"
+    """Which state is tested: the last, or the best by validation."""
     save_every: int | None = None
-    """Steps between checkpoints; by default as often as validations."""
+    """Steps between checkpoints, by default as between validations; and one each minute."""
     chunk: int = 100
     """Steps between two updates of the progress bar and lines of metrics.jsonl."""
     test_tasks: int = 600
@@ -77,6 +81,11 @@ class Options:
 
 
 NAMES = tuple(f.name for f in fields(Options))
+# how often one looks, and how long it goes on: not what is trained
+WATCHING = (
+    *("steps", "validate_every", "validation_tasks", "patience", "tested"),
+    *("save_every", "chunk", "test_tasks", "root"),
+)
 
 
 def check_options(options: Options) -> None:
@@ -89,9 +98,10 @@ def check_options(options: Options) -> None:
     }
     some = lambda names: {n: given[n] for n in names.split() if n in given}
     checks.check_names(**some("data train_split model"))
+    checks.check_choice("tested", given["tested"], ("last", "best"))
     checks.check_sizes(2, **some("ways train_ways validation_tasks test_tasks"))
     checks.check_sizes(**some("shots queries width steps tasks_per_step tasks_at_once"))
-    checks.check_sizes(**some("validate_every save_every chunk"))
+    checks.check_sizes(**some("validate_every save_every chunk patience"))
     checks.check_sizes(**some("arms pulls episodes epochs minibatches"))
     checks.check_sizes(0, **some("unlabelled distractors"))
     checks.check_numbers(least=0, **some("jitter"))

@@ -4,8 +4,9 @@ Everything here can be written in a few lines with the library itself; it is in 
 place so that a run folder's config is enough to build the same run again.
 """
 
+import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import optax
 
 from jaxmeta import adjoints, checks, learners, losses
 from jaxmeta.cli.networks import FlagNetworks
-from jaxmeta.cli.options import Options, check_options
+from jaxmeta.cli.options import WATCHING, Options, check_options
 from jaxmeta.cli.sources import DEFAULT, SOURCES, Source
 from jaxmeta.learners.registry import Entry, Facts, build
 from jaxmeta.learners.reinforcement import surrogates
@@ -64,6 +65,14 @@ class Recipe:
     test: Any
     outer: Outer
     samplers: dict[str, Any]  # "train", "validation", "test"
+    with_ways: Callable[[int], Any]  # the learner for tests of so many classes
+    with_arguments: Callable[
+        ..., Any
+    ]  # the one for training, with others, traced or not
+    remade: Callable[..., "Recipe"]  # with other arguments of the learner, or options
+    about: dict[
+        str, Any
+    ]  # what was asked for, of what changes the numbers of a training
 
 
 def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
@@ -75,17 +84,19 @@ def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     Raises: ValueError for unknown names, a learner that does not solve such tasks, or
         anything that the parts find wrong.
     """
-    entry = learners.get(name)
+    entry, asked_for = learners.get(name), options
     check_options(options)
     source = checks.lookup(SOURCES, options.data or DEFAULT, "data set")
     _check_joined(name, entry, source, arguments)
     usable = _usable(options, source, entry, name)
     options = _filled(options, source, entry, usable)
     samplers = source.samplers(options)
+    if samplers["validation"] is None:
+        _check_unvalidated(source, options)
     hyper = _arguments(entry, source, options, arguments)
     train_facts, test_facts = _facts(source, samplers)
-    make_for = lambda facts: _learner(
-        name, facts, source.networks(facts, samplers["test"], options), hyper
+    make_for = lambda facts, **other: _learner(
+        name, facts, source.networks(facts, samplers["test"], options), hyper | other
     )
     test = make_for(test_facts)
     train = test if train_facts == test_facts else make_for(train_facts)
@@ -98,7 +109,26 @@ def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     used = {n: samplers[n] for n in ("validation", "test")}
     outer = source.outer(train, samplers["episodes"], options)
     used["train"] = samplers[entry.trains_on]
-    return Recipe(options, source, train, test, outer, used)
+    asked = {n: v for n, v in asdict(options).items() if n not in WATCHING}
+    about = {"learner": name, **asked, **arguments}
+    with_ways = lambda ways: make_for(test_facts._replace(ways=ways))
+    with_arguments = lambda **other: make_for(train_facts, **other)
+    remade = partial(_remade, name, arguments, asked_for)
+    return Recipe(
+        *(options, source, train, test, outer, used),
+        *(with_ways, with_arguments, remade, _plain(about)),
+    )
+
+
+def _remade(name, arguments, options, /, **other) -> Recipe:
+    own = {k: v for k, v in other.items() if k in Options.__dataclass_fields__}
+    rest = {k: v for k, v in other.items() if k not in own}
+    return make(name, arguments | rest, replace(options, **own))
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives them back; None is absent."""
+    return json.loads(json.dumps({k: v for k, v in values.items() if v is not None}))
 
 
 def _check_joined(name: str, entry: Entry, source: Source, arguments) -> None:
@@ -118,6 +148,14 @@ def _check_joined(name: str, entry: Entry, source: Source, arguments) -> None:
         raise ValueError(
             f"{name} makes no use of unlabelled examples and {source.name} has them; "
             f"expected one of {', '.join(able)}"
+        )
+
+
+def _check_unvalidated(source: Source, options: Options) -> None:
+    if options.patience is not None or options.tested == "best":
+        flag = "tested" if options.patience is None else "patience"
+        raise ValueError(
+            f"{flag}: nothing is validated on {source.name}; leave --{flag} out"
         )
 
 

@@ -1,83 +1,186 @@
 """One run from start to end: train, test, draw; what `jaxmeta train` does."""
 
-import json
 from typing import Any
 
 import jax
 
+from jaxmeta import keys
+from jaxmeta.cli import summary
+from jaxmeta.cli.interrupts import interruptible
+from jaxmeta.cli.options import Options
 from jaxmeta.cli.recipes import Recipe
-from jaxmeta.cli.run import Run
+from jaxmeta.cli.run import Run, to_json, written
 from jaxmeta.cli.sources.source import Headline
+from jaxmeta.metrics import ByClass, by_class
 from jaxmeta.training import log as logs
 from jaxmeta.training import plots
+from jaxmeta.training.best import Best
 from jaxmeta.training.checkpoints import Checkpoints
-from jaxmeta.training.evaluate import Report
-from jaxmeta.training.fit import fit
+from jaxmeta.training.evaluate import Report, evaluate
+from jaxmeta.training.fit import due, fit
 
 TRAIN_KEY, TEST_KEY = 0, 1  # what is folded into the key of the seed
+SAVE_SECONDS = 60.0  # of training that a crash may cost
+
+
+def train_key(seed: int) -> jax.Array:
+    """Of all that is random in training."""
+    return jax.random.fold_in(jax.random.key(seed), TRAIN_KEY)
+
+
+def test_key(seed: int) -> jax.Array:
+    """Of the tasks of a test."""
+    return jax.random.fold_in(jax.random.key(seed), TEST_KEY)
+
+
+class InterruptedRunError(Exception):
+    """A run that was stopped, and saved where it stood."""
 
 
 def train(run: Run, recipe: Recipe, *, progress: bool = True) -> Report:
-    """Train from the latest checkpoint (or from the start), then `test`."""
-    options = recipe.options
-    checkpoints = Checkpoints(run.checkpoints)
-    state = checkpoints.latest(fresh_state(recipe))
-    start = 0 if state is None else int(state.step)
-    assert options.steps and options.validate_every and options.save_every
-    log = logs.Log(run.metrics, options.steps if progress else None, start)
-    with log:
-        fit(
-            recipe.outer,
-            recipe.samplers["train"],
-            steps=options.steps,
-            key=jax.random.fold_in(jax.random.key(options.seed), TRAIN_KEY),
-            chunk=options.chunk,
-            state=state,
-            validation=recipe.samplers["validation"],
-            validation_learner=recipe.samplers["validation"] and recipe.test,
-            validate_every=options.validate_every,
-            validation_tasks=options.validation_tasks,
-            log=log,
-            save=checkpoints.save,
-            save_every=options.save_every,
-        )
-    checkpoints.close()
-    report = test(run, recipe)
+    """Train from the latest checkpoint (or from the start), then `test`.
+
+    Raises: InterruptedRunError if a signal stops it; BlockingIOError if another process
+        trains it.
+    """
+    go_on = f"go on with: jaxmeta train --resume {run.folder}"
+    with run.writing(), interruptible(go_on) as signals:
+        state = trained(run, recipe, progress, lambda: signals.asked)
+        if int(state.step) < (recipe.options.steps or 0) and signals.asked:
+            raise InterruptedRunError(
+                f"stopped at step {int(state.step)}, all saved; {go_on}"
+            )
+        report = test(run, recipe, write=True)
     print(f"run folder: {run.folder}")
     return report
 
 
-def test(
-    run: Run, recipe: Recipe, *, num_tasks: int | None = None, seed: int | None = None
-) -> Report:
-    """Meta-test the latest checkpoint beside the baseline; write report and pictures.
+def trained(run: Run, recipe: Recipe, progress: bool, stop) -> Any:
+    """The state after training, which is saved."""
+    options = recipe.options
+    assert options.steps and options.validate_every and options.save_every
+    about = recipe.about
+    checkpoints = Checkpoints(run.checkpoints, about=about)
+    state = checkpoints.latest(fresh_state(recipe))
+    start = 0 if state is None else int(state.step)
+    validation = recipe.samplers["validation"]
+    best_ones = Checkpoints(run.best, keep=1, about=about) if validation else None
+    best = None if best_ones is None else _best(run, recipe, best_ones, start)
+    key = train_key(options.seed)
+    log = logs.Log(run.metrics, options.steps if progress else None, start, lines=True)
+    with log:
+        if best is not None and _missed(run, options, start):
+            _validate(recipe, state, key, best, log)
+        if state is not None and best is not None and best.over:
+            return state
+        state = fit(
+            recipe.outer,
+            recipe.samplers["train"],
+            steps=options.steps,
+            key=key,
+            chunk=options.chunk,
+            state=state,
+            validation=validation,
+            validation_learner=validation and recipe.test,
+            validate_every=options.validate_every,
+            validation_tasks=options.validation_tasks,
+            best=best,
+            log=log,
+            save=checkpoints.save,
+            save_every=options.save_every,
+            save_seconds=SAVE_SECONDS,
+            stop=stop,
+        )
+    for kept in (checkpoints, best_ones):
+        if kept is not None:
+            kept.close()
+    return state
 
-    With other than the run's own tasks only the numbers are printed.
+
+def _best(run: Run, recipe: Recipe, kept: Checkpoints, start: int) -> Best:
+    """What keeps the best state by validation, with all that was validated before."""
+    metrics = tuple(h.metric for h in recipe.source.headline)
+    best = Best(metrics, recipe.options.patience, keep=kept.save)
+    for line in logs.read(run.metrics) if start else ():
+        name = next((m for m in metrics if f"validation_{m}" in line), None)
+        if name is not None and line["step"] <= start:
+            best.told(name, line[f"validation_{name}"], int(line["step"]))
+    return best
+
+
+def _missed(run: Run, options: Options, start: int) -> bool:
+    """Whether a run was killed after it saved and before it validated."""
+    assert options.steps and options.validate_every
+    size = min(options.chunk, start)
+    if not start or not due(start, size, options.validate_every, options.steps):
+        return False
+    lines = [line for line in logs.read(run.metrics) if line["step"] == start]
+    return not any(name.startswith("validation_") for line in lines for name in line)
+
+
+def _validate(recipe: Recipe, state, key, best: Best, log: logs.Log) -> None:
+    """As `fit` does it."""
+    report = evaluate(
+        recipe.test,
+        state.params,
+        recipe.samplers["validation"],
+        num_tasks=recipe.options.validation_tasks,
+        key=keys.validation(key),
+    )
+    best.look(state, report)
+    log.validation(int(state.step), report)
+
+
+def test(
+    run: Run,
+    recipe: Recipe,
+    *,
+    num_tasks: int | None = None,
+    seed: int | None = None,
+    write: bool,
+) -> Report:
+    """Meta-test a checkpoint beside the baseline; print the numbers.
+
+    Args: run, recipe; num_tasks, seed: if not the run's own; write: leave reports and
+        pictures in the run folder, if the tasks are its own.
     Raises: ValueError if the run has no checkpoint.
     """
     options, sampler = recipe.options, recipe.samplers["test"]
-    checkpoints = Checkpoints(run.checkpoints)
-    state = checkpoints.latest(fresh_state(recipe))
-    checkpoints.close()
-    if state is None:
-        raise ValueError(
-            f"{run.folder} has no checkpoint yet; go on with it: "
-            f"jaxmeta train --resume {run.folder}"
-        )
+    state = stored(run, recipe)
     own = num_tasks is None and seed is None
     num_tasks = num_tasks or options.test_tasks
-    key_seed = jax.random.key(options.seed if seed is None else seed)
-    key = jax.random.fold_in(key_seed, TEST_KEY)
+    key = test_key(options.seed if seed is None else seed)
     judge = recipe.source.judge
     report = judge(recipe.test, state.params, sampler, options, num_tasks, key)
     headline = recipe.source.of(report)
     reports = {"learned": report}
     reports |= headline.baselines(sampler, options, num_tasks, key)
     _print(headline, reports, int(state.step))
-    if own:
-        _write(run, reports)
+    if own and write:
+        classes = _classes(recipe, state.params, num_tasks, key)
+        _write(run, recipe, headline, reports, int(state.step), classes)
+        if classes is not None:
+            few = classes.hardest(30)
+            plots.confusion(few.confusion, few.names, run.confusion)
         _draw(run, recipe, state, headline, reports, key)
     return report
+
+
+def stored(run: Run, recipe: Recipe) -> Any:
+    """The state that a run is tested with. Raises: ValueError if there is none."""
+    best = recipe.options.tested == "best" and run.best.exists()
+    folder = run.best if best else run.checkpoints
+    state = None
+    if folder.exists():
+        kept = Checkpoints(folder, about=recipe.about, reading=True)
+        state = kept.latest(fresh_state(recipe))
+        kept.close()
+    if state is None:
+        raise ValueError(
+            f"{run.folder} has no checkpoint yet; go on with it: "
+            f"jaxmeta train --resume {run.folder}"
+        )
+    return state
 
 
 def fresh_state(recipe: Recipe) -> Any:
@@ -100,18 +203,41 @@ def _print(headline: Headline, reports: dict[str, Report], step: int) -> None:
         print(f"  {report.diverged} tasks diverged")
 
 
-def _write(run: Run, reports: dict[str, Report]) -> None:
+def _classes(recipe: Recipe, params, num_tasks: int, key) -> ByClass | None:
+    """What became of each class of the test, if they have names."""
+    sampler = recipe.samplers["test"]
+    names = getattr(sampler, "names", ())
+    if not names:
+        return None
+    how = {"num_tasks": num_tasks, "key": jax.random.clone(key)}
+    return by_class(recipe.test, params, sampler, names, **how)
+
+
+def _write(
+    run: Run, recipe: Recipe, headline: Headline, reports, step: int, classes
+) -> None:
     said = lambda report: {"mean": report.mean, "ci95": report.ci95}
     report = reports["learned"]
     content: dict[str, Any] = {
         "num_tasks": report.num_tasks,
         "diverged": report.diverged,
+        "step": step,
         **said(report),
         "baselines": {n: said(r) for n, r in reports.items() if r is not report},
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
     }
-    run.report.write_text(json.dumps(content, indent=2) + "\n")
+    if classes is not None:
+        columns = classes._asdict()
+        names = columns.pop("names")
+        del columns["confusion"]
+        content["classes"] = {
+            name: {c: float(values[i]) for c, values in columns.items()}
+            for i, name in enumerate(names)
+        }
+    written(run.report, to_json(content))
+    page = summary.markdown(run, recipe, headline, reports, step, classes)
+    written(run.summary, page)
 
 
 def _draw(run: Run, recipe: Recipe, state, headline: Headline, reports, key) -> None:
@@ -122,6 +248,9 @@ def _draw(run: Run, recipe: Recipe, state, headline: Headline, reports, key) -> 
         if name != "learned"
     }
     lines = logs.read(run.metrics)
-    plots.learning_curve(lines, run.curve, metric=metric, references=references)
+    report = reports["learned"]
+    tested = int(state.step), report.mean[metric], report.ci95[metric]
+    how = {"metric": metric, "references": references, "tested": tested}
+    plots.learning_curve(lines, run.curve, **how)
     sampler = recipe.samplers["test"]
     recipe.source.picture(recipe.test, state.params, sampler, key, reports, run.episode)

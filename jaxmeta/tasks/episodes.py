@@ -21,13 +21,20 @@ from jaxmeta.tasks.streamed import Streamed
 from jaxmeta.types import Task
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["x", "planner"], meta_fields=[])
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["x", "planner"],
+    meta_fields=["names"],
+)
 @dataclass(frozen=True)
 class Episodes:
     """A distribution over few-shot classification tasks."""
 
     x: Any  # [examples, ...], class after class, an array or a pytree of arrays
     planner: Planner
+    names: tuple[
+        str, ...
+    ] = ()  # of the classes of the data set, as `plan` numbers them
 
     @property
     def ways(self) -> int:
@@ -161,4 +168,4 @@ def _of(dataset: Dataset, planner: Planner) -> Episodes | Streamed:
     """The sampler, of arrays on the device or of records that are read when drawn."""
     if dataset.records is not None:
         return Streamed(dataset, planner)
-    return Episodes(jax.tree.map(jnp.asarray, dataset.x), planner)
+    return Episodes(jax.tree.map(jnp.asarray, dataset.x), planner, dataset.classes)

@@ -16,12 +16,14 @@ def learning_curve(
     *,
     metric: str,
     references: dict[str, float] | None = None,
+    tested: tuple[int, float, float] | None = None,
 ) -> None:
     """Draw training and validation values of a metric against meta-steps.
 
     Args:
         lines: of `metrics.jsonl`. path: of the picture. metric: e.g. "accuracy".
-        references: values by name, drawn as dashed lines.
+        references: values by name, drawn as dashed lines. tested: step, mean and half its
+            95 % interval of the final test.
     """
     figure = _figure(6.4, 4.0)
     axes = figure.subplots()
@@ -39,8 +41,12 @@ def learning_curve(
             capsize=3,
             label="validation, 95 % interval",
         )
+    if tested is not None:
+        step, value, half = tested
+        label = "test, 95 % interval"
+        axes.errorbar([step], [value], yerr=[half], marker="D", capsize=4, label=label)
     for i, (name, value) in enumerate((references or {}).items()):
-        color = f"C{i + 2}" if i else "black"
+        color = f"C{i + 3}" if i else "black"
         axes.axhline(value, color=color, linestyle="--", label=name)
     axes.set_xlabel("meta-steps")
     axes.set_ylabel(metric.replace("_", " "))
@@ -95,14 +101,17 @@ def _points(report: Report) -> tuple[list[str], str]:
     return [*updates, "return"], "updates"
 
 
-def episode(task: Task, outputs: jax.Array, path: Path) -> None:
+def episode(
+    task: Task, outputs: jax.Array, path: Path, names: tuple[str, ...] = ()
+) -> None:
     """Draw one image episode: support by class, queries with predictions.
 
     Args: task, one task with images [examples, h, w, c]; outputs, logits
-        [queries, ways]; path of the picture. A wrong prediction has a red frame, and
-        says which class was predicted.
+        [queries, ways]; path of the picture; names of the classes, () = their numbers. A
+        wrong prediction has a red frame, and says which class was predicted.
     """
     ways = outputs.shape[-1]
+    called = _called(names, ways)
     predicted = np.argmax(np.asarray(outputs), axis=-1)
     support, query = (_by_class(b.y, ways) for b in task)
     columns = max(map(len, support)) + max(map(len, query))
@@ -115,20 +124,45 @@ def episode(task: Task, outputs: jax.Array, path: Path) -> None:
     grid[0, first].set_title("query: predicted class", loc="left")
     for k in range(ways):
         for column, i in enumerate(support[k]):
-            _image(grid[k, column], task.support.x[i], f"class {k}", "black")
+            _image(grid[k, column], task.support.x[i], called[k], "black")
         for column, i in enumerate(query[k], start=first):
             color = "green" if predicted[i] == k else "red"
-            _image(grid[k, column], task.query.x[i], f"{predicted[i]}", color)
+            _image(grid[k, column], task.query.x[i], called[predicted[i]], color)
     figure.savefig(path, dpi=120)
 
 
-def plane(task: Task, outputs: jax.Array, path: Path) -> None:
+def confusion(matrix: np.ndarray, names: tuple[str, ...], path: Path) -> None:
+    """Draw which class was taken for which.
+
+    Args: matrix: [classes, classes] queries of a class (row) taken for another (column);
+        names: of the classes; path: of the picture.
+    """
+    matrix = np.asarray(matrix, float)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 1.6 + 0.22 * len(names)
+    figure = _figure(side + 0.6, side)
+    axes = figure.subplots()
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    places, called = range(len(names)), _called(names, len(names))
+    axes.set_xticks(places, labels=called, rotation=90, fontsize=6)
+    axes.set_yticks(places, labels=called, fontsize=6)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("class")
+    figure.colorbar(shown, ax=axes, shrink=0.7, label="share of its queries")
+    figure.savefig(path, dpi=120)
+
+
+def plane(
+    task: Task, outputs: jax.Array, path: Path, names: tuple[str, ...] = ()
+) -> None:
     """Draw one episode of rows of numbers, in the plane where the task's inputs vary most.
 
     Args: task, one task with inputs [examples, features]; outputs, logits
-        [queries, ways]; path of the picture. Dots are the support set by class, crosses
-        queries by the class predicted, with a red ring where it is wrong.
+        [queries, ways]; path of the picture; names of the classes. Dots are the support
+        set by class, crosses queries by the class predicted, with a red ring where it is
+        wrong.
     """
+    called = _called(names, outputs.shape[-1])
     points, middle = _plane_of(np.asarray(task.support.x), np.asarray(task.query.x))
     predicted = np.argmax(np.asarray(outputs), axis=-1)
     figure = _figure(6.4, 4.8)
@@ -137,7 +171,7 @@ def plane(task: Task, outputs: jax.Array, path: Path) -> None:
     for k in range(outputs.shape[-1]):
         color = f"C{k}"
         dots, crosses = points[:middle][labels == k], points[middle:][predicted == k]
-        axes.scatter(*dots.T, color=color, label=f"class {k}")
+        axes.scatter(*dots.T, color=color, label=called[k])
         axes.scatter(*crosses.T, color=color, marker="x")
     wrong = points[middle:][predicted != np.asarray(task.query.y)]
     ring = {"s": 120, "facecolors": "none", "edgecolors": "red"}
@@ -196,6 +230,12 @@ def curve(task: Task, x: ArrayLike, lines: dict, path: Path) -> None:
     axes.set_ylabel("y")
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def _called(names: tuple[str, ...], ways: int) -> list[str]:
+    """What each class of a task is called: the end of a long name."""
+    known = [n if len(n) <= 12 else f"…{n[-11:]}" for n in names[:ways]]
+    return known + [f"class {k}" for k in range(len(known), ways)]
 
 
 def _figure(width, height):

@@ -1,12 +1,12 @@
 """Wrong flags and configs end with a sentence that names the option, and exit code 2."""
 
-import json
 import math
 import re
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from jaxmeta import cli, learners
 from jaxmeta.cli import command
@@ -20,7 +20,13 @@ WRONG = {
     "number": STRANGE,
     "size": [*STRANGE, 1.5, 0, 2.0],
 }
-KINDS = {"data": "text", "train_split": "text", "model": "text", "root": "text"}
+KINDS = {
+    "data": "text",
+    "tested": "text",
+    "train_split": "text",
+    "model": "text",
+    "root": "text",
+}
 KINDS |= dict.fromkeys(("rotations", "within_groups", "strided"), "flag")
 KINDS |= dict.fromkeys(("jitter", "learning_rate"), "number")
 FROM_ZERO = {"unlabelled", "distractors", "seed"}
@@ -31,14 +37,14 @@ LEARNERS |= {"cnp": "gaussian-process", "tnpd": "gaussian-process"}
 
 
 def config(learner="maml", arguments=None, **options):
-    every = asdict(Options()) | {"data": "sinusoid"} | options
+    every = {"data": "sinusoid"} | options
     return {"learner": learner, "arguments": arguments or {}, "options": every}
 
 
 def refusal(tmp_path, content) -> str:
     """What `jaxmeta evaluate` says of a run with this config."""
-    given = content if isinstance(content, bytes) else json.dumps(content).encode()
-    (tmp_path / "config.json").write_bytes(given)
+    given = content if isinstance(content, bytes) else tomli_w.dumps(content).encode()
+    (tmp_path / "config.toml").write_bytes(given)
     with pytest.raises(ValueError) as caught:
         command.evaluate(command.Evaluate(tmp_path))
     assert type(caught.value) is ValueError, caught.value
@@ -47,9 +53,7 @@ def refusal(tmp_path, content) -> str:
 
 @pytest.mark.parametrize("option", [f.name for f in fields(Options)])
 def test_an_option_of_another_type_or_range_is_named(option, tmp_path):
-    default = asdict(Options())[option]
-    wrong = [*WRONG[KINDS.get(option, "size")], *([] if default is None else [None])]
-    for value in wrong:
+    for value in WRONG[KINDS.get(option, "size")]:
         if value == 0 and value is not False and option in FROM_ZERO:
             continue
         said = refusal(tmp_path, config(**{option: value}))
@@ -74,17 +78,13 @@ def test_an_argument_of_another_type_is_named(name, tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "can't be read"),
+        (b"[", "can't be read"),
         (b"\xff{", "can't be read"),
-        ([1, 2], "is no object"),
-        (None, "is no object"),
         ({}, "lacks"),
         (config() | {"learner": 5}, "unknown learner 5: expected one of"),
-        (config() | {"learner": None}, "unknown learner None"),
         (config() | {"learner": ["maml"]}, r"unknown learner \['maml'\]"),
-        (config() | {"options": []}, "options: expected an object"),
-        (config() | {"options": None}, "options: expected an object"),
-        (config() | {"arguments": "x"}, "arguments: expected an object"),
+        (config() | {"options": []}, "options: expected a table"),
+        (config() | {"arguments": "x"}, "arguments: expected a table"),
         (config(arguments={"inner_step": 3}), "inner_step: maml has no such argument"),
         (config(arguments={"model": 3}), "model: maml has no such argument"),
         (config(colour=3), "unknown options: .*colour"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from itertools import cycle
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from surroundings import shared
 
 import jaxmeta as jm
 from jaxmeta import cli, learners
-from jaxmeta.cli import command, recipes, run, session
+from jaxmeta.cli import command, configs, recipes, run, session
 from jaxmeta.cli.options import NAMES, Options
 from jaxmeta.cli.sources import SOURCES
 from jaxmeta.learners.registry import Facts
+from jaxmeta.training import log as logs
 
 TINY = [
     *("--steps", "20", "--chunk", "5", "--tasks-per-step", "2", "--width", "4"),
@@ -128,9 +130,13 @@ def test_every_kind_of_learner_trains_tests_and_draws(name, capsys):
     assert ("validation" in said) == (not acts) and "steps/s" in said
     left = {path.name for path in Path("run").iterdir()}
     assert left == {
-        *("config.json", "metrics.jsonl", "report.json", "checkpoints"),
-        *("learning_curve.png", "episode.png"),
-    }
+        *("config.toml", "metrics.jsonl", "report.json", "report.md", "checkpoints"),
+        *("learning_curve.png", "episode.png", "lock"),
+    } | ({"best"} if not acts else set()) | ({"confusion.png"} & left)
+    named = "classes" in json.loads(Path("run/report.json").read_text())
+    assert named == ("confusion.png" in left)
+    page = Path("run/report.md").read_text()
+    assert all(word in page for word in ("95 % interval", "seed 0", "jaxlib", "MB"))
     report = json.loads(Path("run/report.json").read_text())
     assert report["num_tasks"] == 9 and report["baselines"]
     assert all(said["mean"] for said in report["baselines"].values())
@@ -260,16 +266,14 @@ def test_a_killed_run_goes_on_bit_for_bit(capsys):
 
     def params(name):
         folder, config = run.open_run(Path(name))
-        recipe = recipes.make(**command._parts(config))
-        checkpoints = jm.Checkpoints(folder.checkpoints)
-        state = checkpoints.latest(session.fresh_state(recipe))
-        checkpoints.close()
+        recipe = recipes.make(**configs.parts(config))
+        state = session.stored(folder, recipe)
         assert int(state.step) == 4000
         return jax.tree.leaves(state)
 
     for a, b in zip(params("whole"), params("killed"), strict=True):
         np.testing.assert_array_equal(a, b)
-    lines = [json.loads(x) for x in metrics.read_text().splitlines()]
+    lines = logs.read(metrics)
     steps = [line["step"] for line in lines if "loss" in line]
     assert steps == list(range(100, 4001, 100))  # every chunk once
     reports = [
@@ -294,10 +298,10 @@ def test_a_run_without_checkpoint_says_how_to_go_on(capsys):
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "run"])
     assert "no checkpoint yet; go on with it" in capsys.readouterr().err
-    Path("run/config.json").write_text('{"learner": "maml"}')
+    Path("run/config.toml").write_text('learner = "maml"')
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "run"])
-    assert "config.json lacks 'options'" in capsys.readouterr().err
+    assert "config.toml lacks 'options'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -311,14 +315,15 @@ def test_omniglot_trains_from_the_command_line(capsys):
 
 def test_run_folders_are_never_overwritten(tmp_path):
     made = run.create(tmp_path / "a", {"seed": 1})
-    assert run.open_run(tmp_path / "a")[1] == {"seed": 1}
+    made_with = run.open_run(tmp_path / "a")[1]["made_with"]
+    assert {"jax", "python", "device", "date"} <= made_with.keys()
     with pytest.raises(FileExistsError, match="exists; nothing was changed.*--resume"):
         run.create(tmp_path / "a", {"seed": 2})
-    assert json.loads(made.config.read_text()) == {"seed": 1}
+    assert tomllib.loads(made.config.read_text())["seed"] == 1
     assert run.free_name(tmp_path / "a") == tmp_path / "a-2"
     with pytest.raises(FileNotFoundError, match="no run at"):
         run.open_run(tmp_path / "b")
-    made.config.write_text("{")
+    made.config.write_text("[")
     with pytest.raises(ValueError, match="can't be read"):
         run.open_run(tmp_path / "a")
 

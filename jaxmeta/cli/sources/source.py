@@ -15,10 +15,12 @@ from jaxmeta.learners.metric.nearest_neighbour import nearest_neighbour
 from jaxmeta.learners.registry import Facts, Problem, facts_of
 from jaxmeta.outer import make_outer
 from jaxmeta.training import plots
+from jaxmeta.training.best import LOWER
 from jaxmeta.training.evaluate import Report, evaluate, summarize
 from jaxmeta.types import Outer, Sampler, Task
 
 Predict = Callable[[Any], Any]
+Names = tuple[str, ...]  # of the classes of a task, if they are known
 Reports = dict[str, Report]
 
 
@@ -39,6 +41,11 @@ class Headline:
     unit: str = ""
     curve: str = ""
 
+    @property
+    def lower(self) -> bool:
+        """Whether less is better."""
+        return self.metric in LOWER
+
 
 @dataclass(frozen=True)
 class Source:
@@ -51,7 +58,8 @@ class Source:
     defaults: of options that are None. options: those that not every problem uses.
     default_learner: where none is named. learner: of arguments of learners. unlabelled:
         whether support sets always have unlabelled examples.
-    draw: (task, predict, path), the picture of one task; predict: inputs -> outputs.
+    draw: (task, predict, path, names), the picture of one task; predict: inputs ->
+        outputs; names: of its classes, or ().
 
     What it does with a learner are its methods, those of an inner loop on examples; see
     `acting` for the others.
@@ -67,7 +75,7 @@ class Source:
     options: tuple[str, ...] = ()
     learner: dict[str, Any] = field(default_factory=dict)
     unlabelled: bool = False
-    draw: Callable[[Task, Predict, Path], None] | None = None
+    draw: Callable[[Task, Predict, Path, Names], None] | None = None
 
     def of(self, report: Report) -> Headline:
         """The headline of a report."""
@@ -110,11 +118,22 @@ class Source:
     ) -> None:
         """What it did: one task, with what it predicts."""
         del reports
-        task = jax.jit(sampler.sample)(jax.random.fold_in(key, 0))
+        own = jax.random.fold_in(key, 0)
+        task = jax.jit(sampler.sample)(jax.random.clone(own))
         adapted = jax.jit(learner.adapt)(params, task.support)
         predict = jax.jit(learner.predict)
         assert self.draw is not None
-        self.draw(task, lambda inputs: predict(adapted, inputs), path)
+        names = _names(sampler, own)
+        self.draw(task, lambda inputs: predict(adapted, inputs), path, names)
+
+
+def _names(sampler, key: jax.Array) -> Names:
+    """Of the classes of the task of a key, if the sampler knows them."""
+    classes = getattr(sampler, "names", ())
+    if not classes:
+        return ()
+    plan = jax.jit(sampler.plan)(key)
+    return tuple(classes[i] for i in np.asarray(plan.classes))
 
 
 SOURCES: dict[str, Source] = {}
@@ -152,8 +171,9 @@ MSE = tuple(  # a learner of a Gaussian reports it beside its loss
 )
 
 
-def draw_curve(task: Task, predict: Predict, path: Path) -> None:
+def draw_curve(task: Task, predict: Predict, path: Path, names: Names) -> None:
     """The picture of a task with scalar inputs and targets."""
+    del names
     both = np.concatenate([task.support.x, task.query.x])
     x = np.linspace(both.min(), both.max(), 200, dtype=both.dtype)[:, None]
     outputs = predict(x)

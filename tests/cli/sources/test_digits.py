@@ -28,7 +28,7 @@ def test_it_trains_on_pairs_of_domains(tmp_path, monkeypatch, capsys):
     assert "source only" in said and "pixel nearest neighbour" in said
     report = json.loads(Path("run/report.json").read_text())
     assert set(report["baselines"]) == {"source only", "pixel nearest neighbour"}
-    assert Path("run/config.json").read_text().count('"dann"') == 1
+    assert Path("run/config.toml").read_text().count('"dann"') == 1
     assert Path("run/episode.png").stat().st_size > 1000
 
 

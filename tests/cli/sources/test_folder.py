@@ -1,6 +1,6 @@
 """Images of the user's from the shell."""
 
-import json
+import tomllib
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_it_trains_on_folders(tmp_path, monkeypatch, capsys, parted):
     train("images", "run")
     said = capsys.readouterr().out
     assert "accuracy with 95 % interval" in said and "pixel nearest" in said
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert config["learner"] == "protonet"
     assert (tmp_path / "run" / "episode.png").stat().st_size > 1000
     cli.main(["evaluate", "run"])

@@ -1,6 +1,7 @@
 """Sums of two sinusoids from the shell."""
 
 import json
+import tomllib
 from pathlib import Path
 
 from jaxmeta import cli
@@ -15,4 +16,4 @@ def test_it_has_its_headline_baseline_and_picture(tmp_path, capsys):
     assert "mse with 95 % interval" in said and "nearest neighbour in x" in said
     assert json.loads((run / "report.json").read_text())["baselines"]
     assert (run / "episode.png").stat().st_size > 1000
-    assert json.loads(Path(run / "config.json").read_text())["learner"] == "maml"
+    assert tomllib.loads(Path(run / "config.toml").read_text())["learner"] == "maml"
