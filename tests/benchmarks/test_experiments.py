@@ -193,6 +193,11 @@ def check_run(results):
     assert ours["ms"] == sorted(ours["ms"]) and ours["peak_mb"] > 100
 
 
+def check_faults(results):
+    for row in results["rows"]:
+        assert row["nothing lost"] == row["times"] > 0, row
+
+
 def check_sinusoid(results):
     one, _, ten = results["MAML"]
     assert ten < one  # more steps, less error
