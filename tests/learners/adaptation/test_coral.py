@@ -54,6 +54,24 @@ def test_the_aligned_source_has_the_targets_covariance():
     close(found, aligned(X_S, X_T, 1.0) + X_T.mean(axis=0), 1e-9)
 
 
+@pytest.mark.parametrize("of_target", [20, 13])
+def test_alignment_is_that_of_skada_up_to_its_covariances_over_n(of_target):
+    """Its formulas; `test_skada.py` has the library itself."""
+
+    def power(x, p):
+        values, v = np.linalg.eigh(np.cov(x, rowvar=False, ddof=0))
+        return (v * values**p) @ v.T
+
+    normal = np.random.default_rng(2).normal
+    x_s, x_t = normal(size=(20, D)) @ Z[:D], normal(size=(of_target, D)) + 3
+    theirs = (x_s - x_s.mean(axis=0)) @ power(x_s, -0.5) @ power(x_t, 0.5)
+    sides = np.repeat([1.0, 0.0], [20, of_target])
+    given = [jnp.asarray(a) for a in (np.concatenate([x_s, x_t]), sides, 1 - sides)]
+    found = np.asarray(align(*given, regularization=0.0))[:20] - x_t.mean(axis=0)
+    factor = np.sqrt((1 - 1 / of_target) / (1 - 1 / 20))  # theirs over ours
+    close(found * factor, theirs, 1e-8)
+
+
 @pytest.mark.parametrize("standardise", ["none", "source", "domain"])
 def test_coral_is_the_numbers_of_numpy(standardise):
     how = {"ways": 3, "inner_lr": 0.1, "inner_steps": 20, "epsilon": 0.3}
