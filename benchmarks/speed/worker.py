@@ -11,10 +11,16 @@ import resource
 import sys
 import time
 
+import adaptation_workloads
 import agents_workloads
 import numpy as np
 import workloads
 
+KINDS = {  # files -> what they have sizes of
+    "peers": (workloads, workloads.WORKLOADS | {"E": workloads.END_TO_END}),
+    "agents": (agents_workloads, agents_workloads.TRIALS),
+    "adaptation": (adaptation_workloads, adaptation_workloads.PAIRS),
+}
 TURN_S = 0.1  # short steps take turns in bursts, each after one step that warms caches
 
 
@@ -38,12 +44,10 @@ def main():
     parser.add_argument("workload")
     parser.add_argument("--gradient", help="write the float64 gradient of a small case")
     options = parser.parse_args()
-    acting = options.workload in agents_workloads.TRIALS
-    of = importlib.import_module("agents_workloads" if acting else "workloads")
-    named = workloads.WORKLOADS | {"E": workloads.END_TO_END} | agents_workloads.TRIALS
-    w, files = named[options.workload], "agents" if acting else "peers"
-    clock = time.perf_counter
-    if acting:  # seconds of one core, which jobs beside it change little
+    files = next(f for f, (_, named) in KINDS.items() if options.workload in named)
+    of, named = KINDS[files]
+    w, clock = named[options.workload], time.perf_counter
+    if files != "peers":  # seconds of one core, which jobs beside it change little
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         clock = time.process_time
     real = os.dup(1)
@@ -75,7 +79,8 @@ def main():
             break
         say(s=turn(peer, clock))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    say(peak_mb=peak / 1024, before_mb=base / 1024)
+    told = getattr(peer, "told", dict)()
+    say(peak_mb=peak / 1024, before_mb=base / 1024, **told)
 
 
 main()

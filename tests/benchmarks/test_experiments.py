@@ -216,6 +216,12 @@ def check_agents(results):
     assert [row["updates"] for row in results["memory"]] == [1, 2]
 
 
+def check_adaptation(results):
+    (ours,) = results["results"]["DANN, tiny"].values()
+    assert ours["ms"] == sorted(ours["ms"]) and ours["ms"][0] > 0
+    assert 0 <= ours["accuracy"] <= 1 and ours["first_s"] > ours["ms"][1] / 1e3
+
+
 def check_moons(results):
     assert_across(results, ["source only", "DANN"], ["30"], runs=2)
 
@@ -336,6 +342,14 @@ def test_every_row_of_the_families_table_is_built(experiment):
             sampler = jm.tasks.episodes(jm.data.glyphs(), ways, shots, 1)
             learner = networks.build(e.learner, sampler, e.networks)
             jax.eval_shape(learner.init, jax.random.key(0))
+
+
+def test_every_adaptation_that_is_timed_is_built(experiment):
+    peers, of = experiment("adaptation_jax"), experiment("adaptation_workloads")
+    for w in of.PAIRS.values():
+        peer = peers.Ours(w, of.data(w, np.float32), of.weights(w, np.float32))
+        found = jax.eval_shape(peer.logits, *peer.given)
+        assert found.shape == (w.examples, w.ways)
 
 
 def test_whoever_knows_a_class_again_foretells_all_but_its_first_example(experiment):

@@ -119,6 +119,7 @@ TABLES = {
     "agents": lambda m: [
         ("agents", lambda r: m.rates(r["results"]) + r["memory"])
     ],
+    "adaptation": lambda m: kept(m, "adaptation"),
     "population": lambda m: [(f"population_{n}", lambda r: r["rows"]) for n in (1, 2)],
     "end_to_end": lambda m: [
         ("end_to_end", lambda r: r["inside compiled"] + r["end to end"])
