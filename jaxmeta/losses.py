@@ -33,8 +33,8 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     >>> float(cross_entropy(jnp.zeros((1, 4)), jnp.array([-1]))[0])
     nan
     """
-    ways = outputs.shape[-1]
-    if ways == 1:
+    _check_arrays("cross_entropy", outputs=outputs)
+    if outputs.shape[-1:] == (1,):
         raise ValueError(
             "cross_entropy: outputs have one logit, expected one a class (at least 2); "
             "for one logit and two classes take a sigmoid loss, e.g. "
@@ -45,13 +45,13 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
             "cross_entropy: expected targets that are integers in 0..ways-1, got "
             f"{checks.said(targets)}; for regression give loss=jm.losses.mse"
         )
-    if outputs.shape[:-1] != targets.shape:
+    if not outputs.shape or outputs.shape[:-1] != targets.shape:
         raise ValueError(
             f"cross_entropy: outputs have shape {outputs.shape}, targets {targets.shape}; "
             "expected [examples, ways] and [examples]"
         )
     each = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
-    within = (targets >= 0) & (targets < ways)
+    within = (targets >= 0) & (targets < outputs.shape[-1])
     return each * jnp.where(within, 1.0, jnp.nan).astype(each.dtype)
 
 
@@ -67,6 +67,7 @@ def binary_cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     >>> each.tolist()  # log 2
     [[0.6931471824645996, 0.6931471824645996]]
     """
+    _check_arrays("binary_cross_entropy", outputs=outputs, targets=targets)
     if outputs.shape != targets.shape:
         raise ValueError(
             f"binary_cross_entropy: outputs have shape {outputs.shape}, targets "
@@ -82,17 +83,23 @@ def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     Returns: [examples, dims]; the mean over both is the mean squared error.
     Raises: ValueError if the shapes differ: (n,) against (n, 1) would broadcast to n x n.
     """
-    if not hasattr(outputs, "shape") or not hasattr(targets, "shape"):
-        raise ValueError(
-            f"mse: expected arrays, got outputs of type {type(outputs).__name__} and "
-            f"targets of type {type(targets).__name__}; write a loss of your own for trees"
-        )
+    _check_arrays("mse", outputs=outputs, targets=targets)
     if outputs.shape != targets.shape:
         raise ValueError(
             f"mse: outputs have shape {outputs.shape}, targets {targets.shape}; expected "
             "one shape, e.g. [examples, 1] for both"
         )
     return jnp.square(outputs - targets)
+
+
+def _check_arrays(name: str, **given) -> None:
+    """Raise ValueError unless they are arrays."""
+    if not all(hasattr(a, "shape") for a in given.values()):
+        kinds = [f"{what} of type {type(a).__name__}" for what, a in given.items()]
+        raise ValueError(
+            f"{name}: expected arrays, got {' and '.join(kinds)}; write a loss of your "
+            "own for trees"
+        )
 
 
 def mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -155,15 +162,15 @@ def _check_each(each, outputs, y) -> None:
 
 
 def score(outputs: jax.Array, batch: Batch) -> Metrics:
-    """What a person reads: accuracy in 0..1 for integer targets, that of each label and F1
-    over all of them for bool ones, else nothing more.
+    """What a person reads: accuracy in 0..1 for integer targets [examples], that of each
+    label and F1 over all of them for bool ones, else nothing more.
 
     One logit is that of class 1 of two. A prediction that is NaN is wrong; of a label out
     of range nothing is right or wrong, and the accuracy is NaN.
     """
     if _are_flags(batch.y):
         return _score_of_several(outputs, batch)
-    if not are_labels(batch.y):
+    if not are_labels(batch.y) or batch.y.ndim != 1:
         return {}
     one = outputs.ndim == 1 or outputs.shape[-1] == 1
     logits = jnp.reshape(outputs, (len(outputs), -1))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta import checks, keys
+from jaxmeta import checks, keys, losses
 from jaxmeta.task_axis import over_tasks
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.types import Batch, Metrics
@@ -26,29 +26,42 @@ def classification(outputs: jax.Array, query: Batch) -> Metrics:
     log-likelihood of the right class.
 
     A class that is never predicted has precision and F1 0. Classes without a query example
-    are left out.
+    are left out. With a label out of range that counts, all are NaN.
 
     Args: outputs: logits [query, ways]; query: with labels [query].
     Returns: "log_likelihood" (nats), "precision", "recall", "f1", [] each.
+    Raises: ValueError for other shapes, or labels that are no integers.
 
     >>> logits = 9.0 * jax.nn.one_hot(jnp.array([0, 1, 1, 1]), 2)
     >>> scores = classification(logits, Batch(None, jnp.array([0, 0, 1, 1])))
     >>> {name: round(float(value), 3) for name, value in scores.items()}
     {'log_likelihood': -2.25, 'precision': 0.833, 'recall': 0.75, 'f1': 0.733}
     """
+    if jnp.ndim(outputs) != 2 or outputs.shape[:1] != jnp.shape(query.y):
+        raise ValueError(
+            "metrics.classification: expected logits [query, ways] and labels [query], "
+            f"got shapes {jnp.shape(outputs)} and {jnp.shape(query.y)}"
+        )
+    if not losses.are_labels(query.y):
+        raise ValueError(
+            "metrics.classification: expected labels that are integers in 0..ways-1, got "
+            f"{checks.said(query.y)}"
+        )
     ways = outputs.shape[-1]
     counts = _counts(query, outputs.dtype)
     of_class = jax.nn.one_hot(query.y, ways, dtype=outputs.dtype) * counts[:, None]
+    wrong = jnp.any((jnp.sum(of_class, axis=1) == 0) & (counts > 0))
+    sound = jnp.where(wrong, jnp.nan, 1.0).astype(outputs.dtype)
     found = jax.nn.one_hot(jnp.argmax(outputs, -1), ways, dtype=outputs.dtype)
     found = found * counts[:, None]
     right = jnp.sum(of_class * found, axis=0)
     wanted, said = jnp.sum(of_class, axis=0), jnp.sum(found, axis=0)
     there = (wanted > 0).astype(outputs.dtype)
     share = lambda a, b: a / jnp.where(b > 0, b, 1)
-    macro = lambda each: jnp.sum(each * there) / jnp.sum(there)
+    macro = lambda each: sound * jnp.sum(each * there) / jnp.sum(there)
     log_p = jnp.sum(jax.nn.log_softmax(outputs) * of_class, where=of_class > 0)
     return {
-        "log_likelihood": log_p / jnp.sum(counts),
+        "log_likelihood": sound * log_p / jnp.sum(counts),
         "precision": macro(share(right, said)),
         "recall": macro(share(right, wanted)),
         "f1": macro(share(2 * right, wanted + said)),
@@ -61,6 +74,7 @@ def regression(outputs: Any, query: Batch) -> Metrics:
 
     Args: outputs: [query, ...], or a pair of them; query: with targets [query, ...].
     Returns: "mse", and of a Gaussian "log_likelihood" (nats a target), [] each.
+    Raises: ValueError if the shapes differ.
 
     >>> query = Batch(None, jnp.ones((3, 1)))
     >>> float(regression(jnp.zeros((3, 1)), query)["mse"])
@@ -68,6 +82,11 @@ def regression(outputs: Any, query: Batch) -> Metrics:
     """
     gaussian = isinstance(outputs, tuple)
     mean, std = outputs if gaussian else (outputs, jnp.ones_like(outputs))
+    if {mean.shape, std.shape} != {jnp.shape(query.y)}:
+        raise ValueError(
+            f"metrics.regression: outputs have shape {mean.shape}, targets "
+            f"{jnp.shape(query.y)}; expected one shape, e.g. [query, 1] for both"
+        )
     counts = _counts(query, mean.dtype)
     average = lambda each: (
         jnp.sum(jnp.mean(jnp.reshape(each, (len(each), -1)), axis=1) * counts)

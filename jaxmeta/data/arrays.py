@@ -35,7 +35,8 @@ def from_arrays(
 
     Returns: a `Dataset`, classes in sorted order.
     Raises: ValueError for shapes that do not fit, no example, NaN or infinite values,
-        labels of several types (1 and "1"), a class in two groups.
+        numbers that 32 bits can't hold, labels of several types (1 and "1"), a class in
+        two groups.
 
     >>> import numpy as np
     >>> data = from_arrays(np.zeros((4, 2, 2, 1)), ["b", "a", "b", "b"])
@@ -99,7 +100,12 @@ def _targets(targets: Any, order: np.ndarray) -> Any:
             )
         checks.check_finite(a, "targets")
         kinds = {"f": np.float32, "b": np.bool_}
-        return a[order].astype(kinds.get(a.dtype.kind, np.int32))
+        with np.errstate(over="ignore"):
+            small = a[order].astype(kinds.get(a.dtype.kind, np.int32))
+        whole = a.dtype.kind in "iu"
+        if not (np.array_equal(small, a[order]) if whole else np.isfinite(small).all()):
+            raise ValueError("targets: expected numbers of 32 bits, got larger ones")
+        return small
 
     return jax.tree.map(one, targets, is_leaf=_is_leaf)
 
@@ -126,7 +132,8 @@ def to_images(images: Any, what: str) -> np.ndarray:
     """
     images = checks.to_array(what, images)
     if images.dtype in (np.float64, np.longdouble):
-        images = images.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+            images = images.astype(np.float32)
     if images.dtype.kind in "iu" and images.dtype != np.uint8:
         small = images.astype(np.int32)  # all that JAX has by default
         if not np.array_equal(small, images):

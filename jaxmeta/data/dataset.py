@@ -1,8 +1,9 @@
 """A data set for few-shot learning: examples in class-major order."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import jax
@@ -131,8 +132,7 @@ class Dataset:
         return divided(self, seed, by_group, parts)
 
     def _numbers(self, chosen: Sequence[int | str]) -> list[int]:
-        if isinstance(chosen, str):
-            raise ValueError(f"chosen: expected a list of classes, got {chosen!r}")
+        _check_several(chosen, "chosen", "classes")
         known = {name: i for i, name in enumerate(self.classes)}
         return [self._number(c, known) for c in chosen]
 
@@ -154,7 +154,7 @@ def divided(data: Dataset, seed: int, by_group: bool, parts) -> dict[str, Datase
     checks.check_seeds(seed=seed)
     checks.check_flags(by_group=by_group)
     names = sorted(set(data.groups)) if by_group else list(data.classes)
-    shares = [isinstance(v, (int, float)) for v in parts.values()]
+    shares = [isinstance(v, Real) for v in parts.values()]
     if not parts or any(shares) != all(shares):
         raise ValueError(
             "splits: expected a share of each (train=0.6, test=0.4) or the classes of "
@@ -197,7 +197,17 @@ def _shares(names: list[str], seed: int, parts) -> dict[str, list[str]]:
     return {s: pick(a, b) for s, a, b in zip(parts, starts, ends, strict=True)}
 
 
+def _check_several(chosen, argument: str, what: str) -> None:
+    """Raise ValueError unless there is something to go through, and no string."""
+    several = isinstance(chosen, Iterable) and getattr(chosen, "ndim", 1)
+    if isinstance(chosen, str) or not several:
+        raise ValueError(
+            f"{argument}: expected a list of {what}, got {checks.said(chosen)}"
+        )
+
+
 def _of_groups(data: Dataset, groups: Sequence[str]) -> list[int]:
+    _check_several(groups, "splits", "groups")
     for group in groups:
         if group not in data.groups:
             raise ValueError(
@@ -213,19 +223,29 @@ def joined(*parts: Dataset, name: str | None = None, split: str = "") -> Dataset
 
     Args: parts: data sets with examples of one shape and type. A class whose group is ""
         gets the name of its data set as its group. name, split: of the whole.
-    Raises: ValueError for a class that two of them have (also under one group), or
-        examples that differ in shape or type.
+    Raises: ValueError for a class that two of them have (also under one group), examples
+        or targets that differ in shape or type, or records.
 
     >>> import numpy as np, jaxmeta as jm
     >>> make = lambda name: jm.data.from_arrays(np.zeros((4, 3)), list("aabb"), name=name)
     >>> joined(make("p"), make("q")).classes
     ('p/a', 'p/b', 'q/a', 'q/b')
     """
-    shapes = [_shapes(d.x) for d in parts]
-    if not parts or any(s != shapes[0] for s in shapes):
-        raise ValueError(
-            f"joined: expected data sets with examples of one shape and type, got {shapes}"
-        )
+    for d in parts:
+        checks.check_kind(d, Dataset, "joined")
+        if d.records is not None:
+            raise ValueError(
+                f"joined: {d.title} has records, which are read one by one; expected "
+                "arrays in memory, e.g. jm.data.from_arrays(...)"
+            )
+    for what, trees in (("examples", [d.x for d in parts]), *_targets(parts)):
+        shapes = [_shapes(tree) for tree in trees]
+        alike = len({jax.tree.structure(tree) for tree in trees}) == 1
+        if not alike or any(s != shapes[0] for s in shapes):
+            raise ValueError(
+                f"joined: expected data sets with {what} of one shape and type, got "
+                f"{shapes}"
+            )
     spelled = [c for d in parts for c in d.classes]
     if len(set(spelled)) < len(spelled):  # classes of one name: say whose
         spelled = [f"{d.name}/{c}" for d in parts for c in d.classes]
@@ -242,6 +262,12 @@ def joined(*parts: Dataset, name: str | None = None, split: str = "") -> Dataset
         tuple(group or d.name for d in parts for group in d.groups),
         jax.tree.map(join, *(d.targets for d in parts)),
     )
+
+
+def _targets(parts) -> list:
+    """("targets", those of each part), if any has some."""
+    targets = [d.targets for d in parts]
+    return [("targets", targets)] if any(t is not None for t in targets) else []
 
 
 def _shapes(x: Any) -> list:

@@ -144,6 +144,10 @@ def svm_dual(
     Returns: alpha [ways, n]; whether it is the exact solution, [] bool. Where it is not,
         alpha is the interior point.
     """
+    there = jnp.sum(onehot, axis=1) > 0
+    # padding is like nothing but itself, so it takes no part
+    apart = jnp.eye(len(gram), dtype=gram.dtype)
     # alpha = C a: with bounds of 1 the method starts near the solution for any C
-    a, solved = cast(tuple, _unit_dual(penalty * gram, onehot, iterations))
+    scaled = jnp.where(there[:, None] & there[None, :], penalty * gram, apart)
+    a, solved = cast(tuple, _unit_dual(scaled, onehot, iterations))
     return penalty * a, solved

@@ -555,10 +555,12 @@ def pad(batch: Batch, extra: int, fill: float) -> Batch:
 
 
 def largest_difference(a: PyTree, b: PyTree) -> float:
-    """max |a - b| over two trees, relative to the largest entry of b."""
+    """max |a - b| over two trees, relative to the largest entry of b; 0 of equal ones."""
     a, b = (jax.tree.leaves(jax.device_get(tree)) for tree in (a, b))
-    differences = [np.abs(p - q).max() for p, q in zip(a, b, strict=True)]
-    return float(max(differences) / max(np.abs(leaf).max() for leaf in b))
+    wide = lambda leaf: np.asarray(leaf, np.result_type(leaf, np.float64))
+    differences = [np.abs(wide(p) - wide(q)).max() for p, q in zip(a, b, strict=True)]
+    largest, scale = max(differences), max(np.abs(wide(leaf)).max() for leaf in b)
+    return float(largest / scale) if scale else float(np.inf if largest else 0)
 
 
 def _traced(a) -> bool:

@@ -227,11 +227,20 @@ def summarize(per_task: dict[str, Any]) -> Report:
     """A `Report` of metrics [tasks] each; a task diverged if its `loss`
     (or else its first metric) is not finite.
 
+    Raises: ValueError for no metric, no task, or metrics that are not [tasks] each.
+
     >>> print(summarize({"accuracy": [0.5, 0.7, 0.6]}))
     accuracy 0.6000 ± 0.2484 (3 tasks)
     """
     values = {name: np.asarray(v, np.float64) for name, v in per_task.items()}
-    num_tasks = len(next(iter(values.values())))
+    shapes = {v.shape for v in values.values()}
+    if len(shapes) != 1 or len(*shapes) != 1:
+        raise ValueError(
+            "per_task: expected metrics [tasks] each, of as many tasks, got shapes "
+            f"{[v.shape for v in values.values()]}"
+        )
+    ((num_tasks,),) = shapes
+    checks.check_sizes(tasks=num_tasks)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = {name: float(v.mean()) for name, v in values.items()}
         ci95 = {name: interval(v, name == "accuracy") for name, v in values.items()}

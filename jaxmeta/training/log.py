@@ -122,11 +122,11 @@ def read(path: str | Path) -> list[dict[str, float]]:
     for text in Path(path).read_text(errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, a number or a nest too long
             continue
         if not isinstance(line, dict):
             continue
-        if "resumed" in line:
+        if isinstance(line.get("resumed"), int):
             lines = [before for before in lines if before["step"] <= line["resumed"]]
         elif isinstance(line.get("step"), int):
             lines.append({k: math.nan if v is None else v for k, v in line.items()})

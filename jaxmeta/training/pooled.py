@@ -29,7 +29,7 @@ def pooled(reports: Sequence[Report], *, same_tasks: bool = False) -> Report:
     Returns: a `Report`; its `per_task` are means over seeds with the same tasks, and
         otherwise all tasks of all seeds.
     Raises: ValueError for fewer than two reports, or reports that differ in their
-        metrics or, with the same tasks, in their number.
+        metrics or, with the same tasks, in their number, or have one.
     Source: Searle, Casella, McCulloch. Variance Components. 1992, chapter 4.
 
     >>> import numpy as np, jaxmeta as jm
@@ -38,7 +38,13 @@ def pooled(reports: Sequence[Report], *, same_tasks: bool = False) -> Report:
     >>> report.mean["loss"], round(report.ci95["loss"], 4)  # of 1.5, 2.5, 3.5
     (2.5, 2.4841)
     """
+    if not isinstance(reports, (list, tuple)) or isinstance(reports, Report):
+        raise ValueError(f"reports: expected several, got {checks.said(reports)}")
     checks.check_sizes(2, reports=len(reports))
+    for report in reports:
+        checks.check_kind(report, Report, "reports")
+    if same_tasks:
+        checks.check_sizes(2, tasks=reports[0].num_tasks)
     names = list(reports[0].mean)
     for report in reports[1:]:
         if list(report.mean) != names:

@@ -81,7 +81,8 @@ def density_ratio(
     source, target = sides(batch, z.dtype)
     z = jnp.concatenate([z, jnp.ones_like(z[:, :1])], axis=1)
     w = logistic(z, target, penalty, iterations, source + target)
-    return source * jnp.exp(z @ w) * jnp.sum(source) / jnp.sum(target)
+    odds = jnp.exp(jnp.where(source > 0, z @ w, 0))  # of the target perhaps infinite
+    return source * odds * jnp.sum(source) / jnp.sum(target)
 
 
 def prediction_entropy(learner: MetaLearner, adapted: Any, batch: Batch) -> jax.Array:
