@@ -20,7 +20,7 @@ from jaxmeta.learners.adaptation import source_only
 from jaxmeta.learners.registry import facts_of
 from jaxmeta.tasks.pairs import Turn
 from jaxmeta.training.evaluate import evaluate
-from jaxmeta.types import Batch, Sampler
+from jaxmeta.types import Sampler
 
 ANGLE = 30.0  # degrees, of the target
 ANGLES = (-60.0, 60.0)  # of the pairs that are trained on
@@ -40,13 +40,6 @@ def _samplers(options: Options) -> dict[str, Sampler]:
     return {"episodes": pairs, "validation": pairs, "test": test}
 
 
-def labelled(key: jax.Array, support: Batch) -> Batch:
-    """A support set without its unlabelled examples."""
-    del key
-    known = support.y >= 0
-    return Batch(support.x, jnp.where(known, support.y, 0), known.astype(jnp.float32))
-
-
 def _baselines(sampler, options: Options, num_tasks: int, key) -> Reports:
     """Of the source alone; of a network, which takes longer, the first tasks."""
     facts, shape = facts_of(sampler), sampler.source.x.shape[1:]
@@ -63,9 +56,8 @@ def _baselines(sampler, options: Options, num_tasks: int, key) -> Reports:
     report = evaluate(
         learner, params, sampler, num_tasks=some, key=jax.random.clone(key)
     )
-    alone = tasks.changed(sampler, support=labelled)
     near = nearest("pixel nearest neighbour", "accuracy", ways=True)
-    return {"source only": report, **near(alone, options, num_tasks, key)}
+    return {"source only": report, **near(sampler, options, num_tasks, key)}
 
 
 source(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -14,10 +15,11 @@ from jaxmeta.cli.options import Options
 from jaxmeta.learners.metric.nearest_neighbour import nearest_neighbour
 from jaxmeta.learners.registry import Facts, Problem, facts_of
 from jaxmeta.outer import make_outer
+from jaxmeta.tasks import changed
 from jaxmeta.training import plots
 from jaxmeta.training.best import LOWER
 from jaxmeta.training.evaluate import Report, evaluate, summarize
-from jaxmeta.types import Outer, Sampler, Task
+from jaxmeta.types import Batch, Outer, Sampler, Task
 
 Predict = Callable[[Any], Any]
 Names = tuple[str, ...]  # of the classes of a task, if they are known
@@ -151,13 +153,23 @@ def everywhere(sampler: Sampler) -> dict[str, Sampler]:
     return dict.fromkeys(("episodes", "validation", "test"), sampler)
 
 
+def _labelled(key: jax.Array, support: Batch) -> Batch:
+    """A support set without its unlabelled examples."""
+    del key
+    known = support.y >= 0
+    mask = known if support.mask is None else known & (support.mask > 0)
+    y = jnp.where(known, support.y, 0)
+    return Batch(support.x, y, mask.astype(jnp.float32))
+
+
 def nearest(name: str, metric: str, ways: bool = False):
-    """Baseline: the nearest support example; its report's "loss" is called `metric`."""
+    """Baseline: the nearest labelled support example; its report's "loss" is called
+    `metric`."""
 
     def baselines(sampler, options, num_tasks, key):
-        del options
         learner = nearest_neighbour(sampler.ways if ways else None)
-        report = evaluate(learner, (), sampler, num_tasks=num_tasks, key=key)
+        given = changed(sampler, support=_labelled) if options.unlabelled else sampler
+        report = evaluate(learner, (), given, num_tasks=num_tasks, key=key)
         if metric not in report.mean:
             report = summarize({metric: report.per_task["loss"]})
         return {name: report}
