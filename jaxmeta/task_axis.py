@@ -105,7 +105,7 @@ def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callab
         number = jnp.sum(fine)  # 0: the mean is NaN, and the step is not taken
         mean = jax.tree.map(lambda g: g / number.astype(g.dtype), total)
         means = jax.tree.map(partial(jnp.mean, where=fine), values)
-        return means, mean, 1 - number / (n // size)
+        return means, mean, (n // size - number) / (n // size)
 
     return gradient
 
