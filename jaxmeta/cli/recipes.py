@@ -65,6 +65,7 @@ class Recipe:
     test: Any
     outer: Outer
     samplers: dict[str, Any]  # "train", "validation", "test"
+    unadapted: Any  # the one for training, without inner steps; None = it has none
     with_ways: Callable[[int], Any]  # the learner for tests of so many classes
     with_arguments: Callable[
         ..., Any
@@ -116,8 +117,19 @@ def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     remade = partial(_remade, name, arguments, asked_for)
     return Recipe(
         *(options, source, train, test, outer, used),
-        *(with_ways, with_arguments, remade, _plain(about)),
+        *(_unadapted(entry, with_arguments), with_ways, with_arguments, remade),
+        _plain(about),
     )
+
+
+def _unadapted(entry: Entry, with_arguments) -> Any:
+    """The learner with no inner step, if it has inner steps and can do without."""
+    if "inner_steps" not in entry.defaults or entry.acts:
+        return None
+    try:
+        return with_arguments(inner_steps=0)
+    except ValueError:  # it takes at least one
+        return None
 
 
 def _remade(name, arguments, options, /, **other) -> Recipe:

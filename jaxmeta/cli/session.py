@@ -253,4 +253,7 @@ def _draw(run: Run, recipe: Recipe, state, headline: Headline, reports, key) -> 
     how = {"metric": metric, "references": references, "tested": tested}
     plots.learning_curve(lines, run.curve, **how)
     sampler = recipe.samplers["test"]
-    recipe.source.picture(recipe.test, state.params, sampler, key, reports, run.episode)
+    recipe.source.picture(
+        *(recipe.test, state.params, sampler, key, reports, run.episode),
+        unadapted=recipe.unadapted if recipe.source.same_curve else None,
+    )

@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmeta.training.evaluate import Report
-from jaxmeta.types import Task
+from jaxmeta.types import Batch, Task
 
 
 def learning_curve(
@@ -191,18 +191,24 @@ def _plane_of(support: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, int]:
     return np.pad(points, ((0, 0), (0, lacking))), len(support)
 
 
-def curve(task: Task, x: ArrayLike, lines: dict, path: Path) -> None:
+def curve(
+    task: Task, x: ArrayLike, lines: dict, path: Path, truth: Batch | None = None
+) -> None:
     """Draw one regression task with scalar inputs: its points and predicted curves.
 
     Args:
         task: one task, x and y [examples, 1]; padding is left out.
         x: [n, 1], where the curves were predicted, increasing.
         lines: name -> mean [n, 1], or (mean, standard deviation) [n, 1] each.
-        path: of the picture.
+        path: of the picture. truth: points [n, 1] of the true curve, in any order.
     """
     figure = _figure(6.4, 4.0)
     axes = figure.subplots()
     x = np.asarray(x)
+    if truth is not None:
+        order = np.argsort(np.asarray(truth.x)[:, 0])
+        points = (np.asarray(a)[order, 0] for a in truth[:2])
+        axes.plot(*points, color="black", linestyle=":", label="truth")
     for i, (name, line) in enumerate(lines.items()):
         mean, std = line if isinstance(line, tuple) else (line, None)
         mean = np.asarray(mean)[:, 0]

@@ -58,10 +58,17 @@ class Acting(Source):
         return evaluate_returns(learner, params, sampler, **how)
 
     def picture(
-        self, learner, params, sampler, key, reports: Reports, path: Path
+        self,
+        learner,
+        params,
+        sampler,
+        key,
+        reports: Reports,
+        path: Path,
+        unadapted=None,
     ) -> None:
         """What was earned in each episode, or after each update, beside the baselines."""
-        del learner, params, sampler, key
+        del learner, params, sampler, key, unadapted
         plots.returns(reports, path)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxmeta import data
 from jaxmeta.cli.options import Options
 from jaxmeta.cli.sources import images
-from jaxmeta.cli.sources.source import Headline, Names, Predict, nearest, source
+from jaxmeta.cli.sources.source import Headline, Known, Predict, nearest, source
 from jaxmeta.training import plots
 from jaxmeta.types import Sampler, Task
 
@@ -20,8 +20,8 @@ def _samplers(options: Options) -> dict[str, Sampler]:
     return images.samplers(options, *parts.values())
 
 
-def _draw(task: Task, predict: Predict, path: Path, names: Names) -> None:
-    plots.plane(task, predict(task.query.x), path, names)
+def _draw(task: Task, predict: Predict, path: Path, known: Known) -> None:
+    plots.plane(task, predict(task.query.x), path, known.names)
 
 
 source(

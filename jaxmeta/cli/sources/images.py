@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jaxmeta import tasks
 from jaxmeta.cli.options import Options, given_or
-from jaxmeta.cli.sources.source import Headline, Names, Predict, nearest
+from jaxmeta.cli.sources.source import Headline, Known, Predict, nearest
 from jaxmeta.data import Dataset
 from jaxmeta.training import plots
 from jaxmeta.types import Sampler, Task
@@ -58,6 +58,6 @@ def shares(dataset: Dataset, seed: int) -> dict[str, Dataset]:
     return dataset.splits(seed=seed, train=0.6, validation=0.2, test=0.2)
 
 
-def draw(task: Task, predict: Predict, path: Path, names: Names) -> None:
+def draw(task: Task, predict: Predict, path: Path, known: Known) -> None:
     """The picture of an episode."""
-    plots.episode(task, predict(task.query.x), path, names)
+    plots.episode(task, predict(task.query.x), path, known.names)

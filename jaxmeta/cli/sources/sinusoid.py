@@ -13,6 +13,7 @@ source(
     ),
     headline=MSE,
     draw=draw_curve,
+    same_curve=True,
     defaults={
         **{"shots": 10, "queries": 10, "steps": 20_000, "tasks_per_step": 25},
         **{"model": "mlp", "width": 40},

@@ -1,9 +1,9 @@
 """What a problem says of itself: one file a problem, joined to a learner by `recipes`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,6 @@ from jaxmeta.training.evaluate import Report, evaluate, summarize
 from jaxmeta.types import Batch, Outer, Sampler, Task
 
 Predict = Callable[[Any], Any]
-Names = tuple[str, ...]  # of the classes of a task, if they are known
 Reports = dict[str, Report]
 
 
@@ -49,6 +48,15 @@ class Headline:
         return self.metric in LOWER
 
 
+class Known(NamedTuple):
+    """What is known of a task that is drawn: names of its classes, the points of its true
+    curve, and what is predicted before any adaptation."""
+
+    names: tuple[str, ...] = ()
+    truth: Batch | None = None
+    before: Predict | None = None
+
+
 @dataclass(frozen=True)
 class Source:
     """A problem: a data set or task distribution by name.
@@ -60,8 +68,9 @@ class Source:
     defaults: of options that are None. options: those that not every problem uses.
     default_learner: where none is named. learner: of arguments of learners. unlabelled:
         whether support sets always have unlabelled examples.
-    draw: (task, predict, path, names), the picture of one task; predict: inputs ->
-        outputs; names: of its classes, or ().
+    draw: (task, predict, path, known), the picture of one task; predict: inputs ->
+        outputs; known: `Known`.
+    same_curve: whether more queries of a key are on the same curve, which can be drawn.
 
     What it does with a learner are its methods, those of an inner loop on examples; see
     `acting` for the others.
@@ -77,7 +86,8 @@ class Source:
     options: tuple[str, ...] = ()
     learner: dict[str, Any] = field(default_factory=dict)
     unlabelled: bool = False
-    draw: Callable[[Task, Predict, Path, Names], None] | None = None
+    draw: Callable[[Task, Predict, Path, Known], None] | None = None
+    same_curve: bool = False
 
     def of(self, report: Report) -> Headline:
         """The headline of a report."""
@@ -116,20 +126,34 @@ class Source:
         return evaluate(learner, params, sampler, num_tasks=num_tasks, key=key)
 
     def picture(
-        self, learner, params, sampler, key, reports: Reports, path: Path
+        self,
+        learner,
+        params,
+        sampler,
+        key,
+        reports: Reports,
+        path: Path,
+        unadapted=None,
     ) -> None:
-        """What it did: one task, with what it predicts."""
+        """What it did: one task, with what it predicts; and, if it is given, what the
+        learner without inner steps predicts."""
         del reports
         own = jax.random.fold_in(key, 0)
         task = jax.jit(sampler.sample)(jax.random.clone(own))
         adapted = jax.jit(learner.adapt)(params, task.support)
         predict = jax.jit(learner.predict)
         assert self.draw is not None
-        names = _names(sampler, own)
-        self.draw(task, lambda inputs: predict(adapted, inputs), path, names)
+        before = None
+        if unadapted is not None:
+            start = jax.jit(unadapted.adapt)(params, task.support)
+            before = lambda inputs: jax.jit(unadapted.predict)(start, inputs)
+        more = replace(sampler, queries=POINTS) if self.same_curve else None
+        truth = None if more is None else more.sample(jax.random.clone(own)).query
+        known = Known(_names(sampler, own), truth, before)
+        self.draw(task, lambda inputs: predict(adapted, inputs), path, known)
 
 
-def _names(sampler, key: jax.Array) -> Names:
+def _names(sampler, key: jax.Array) -> tuple[str, ...]:
     """Of the classes of the task of a key, if the sampler knows them."""
     classes = getattr(sampler, "names", ())
     if not classes:
@@ -139,6 +163,7 @@ def _names(sampler, key: jax.Array) -> Names:
 
 
 SOURCES: dict[str, Source] = {}
+POINTS = 400  # of a curve that is drawn
 
 
 def source(kind_of: type[Source] = Source, **said: Any) -> Source:
@@ -183,11 +208,13 @@ MSE = tuple(  # a learner of a Gaussian reports it beside its loss
 )
 
 
-def draw_curve(task: Task, predict: Predict, path: Path, names: Names) -> None:
+def draw_curve(task: Task, predict: Predict, path: Path, known: Known) -> None:
     """The picture of a task with scalar inputs and targets."""
-    del names
     both = np.concatenate([task.support.x, task.query.x])
     x = np.linspace(both.min(), both.max(), 200, dtype=both.dtype)[:, None]
     outputs = predict(x)
     line = tuple(outputs) if isinstance(outputs, tuple) else outputs
-    plots.curve(task, x, {"prediction": line}, path)
+    lines = {"prediction": line}
+    if known.before is not None:
+        lines["before adaptation"] = known.before(x)
+    plots.curve(task, x, lines, path, known.truth)
