@@ -52,6 +52,8 @@ class Train(Options):
     """A config.toml of another run: its learner and flags, where none are given here."""
     progress: bool = True
     """Show a progress bar."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard, too, to the folder tensorboard of the run."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,8 @@ def train(command: Any, given: list[str]) -> None:
         name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
         out = command.out or run.free_name(Path("runs") / name)
         folder = run.create(out, config)
-    session.train(folder, recipe, progress=command.progress)
+    shown = {"progress": command.progress, "tensorboard": command.tensorboard}
+    session.train(folder, recipe, **shown)
 
 
 def evaluate(command: Evaluate) -> None:
@@ -353,7 +356,7 @@ def _config(command: Any) -> dict[str, Any]:
     """What is written to config.toml: enough to build the run again."""
     values = asdict(command)
     options = {f.name: values.pop(f.name) for f in fields(Options)}
-    for name in ("out", "resume", "config", "progress", "over"):
+    for name in ("out", "resume", "config", "progress", "tensorboard", "over"):
         values.pop(name, None)
     config = {"learner": values.pop("learner"), "arguments": values, "options": options}
     return json.loads(json.dumps(config, default=lambda path: str(path.resolve())))

@@ -8,7 +8,10 @@ from jaxmeta import checks
 from jaxmeta.cli.options import Options
 from jaxmeta.cli.run import read_config
 
-MAY_CHANGE = ("resume", "steps", "progress", "no-progress")  # beside --resume
+# beside --resume
+MAY_CHANGE = (
+    *("resume", "steps", "progress", "no-progress", "tensorboard", "no-tensorboard"),
+)
 
 
 def parts(config: dict[str, Any]) -> dict[str, Any]:

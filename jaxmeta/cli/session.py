@@ -37,7 +37,9 @@ class InterruptedRunError(Exception):
     """A run that was stopped, and saved where it stood."""
 
 
-def train(run: Run, recipe: Recipe, *, progress: bool = True) -> Report:
+def train(
+    run: Run, recipe: Recipe, *, progress: bool = True, tensorboard: bool = False
+) -> Report:
     """Train from the latest checkpoint (or from the start), then `test`.
 
     Raises: InterruptedRunError if a signal stops it; BlockingIOError if another process
@@ -45,7 +47,8 @@ def train(run: Run, recipe: Recipe, *, progress: bool = True) -> Report:
     """
     go_on = f"go on with: jaxmeta train --resume {run.folder}"
     with run.writing(), interruptible(go_on) as signals:
-        state = trained(run, recipe, progress, lambda: signals.asked)
+        log = _log(run, recipe, progress, tensorboard)
+        state = trained(run, recipe, log, lambda: signals.asked)
         if int(state.step) < (recipe.options.steps or 0) and signals.asked:
             raise InterruptedRunError(
                 f"stopped at step {int(state.step)}, all saved; {go_on}"
@@ -55,7 +58,16 @@ def train(run: Run, recipe: Recipe, *, progress: bool = True) -> Report:
     return report
 
 
-def trained(run: Run, recipe: Recipe, progress: bool, stop) -> Any:
+def _log(run: Run, recipe: Recipe, progress: bool, tensorboard: bool):
+    """Step -> the log of a run that goes on from there."""
+    steps = recipe.options.steps if progress else None
+    board = run.folder / "tensorboard" if tensorboard else None
+    return lambda start: logs.Log(
+        run.metrics, steps, start, lines=True, tensorboard=board
+    )
+
+
+def trained(run: Run, recipe: Recipe, log_from, stop) -> Any:
     """The state after training, which is saved."""
     options = recipe.options
     assert options.steps and options.validate_every and options.save_every
@@ -67,8 +79,7 @@ def trained(run: Run, recipe: Recipe, progress: bool, stop) -> Any:
     best_ones = Checkpoints(run.best, keep=1, about=about) if validation else None
     best = None if best_ones is None else _best(run, recipe, best_ones, start)
     key = train_key(options.seed)
-    log = logs.Log(run.metrics, options.steps if progress else None, start, lines=True)
-    with log:
+    with log_from(start) as log:
         if best is not None and _missed(run, options, start):
             _validate(recipe, state, key, best, log)
         if state is not None and best is not None and best.over:

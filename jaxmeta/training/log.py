@@ -45,6 +45,8 @@ class Log:
         start: step to go on from: later lines of an interrupted run count no more.
         lines: where there is neither terminal nor notebook, print a line every few
             seconds; False = nothing.
+        tensorboard: a folder for TensorBoard to read, of the same numbers; None = none.
+            Needs tensorboardX (`pip install "jaxmeta[tensorboard]"`).
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Log:
         start: int = 0,
         *,
         lines: bool = False,
+        tensorboard: str | Path | None = None,
     ):
         if path is not None:
             checks.check_paths(path=path)
@@ -63,6 +66,7 @@ class Log:
         checks.check_flags(lines=lines)
         self._path = None if path is None else Path(path)
         self._file: Any = None
+        self._board: Any = None if tensorboard is None else _board(tensorboard)
         self._start = start
         self._shown: Any = _shown(steps, start, lines) if steps else None
 
@@ -84,6 +88,8 @@ class Log:
             self._shown.stop()
         if self._file is not None:
             self._file.close()
+        if self._board is not None:
+            self._board.close()
 
     def chunk(self, step: int, history: dict[str, np.ndarray], seconds: float) -> None:
         """Metrics [steps of the chunk] each, and the wall time of the chunk."""
@@ -110,6 +116,10 @@ class Log:
             finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
             self._file.write(json.dumps(finite, allow_nan=False) + "\n")
             self._file.flush()
+        if self._board is not None and "step" in line:
+            for name, value in line.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, int(line["step"]))
 
 
 def read(path: str | Path) -> list[dict[str, float]]:
@@ -131,6 +141,18 @@ def read(path: str | Path) -> list[dict[str, float]]:
         elif isinstance(line.get("step"), int):
             lines.append({k: math.nan if v is None else v for k, v in line.items()})
     return lines
+
+
+def _board(folder: str | Path):
+    """What writes for TensorBoard. Raises: ModuleNotFoundError that says what to install."""
+    checks.check_paths(tensorboard=folder)
+    try:
+        from tensorboardX import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'tensorboard: needs tensorboardX; pip install "jaxmeta[tensorboard]"'
+        ) from error
+    return SummaryWriter(str(folder))
 
 
 def _shown(steps: int, start: int, lines: bool):

@@ -314,6 +314,16 @@ def test_a_folder_that_a_kill_left_half_made_is_taken(folder):
     assert run.free_name(folder / "run").name == "run-2"
 
 
+def test_tensorboard_gets_the_same_numbers(folder, monkeypatch):
+    cli.main([*SINES, "--steps", "10", "--tensorboard", "--out", "run"])
+    (events,) = (folder / "run" / "tensorboard").iterdir()
+    content = events.read_bytes()
+    assert b"validation_loss" in content and b"steps_per_second" in content
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ModuleNotFoundError, match="needs tensorboardX; pip install"):
+        jm.Log(None, tensorboard=folder / "board")
+
+
 def test_a_log_that_is_no_terminal_has_lines(capsys):
     cli.main(
         [f for f in [*SINES, "--steps", "10", "--out", "run"] if f != "--no-progress"]
