@@ -148,6 +148,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     with _sentences():
         given = argv = configs.spelled(argv)
+        _check_words(argv)
     if argv and argv[0] in LEARNING and _names_no_learner(argv[1:]):
         argv = [argv[0], _default_learner(argv), *argv[1:]]
     command = _read(argv)
@@ -243,6 +244,21 @@ def _source(argv: list[str]) -> Source:
     return SOURCES.get(named[0] if named else DEFAULT, SOURCES[DEFAULT])
 
 
+def _check_words(argv: list[str]) -> None:
+    """Raise ValueError for a command or learner that there is not, with the nearest."""
+    words = [word for word in argv[:2] if not word.startswith("-")]
+    if words:
+        checks.lookup({c.__name__.lower(): c for c in COMMANDS}, words[0], "command")
+    if words[1:] and words[0] in LEARNING:
+        checks.lookup(learners.REGISTRY, words[1], "learner")
+    if any(word.split("=")[0] == "--lr" for word in argv):
+        raise ValueError(
+            "lr: there is no --lr; did you mean --learning-rate, of the outer optimiser, "
+            "or --inner-lr?"
+        )
+
+
+COMMANDS = (Train, Evaluate, Sweep, Compare, Predict, Replay, List)
 LEARNING = {"train": Train, "sweep": Sweep}  # commands that have a subcommand a learner
 
 
@@ -271,10 +287,9 @@ def _read(argv: list[str]) -> Any:
 
 
 def _commands() -> Any:
-    commands = (Train, Evaluate, Sweep, Compare, Predict, Replay, List)
     named = [
         Annotated[kind, tyro.conf.subcommand(kind.__name__.lower())]
-        for kind in commands
+        for kind in COMMANDS
     ]
     return Union[tuple(named)]  # noqa: UP007
 

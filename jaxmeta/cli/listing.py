@@ -57,7 +57,10 @@ def table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> N
         made.add_column(column, no_wrap=i == 0)
     for row in rows:
         made.add_row(*row)
-    Console().print(made)
+    console = Console()
+    if not console.is_terminal:  # a pipe has no edge where a line is cut
+        console = Console(width=240)
+    console.print(made)
 
 
 def markdown() -> str:

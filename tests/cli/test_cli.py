@@ -202,7 +202,10 @@ def test_list_shows_the_registries(capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("train mamll", "Available subcommands: .*maml, fomaml"),
+        ("train mamll", "unknown learner 'mamll': .*did you mean 'maml'"),
+        ("trian maml", "unknown command 'trian': .*did you mean 'train'"),
+        ("train maml --lr 0.1", "did you mean --learning-rate"),
+        ("sweep protonett --over seed=1", "did you mean 'protonet'"),
         ("train maml --inner-step 3", "--inner-steps"),
         ("train maml --rule sgdd", "sgd"),
         ("train maml --data glyps", "unknown data set 'glyps'.*did you mean 'glyphs'"),
