@@ -228,7 +228,11 @@ def mean_teacher(
         params = optax.incremental_update(state.params, averaged.params, 1 - decay)
         return Averaged(params, state), metrics | skipped
 
-    return Outer(init, step, learner)
+    def settle(averaged, sampler):
+        assert learner.settle is not None
+        return averaged._replace(params=learner.settle(averaged.params, sampler))
+
+    return Outer(init, step, learner, learner.settle and settle)
 
 
 def _apart(own, teacher, query, temperature: float) -> jax.Array:

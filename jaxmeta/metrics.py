@@ -148,7 +148,9 @@ class ByClass(NamedTuple):
 
     names: of the classes. queries: examples that were asked for. precision, recall, f1:
     in 0..1; ci95: half the 95 % interval of the recall over tasks. confusion: [classes,
-    classes] queries of a class (row) that were taken for another (column).
+    classes] queries of a class (row) that were taken for another (column). Where turns of a
+    class are classes of their own, all count for it, and what was taken for another turn
+    is wrong, and not in `confusion`.
     """
 
     names: tuple[str, ...]
@@ -208,11 +210,14 @@ def by_class(
 
     classes, matrix = _of_tasks(learner, params, sampler, key, num_tasks, counted)
     confusion = np.zeros((number, number))
+    right, wanted, said = np.zeros((3, number))
     for chosen, one in zip(classes, matrix, strict=True):
+        np.add.at(right, chosen, np.diag(one))
+        np.add.at(wanted, chosen, one.sum(1))
+        np.add.at(said, chosen, one.sum(0))
         np.add.at(confusion, np.ix_(chosen, chosen), one)
+    np.fill_diagonal(confusion, right)  # another turn of a class is no right answer
     with np.errstate(invalid="ignore", divide="ignore"):
-        right, wanted = np.diag(confusion), confusion.sum(1)
-        said = confusion.sum(0)
         recall = right / wanted
         precision = np.where(wanted > 0, right / np.where(said > 0, said, 1), np.nan)
         f1 = 2 * right / np.where(wanted > 0, wanted + said, np.nan)

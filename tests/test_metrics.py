@@ -112,10 +112,22 @@ def test_each_class_has_its_scores(tested, blobs):
         3,
     )
     assert few.names[0] == found.names[int(found.recall.argmin())]
+    assert found.recall.mean() < 1
     with pytest.raises(ValueError, match="expected one with plan"):
         jm.metrics.by_class(
             learner, params, jm.tasks.sinusoid(), ("a",), key=jax.random.key(0)
         )
+
+
+def test_another_turn_of_a_class_is_no_right_answer():
+    """Of images whose turns are classes of their own, recall is the accuracy."""
+    images = jm.data.from_arrays(RANDOM.random((12, 4, 4, 1)), np.repeat([0, 1, 2], 4))
+    sampler = jm.tasks.episodes(images, 6, shots=1, queries=2, rotations=True)
+    learner, how = jm.nearest_neighbour(6), {"key": jax.random.key(0), "num_tasks": 20}
+    found = jm.metrics.by_class(learner, (), sampler, images.classes, **how)
+    accuracy = jm.evaluate(learner, (), sampler, **how).mean["accuracy"]
+    mean = (found.recall * found.queries).sum() / found.queries.sum()
+    assert mean == pytest.approx(accuracy, abs=1e-6) and mean < 0.5
 
 
 @pytest.mark.parametrize("same_tasks", [False, True])

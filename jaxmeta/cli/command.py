@@ -181,6 +181,9 @@ def _sentences() -> Iterator[None]:
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(interrupts.CODE)
     except session.InterruptedRunError as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(interrupts.CODE)
@@ -195,16 +198,28 @@ def train(command: Any, given: list[str]) -> None:
             config = configs.extended(config, command.steps)
         recipe = recipes.make(**configs.parts(config))
         if command.steps is not None:
+            if command.steps < session.done(folder):
+                raise ValueError(
+                    f"steps: the run has done {session.done(folder)}; expected as many "
+                    f"or more, got {command.steps}"
+                )
             with folder.writing():
                 run.write_config(folder, config)
     else:
         config = _config(command)
         recipe = recipes.make(**configs.parts(config))  # before there is a folder
         name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
-        out = command.out or run.free_name(Path("runs") / name)
-        folder = run.create(out, config)
+        folder = _created(command.out, Path("runs") / name, config)
     shown = {"progress": command.progress, "tensorboard": command.tensorboard}
     session.train(folder, recipe, **shown)
+
+
+def _created(out: Path | None, default: Path, config: dict[str, Any]) -> run.Run:
+    """A new run folder: the given one, or the first that is free."""
+    while out is None:
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            return run.create(run.free_name(default), config)
+    return run.create(out, config)
 
 
 def evaluate(command: Evaluate) -> None:

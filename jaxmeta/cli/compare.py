@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmeta.cli.listing import table
 from jaxmeta.cli.loaded import Loaded, load
-from jaxmeta.training.evaluate import Report, interval
+from jaxmeta.training.evaluate import Report, interval, summarize
 from jaxmeta.training.pooled import pooled
 
 Row = tuple[str, ...]
@@ -30,7 +30,19 @@ def compare(folders: Sequence[Path], num_tasks: int | None, seed: int | None) ->
     number = num_tasks or first.recipe.options.test_tasks
     own_seed = first.recipe.options.seed if seed is None else seed
     reports = [run.evaluate(number, own_seed) for run in runs]
-    headline = first.recipe.source.of(reports[0])
+    headlines = [first.recipe.source.of(report) for report in reports]
+    headline = headlines[0]
+    for run, other in zip(runs, headlines, strict=True):
+        if other.title != headline.title:
+            raise ValueError(
+                f"runs: {first.run.folder} is judged by its {headline.title}, "
+                f"{run.run.folder} by its {other.title}; expected runs with one metric"
+            )
+    # one title may have several names: "loss" or "mse"
+    reports = [
+        summarize({headline.metric: report.per_task[own.metric]})
+        for report, own in zip(reports, headlines, strict=True)
+    ]
     scale = headline.scale
     said = lambda mean, ci: f"{scale * mean:.4f} ± {scale * ci:.4f}{headline.unit}"
     names = [str(run.run.folder) for run in runs]
@@ -61,9 +73,13 @@ def _of_all_seeds(runs: list[Loaded], reports: list[Report], metric: str, said):
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
         about = {k: v for k, v in run.recipe.about.items() if k != "seed"}
+        about |= {
+            n: getattr(run.recipe.options, n) for n in ("steps", "tested", "root")
+        }
+        about["patience"] = run.recipe.options.patience
         groups.setdefault(repr(sorted(about.items(), key=str)), []).append(i)
     for same in groups.values():
-        if len(same) > 1:
+        if len({runs[i].recipe.options.seed for i in same}) == len(same) > 1:
             report = pooled([reports[i] for i in same], same_tasks=True)
             seeds = ", ".join(str(runs[i].recipe.options.seed) for i in same)
             learner = str(runs[same[0]].recipe.about["learner"])
@@ -80,8 +96,11 @@ def _check_same_tasks(first: Loaded, other: Loaded) -> None:
             f"{name(other)}; expected runs on the same data"
         )
     a, b = (jax.tree.flatten(run.samplers["test"]) for run in (first, other))
-    alike = a[1] == b[1] and all(map(_equal, a[0], b[0]))
-    if not alike and callable(getattr(first.samplers["test"], "sample", None)):
+    # what is acted in are functions, made anew
+    drawn = callable(getattr(first.samplers["test"], "sample", None))
+    alike = a[1] == b[1] or not drawn
+    alike = alike and len(a[0]) == len(b[0]) and all(map(_equal, a[0], b[0]))
+    if not alike or (not drawn and _other_option(first, other, seed=False)):
         sizes = _other_option(first, other)
         raise ValueError(
             f"runs: {first.run.folder} and {other.run.folder} are tested on other tasks "
@@ -89,8 +108,8 @@ def _check_same_tasks(first: Loaded, other: Loaded) -> None:
         )
 
 
-def _other_option(first: Loaded, other: Loaded) -> str:
-    """The first option of the data that differs."""
+def _other_option(first: Loaded, other: Loaded, seed: bool = True) -> str:
+    """The first option of the data that differs, or ""."""
     a, b = first.recipe.about, other.recipe.about
     names = (
         "root",
@@ -100,8 +119,10 @@ def _other_option(first: Loaded, other: Loaded) -> str:
         "queries",
         *first.recipe.source.uses,
     )
-    differ = [n for n in (*names, "seed") if a.get(n) != b.get(n)]
-    return ", ".join(f"{n} {a.get(n)} and {b.get(n)}" for n in differ[:1]) or "data"
+    training = "tasks_at_once", "epochs", "minibatches", "train_ways"
+    names = [n for n in names if n not in training] + ["seed"] * seed
+    differ = [n for n in names if a.get(n) != b.get(n)]
+    return ", ".join(f"{n} {a.get(n)} and {b.get(n)}" for n in differ[:1])
 
 
 def _equal(a: Any, b: Any) -> bool:

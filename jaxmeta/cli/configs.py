@@ -93,7 +93,8 @@ def _split(word: str) -> list[str]:
 def _flag(name: str, value: Any) -> list[str]:
     """The words that give an option its value."""
     flag = name.replace("_", "-")
-    if isinstance(value, bool):
+    field = Options.__dataclass_fields__.get(name)
+    if field is not None and field.type is bool:
         return [f"--{flag}" if value else f"--no-{flag}"]
     values = value if isinstance(value, list) else [value]
     return [f"--{flag}", *map(str, values)]

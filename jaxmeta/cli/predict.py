@@ -11,7 +11,7 @@ import numpy as np
 from jaxmeta import data
 from jaxmeta.cli.loaded import load
 from jaxmeta.cli.run import written
-from jaxmeta.types import Batch
+from jaxmeta.types import Batch, Task
 
 
 def predict(run: Path, support: Path, query: Path, out: Path) -> None:
@@ -39,7 +39,9 @@ def predict(run: Path, support: Path, query: Path, out: Path) -> None:
 
 def _images_of(given) -> tuple[tuple[int, int], Any]:
     """Size and mode of the images that a run was trained on."""
-    x = jax.eval_shape(given.samplers["test"].sample, jax.random.key(0)).support.x
+    sample = getattr(given.samplers["test"], "sample", lambda key: key)
+    task = jax.eval_shape(sample, jax.random.key(0))  # of an agent, what it acts in
+    x = task.support.x if isinstance(task, Task) else None
     shape = getattr(x, "shape", ())
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise ValueError(

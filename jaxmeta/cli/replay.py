@@ -26,10 +26,10 @@ def replay(folder: Path, step: int) -> None:
     """
     run, config = open_run(folder)
     recipe = recipes.make(**configs.parts(config))
-    steps = recipe.options.steps or 0
+    steps = session.done(run)
     if not 0 <= step < steps:
         raise ValueError(
-            f"step: the run has {steps}, from 0 to {steps - 1}; got {step}"
+            f"step: the run has done {steps}, from 0 to {steps - 1}; got {step}"
         )
     if recipe.samplers["train"] is None or recipe.outer.learner is None:
         raise ValueError(

@@ -50,6 +50,8 @@ class Run:
     @property
     def busy(self) -> bool:
         """Whether a process is writing it."""
+        if not self.lock.exists():
+            return False
         try:
             with self.writing():
                 return False
@@ -59,10 +61,20 @@ class Run:
 
 def written(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
+    with _beside(path, text) as beside:
+        os.replace(beside, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, text: str) -> Iterator[Path]:
+    """A file with the text, on the disk, in the folder of another; removed at the end."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text)
-        os.replace(beside, path)
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        yield beside
     finally:
         beside.unlink(missing_ok=True)
 
@@ -78,7 +90,9 @@ def create(folder: str | Path, config: dict[str, Any]) -> Run:
         if not _begun(folder):
             folder.mkdir(parents=True)
         run = Run(folder)
-        write_config(run, config | {"made_with": environment()})
+        content = tomli_w.dumps(_without_none(config | {"made_with": environment()}))
+        with _beside(run.config, content) as beside:
+            os.link(beside, run.config)  # not if another process was faster
     except FileExistsError as error:
         raise FileExistsError(
             f"run folder {folder} exists; nothing was changed. Choose another with "
@@ -114,7 +128,7 @@ def open_run(folder: str | Path) -> tuple[Run, dict[str, Any]]:
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a config. Raises: ValueError if it is broken."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no TOML, or no text
         raise ValueError(f"{path} can't be read ({error})") from error
 

@@ -1,5 +1,6 @@
 """One run from start to end: train, test, draw; what `jaxmeta train` does."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -46,9 +47,10 @@ def train(
         trains it.
     """
     go_on = f"go on with: jaxmeta train --resume {run.folder}"
-    with run.writing(), interruptible(go_on) as signals:
+    with run.writing():
         log = _log(run, recipe, progress, tensorboard)
-        state = trained(run, recipe, log, lambda: signals.asked)
+        with interruptible(go_on) as signals:
+            state = trained(run, recipe, log, lambda: signals.asked)
         if int(state.step) < (recipe.options.steps or 0) and signals.asked:
             raise InterruptedRunError(
                 f"stopped at step {int(state.step)}, all saved; {go_on}"
@@ -67,6 +69,11 @@ def _log(run: Run, recipe: Recipe, progress: bool, tensorboard: bool):
     )
 
 
+def done(run: Run) -> int:
+    """Meta-steps that a run has done, by what it tells."""
+    return max((int(line["step"]) for line in logs.read(run.metrics)), default=0)
+
+
 def trained(run: Run, recipe: Recipe, log_from, stop) -> Any:
     """The state after training, which is saved."""
     options = recipe.options
@@ -83,6 +90,10 @@ def trained(run: Run, recipe: Recipe, log_from, stop) -> Any:
         if best is not None and _missed(run, options, start):
             _validate(recipe, state, key, best, log)
         if state is not None and best is not None and best.over:
+            print(
+                f"training had ended at step {start}: no better validation since step "
+                f"{best.step}; begin another run with --config and more --patience"
+            )
             return state
         state = fit(
             recipe.outer,
@@ -111,7 +122,12 @@ def trained(run: Run, recipe: Recipe, log_from, stop) -> Any:
 def _best(run: Run, recipe: Recipe, kept: Checkpoints, start: int) -> Best:
     """What keeps the best state by validation, with all that was validated before."""
     metrics = tuple(h.metric for h in recipe.source.headline)
-    best = Best(metrics, recipe.options.patience, keep=kept.save)
+
+    def keep(state):  # on the disk before a line says that it was the best
+        kept.save(state)
+        kept.wait()
+
+    best = Best(metrics, recipe.options.patience, keep=keep)
     for line in logs.read(run.metrics) if start else ():
         name = next((m for m in metrics if f"validation_{m}" in line), None)
         if name is not None and line["step"] <= start:
@@ -179,13 +195,17 @@ def test(
 
 def stored(run: Run, recipe: Recipe) -> Any:
     """The state that a run is tested with. Raises: ValueError if there is none."""
-    best = recipe.options.tested == "best" and run.best.exists()
+    best = recipe.options.tested == "best"
     folder = run.best if best else run.checkpoints
     state = None
     if folder.exists():
         kept = Checkpoints(folder, about=recipe.about, reading=True)
         state = kept.latest(fresh_state(recipe))
         kept.close()
+    if state is None and best:
+        print("no validation was the best: the last state is tested")
+        last = replace(recipe, options=replace(recipe.options, tested="last"))
+        return stored(run, last)
     if state is None:
         raise ValueError(
             f"{run.folder} has no checkpoint yet; go on with it: "

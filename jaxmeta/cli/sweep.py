@@ -20,12 +20,14 @@ from jaxmeta.cli.listing import table
 from jaxmeta.cli.options import Options
 from jaxmeta.cli.recipes import Recipe
 from jaxmeta.cli.run import to_json, written
+from jaxmeta.cli.sources.source import Headline
 from jaxmeta.training.evaluate import Report
 from jaxmeta.training.fit import fit
 from jaxmeta.training.pooled import pooled
 from jaxmeta.training.population import population
 
 Point = dict[str, Any]  # a value for each name that is swept
+Row = tuple[Point, list, dict[str, Report]]  # values, seeds, reports
 
 
 def points(over: Sequence[str]) -> list[Point]:
@@ -45,6 +47,8 @@ def points(over: Sequence[str]) -> list[Point]:
         if name in values:
             raise ValueError(f"over: {name} is given twice")
         values[name] = [_value(word) for word in listed.split(",")]
+        if len({*map(repr, values[name])}) < len(values[name]):
+            raise ValueError(f"over: {name} has a value twice, got {listed}")
     if not values:
         raise ValueError("over: expected at least one name=value,value,...")
     return [
@@ -58,7 +62,11 @@ def sweep(recipe: Recipe, over: Sequence[str], out: Path) -> None:
 
     Raises: ValueError for a name that neither the learner nor a run has.
     """
-    grid = points(over)
+    grid, options = points(over), recipe.options
+    if options.patience is not None or options.tested != "last":
+        raise ValueError(
+            "patience, tested: nothing is validated while a sweep trains; leave them out"
+        )
     _check_names(recipe, grid[0])
     made = [recipe.remade(**point) for point in grid]  # what is wrong is said before
     if out.exists():
@@ -66,13 +74,17 @@ def sweep(recipe: Recipe, over: Sequence[str], out: Path) -> None:
             f"{out} exists; nothing was changed. Choose another --out"
         )
     out.mkdir(parents=True)
-    results: list[dict[str, Report]] = [{}] * len(grid)
+    results: dict[int, dict[str, Report]] = {}
     for together in _groups(grid, made):
         print(f"training {len(together)} of {len(grid)} runs", flush=True)
         states = _trained([grid[i] for i in together], [made[i] for i in together])
         for i, params in zip(together, states, strict=True):
             results[i] = _judged(made[i], params)
-    _tell(recipe, grid, results, out)
+        headline = recipe.source.of(results[0]["test"])
+        rows = _rows(grid, results, headline)  # kept, should a later group fail
+        content = {"about": recipe.about, "rows": [_spelled(*row) for row in rows]}
+        written(out / "sweep.json", to_json(content))
+    _tell(headline, rows, out)
 
 
 def _value(word: str) -> Any:
@@ -87,6 +99,10 @@ def _check_names(recipe: Recipe, point: Point) -> None:
     own = learners.get(recipe.about["learner"]).defaults
     options = Options.__dataclass_fields__
     for name in point:
+        if name in ("data", "patience", "tested"):
+            raise ValueError(
+                f"over: {name} can't be swept; sweep with each value, then compare"
+            )
         if name not in own and name not in options:
             raise ValueError(
                 f"over: {name} is no flag of this learner; expected some of "
@@ -94,29 +110,31 @@ def _check_names(recipe: Recipe, point: Point) -> None:
             )
 
 
-def _rates(point: Point) -> Point:
-    """What may differ between members of a population: rates, numbers with a fraction."""
-    return {n: v for n, v in point.items() if isinstance(v, float)}
+def _rates(recipe: Recipe, point: Point) -> Point:
+    """What may differ between members of a population: the outer rate, and the learner's
+    own numbers with a fraction."""
+    own = {*learners.get(recipe.about["learner"]).defaults, "learning_rate"}
+    return {n: v for n, v in point.items() if isinstance(v, float) and n in own}
 
 
 def _groups(grid: list[Point], made: list[Recipe]) -> list[list[int]]:
     """The runs that are trained together."""
     groups: dict[str, list[int]] = {}
     for i, (point, recipe) in enumerate(zip(grid, made, strict=True)):
-        rest = {
-            n: v for n, v in point.items() if n not in _rates(point) and n != "seed"
-        }
-        alone = recipe.outer.learner is None or not _same_data(made[0], recipe)
-        groups.setdefault(repr((rest, i if alone else "")), []).append(i)
+        apart = {*_rates(recipe, point), "seed"}
+        rest = {n: v for n, v in point.items() if n not in apart}
+        together = groups.setdefault(repr(rest), [])
+        alone = recipe.outer.learner is None
+        if together and (alone or not _same_data(made[together[0]], recipe)):
+            together = groups.setdefault(repr((rest, i)), [])
+        together.append(i)
     return list(groups.values())
 
 
 def _same_data(a: Recipe, b: Recipe) -> bool:
     """Whether another seed does not mean other data."""
-    leaves = [jax.tree.leaves(r.samplers["train"]) for r in (a, b)]
-    return len(leaves[0]) == len(leaves[1]) and all(
-        np.array_equal(x, y) for x, y in zip(*leaves, strict=True)
-    )
+    (x, of_x), (y, of_y) = (jax.tree.flatten(r.samplers["train"]) for r in (a, b))
+    return of_x == of_y and all(map(np.array_equal, x, y))
 
 
 def _trained(grid: list[Point], made: list[Recipe]) -> list[Any]:
@@ -128,7 +146,7 @@ def _trained(grid: list[Point], made: list[Recipe]) -> list[Any]:
     sampler = first.samplers["train"]
     if len(made) == 1:
         return [fit(first.outer, sampler, key=keys[0], **how).params]
-    names = list(_rates(grid[0]))
+    names = list(_rates(first, grid[0]))
     swept = {name: [float(point[name]) for point in grid] for name in names}
     # a population has at least one number that differs: the meta-rate, if no other
     swept.setdefault("learning_rate", [r.options.learning_rate for r in made])
@@ -163,46 +181,45 @@ def _judged(recipe: Recipe, params) -> dict[str, Report]:
     return found
 
 
-def _tell(recipe: Recipe, grid: list[Point], results, out: Path) -> None:
-    """The table, from the best to the worst; seeds of one point in one row."""
+def _rows(grid: list[Point], results, headline: Headline) -> list[Row]:
+    """From the best to the worst, by validation where there is one; seeds of one point in
+    one row."""
     groups: dict[str, list[int]] = {}
-    for i, point in enumerate(grid):
-        rest = {n: v for n, v in point.items() if n != "seed"}
+    for i in sorted(results):
+        rest = {n: v for n, v in grid[i].items() if n != "seed"}
         groups.setdefault(repr(rest), []).append(i)
-    headline = recipe.source.of(results[0]["test"])
     rows = []
     for same in groups.values():
+        of = lambda name, same=same: [results[i][name] for i in same]
         reports = {
-            name: pooled([results[i][name] for i in same])
-            if len(same) > 1
-            else results[same[0]][name]
-            for name in results[0]
+            name: pooled(of(name)) if len(same) > 1 else of(name)[0]
+            for name in results[same[0]]
         }
         point = {n: v for n, v in grid[same[0]].items() if n != "seed"}
         rows.append((point, [grid[i].get("seed") for i in same], reports))
-    by = "validation" if "validation" in results[0] else "test"
-    metric = headline.metric
     sign = 1 if headline.lower else -1
-    worth = lambda row: sign * row[2][by].mean[metric]
-    rows.sort(key=lambda row: (np.isnan(worth(row)), worth(row)))
+    worth = lambda row: sign * next(iter(row[2].values())).mean[headline.metric]
+    return sorted(rows, key=lambda row: (np.isnan(worth(row)), worth(row)))
+
+
+def _spelled(point: Point, seeds: list, reports: dict[str, Report]) -> dict[str, Any]:
+    """A row as it is kept."""
+    said = {n: {"mean": r.mean, "ci95": r.ci95} for n, r in reports.items()}
+    return {"values": point, "seeds": seeds, **said}
+
+
+def _tell(headline: Headline, rows: list[Row], out: Path) -> None:
+    """The table."""
+    metric, scale = headline.metric, headline.scale
     said = lambda r: (
-        f"{headline.scale * r.mean[metric]:.4f} ± "
-        f"{headline.scale * r.ci95[metric]:.4f}{headline.unit}"
+        f"{scale * r.mean[metric]:.4f} ± {scale * r.ci95[metric]:.4f}{headline.unit}"
     )
     table(
-        f"{headline.title}, from the best by {by}; {out / 'sweep.json'}",
+        f"{headline.title}, the best first by {next(iter(rows[0][2]))}; "
+        f"{out / 'sweep.json'}",
         (*rows[0][0], "seeds", *rows[0][2]),
         [
             (*map(str, point.values()), str(len(seeds)), *map(said, reports.values()))
             for point, seeds, reports in rows
         ],
     )
-    content = [
-        {
-            "values": point,
-            "seeds": seeds,
-            **{n: {"mean": r.mean, "ci95": r.ci95} for n, r in reports.items()},
-        }
-        for point, seeds, reports in rows
-    ]
-    written(out / "sweep.json", to_json({"about": recipe.about, "rows": content}))

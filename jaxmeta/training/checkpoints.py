@@ -42,12 +42,9 @@ class Checkpoints:
 
         self._ocp, self._about = ocp, about
         self._folder, self._reading = Path(folder).resolve(), reading
-        policy = ocp.checkpoint_managers.LatestN(keep)
         self._manager = ocp.CheckpointManager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy, create=not reading
-            ),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=not reading),
         )
         self._bad: dict[int, str] = {}
 
@@ -107,13 +104,20 @@ class Checkpoints:
 
     def _whole(self, step: int, like: Any) -> Any:
         """The state of one step, or None, and `_bad` and a warning say why."""
+        of = self._ocp.args
         try:
-            state, said = self._read(step, like)
+            found: Any = self._restored(step, said=of.JsonRestore())
+            said = found.said or {}
+            self._check_about(step, said.get("about"))
+            shapes = jax.tree.map(_on_device, jax.eval_shape(lambda: like))
+            found = self._restored(step, state=of.StandardRestore(shapes))
+            state = found.state
+        except _OtherRunError as error:
+            raise ValueError(str(error)) from None
         except Exception as error:  # orbax meets damage with errors of many kinds
             why = str(error).strip().split("\n")[0]
             self._bad[step] = why or type(error).__name__
         else:
-            self._check_about(step, said.get("about"))
             wrong = _differences(said.get("sums"), _sums(jax.device_get(state)))
             if int(state.step) != step:
                 self._bad[step] = f"it is of step {int(state.step)}, and renamed"
@@ -129,15 +133,11 @@ class Checkpoints:
         )
         return None
 
-    def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-        shapes = jax.tree.map(_on_device, jax.eval_shape(lambda: like))
-        of = self._ocp.args
-        items = of.Composite(state=of.StandardRestore(shapes), said=of.JsonRestore())
-        found: Any = self._manager.restore(step, args=items)
-        return found.state, found.said or {}
+    def _restored(self, step: int, **items: Any) -> Any:
+        return self._manager.restore(step, args=self._ocp.args.Composite(**items))
 
     def _check_about(self, step: int, about: dict[str, Any] | None) -> None:
-        """Raise ValueError if a checkpoint was written with other words about it."""
+        """Raise an error if a checkpoint was written with other words about it."""
         if self._about is None or about is None:
             return
         other = [
@@ -145,7 +145,7 @@ class Checkpoints:
         ]
         if other:
             name = other[0]
-            raise ValueError(
+            raise _OtherRunError(
                 f"the checkpoint of step {step} is another run's: {name} was "
                 f"{about.get(name)!r} when it was written, and is "
                 f"{self._about.get(name)!r} now; put it back, or begin a new run"
@@ -172,6 +172,10 @@ class Checkpoints:
                 f"{self._folder} can't be written ({str(error).strip().splitlines()[-1]});"
                 " the checkpoints that are there are whole. Make room, then go on"
             ) from error
+
+
+class _OtherRunError(Exception):
+    """A checkpoint of another run."""
 
 
 def _of_the_disk(error: BaseException | None) -> bool:

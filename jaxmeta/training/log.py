@@ -74,7 +74,7 @@ class Log:
         if self._path is not None:
             cut = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
             there = self._path.exists() and self._path.stat().st_size > 0
-            self._file = self._path.open("a")
+            self._file = self._path.open("a", encoding="utf-8")
             if cut and there:  # a crash in the middle of a line costs that line
                 self._file.write("\n")
             if there and any(line["step"] > self._start for line in read(self._path)):
@@ -122,6 +122,11 @@ class Log:
                     self._board.add_scalar(name, value, int(line["step"]))
 
 
+def text_of(path: Path) -> str:
+    """What a file has; nothing if there is none."""
+    return path.read_text("utf-8", errors="replace") if path.exists() else ""
+
+
 def read(path: str | Path) -> list[dict[str, float]]:
     """The lines of a metrics file that count, with NaN for null.
 
@@ -129,7 +134,7 @@ def read(path: str | Path) -> list[dict[str, float]]:
     did again when it was resumed.
     """
     lines: list[dict[str, float]] = []
-    for text in Path(path).read_text(errors="replace").splitlines():
+    for text in text_of(Path(path)).splitlines():
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):  # no JSON, a number or a nest too long

@@ -132,6 +132,8 @@ def test_runs_are_compared_task_by_task(capsys):
     for seed in ("0", "1"):
         cli.main([*SINES, "--steps", "10", "--seed", seed, "--out", f"run{seed}"])
     cli.main([*SINES, "--steps", "10", "--shots", "3", "--out", "other"])
+    nearby = ["train", "cnp", "--data", "sinusoid", *SMALL, "--steps", "10"]
+    cli.main([*nearby, "--out", "cnp"])
     capsys.readouterr()
     cli.main(["compare", "run0", "run1"])
     said = capsys.readouterr().out
@@ -140,6 +142,13 @@ def test_runs_are_compared_task_by_task(capsys):
     difference = f"{np.mean(second - first):.4f}"
     assert difference in said
     assert "shots" in refused("compare run0 other", capsys)
+    cli.main(
+        ["compare", "run0", "cnp"]
+    )  # its loss is no squared error: its mse is taken
+    mse = jm.load("cnp").evaluate(9, 0).mean["mse"]
+    assert f"{mse:.4f}" in capsys.readouterr().out
+    cli.main(["compare", "run0", "run0"])  # is no second seed
+    assert "of them" not in capsys.readouterr().out
     assert "expected at least two" in refused("compare run0", capsys)
 
 
@@ -169,8 +178,13 @@ def test_a_sweep_is_its_runs(capsys):
         each.append(jm.load(f"s{seed}").evaluate().mean["loss"])
     assert np.mean(each) == pytest.approx(row["test"]["mean"]["loss"], rel=1e-4)
     assert "is no flag of this learner" in refused("sweep maml --over colour=1", capsys)
-    with pytest.raises(ValueError, match="over: expected name=value"):
-        points(["seed"])
+    assert "can't be swept" in refused("sweep maml --over data=glyphs", capsys)
+    assert "leave them out" in refused(
+        "sweep maml --data sinusoid --patience 2 --over seed=1", capsys
+    )
+    for wrong, sentence in (("seed", "expected name=value"), ("seed=1,1", "twice")):
+        with pytest.raises(ValueError, match=sentence):
+            points([wrong])
 
 
 def test_a_folder_is_labelled(folder, capsys):
@@ -201,6 +215,11 @@ def test_a_folder_is_labelled(folder, capsys):
     assert "was not trained on images" in refused(
         "predict sines --support known --query new --out x.csv", capsys
     )
+    cli.main(
+        ["train", "--config", "run/config.toml", "--rotations", "True", "--out", "t"]
+    )
+    cli.main(["train", "--config", "t/config.toml", "--steps", "5", "--out", "u"])
+    assert run.open_run("u")[1]["options"]["rotations"] is True
 
 
 def test_a_step_is_played_again(capsys):
@@ -213,7 +232,7 @@ def test_a_step_is_played_again(capsys):
     cli.main([*SINES, "--steps", "13", "--chunk", "1", "--out", "again"])
     line = next(x for x in logs.read("again/metrics.jsonl") if x["step"] == 13)
     assert np.mean(losses) == pytest.approx(line["loss"], rel=1e-4)
-    assert "step: the run has 20, from 0 to 19; got 20" in refused(
+    assert "step: the run has done 20, from 0 to 19; got 20" in refused(
         "replay run 20", capsys
     )
 
@@ -314,6 +333,22 @@ def test_a_folder_that_a_kill_left_half_made_is_taken(folder):
     assert run.free_name(folder / "run").name == "run-2"
 
 
+def test_two_processes_never_share_a_folder(folder, monkeypatch):
+    """The second is there while the first looks at what it is made with."""
+    slow, made = run.environment, []
+
+    def environment():
+        if not made:
+            made.append("second")
+            made.append(run.create(folder / "run", {"learner": "cnp"}))
+        return slow()
+
+    monkeypatch.setattr(run, "environment", environment)
+    with pytest.raises(FileExistsError, match="exists; nothing was changed"):
+        run.create(folder / "run", {"learner": "maml"})
+    assert run.open_run(folder / "run")[1]["learner"] == "cnp"
+
+
 def test_tensorboard_gets_the_same_numbers(folder, monkeypatch):
     cli.main([*SINES, "--steps", "10", "--tensorboard", "--out", "run"])
     (events,) = (folder / "run" / "tensorboard").iterdir()
@@ -360,6 +395,13 @@ def test_the_best_state_is_kept_and_tested(capsys):
     cli.main(["train", "--resume", "run", "--no-progress"])  # is at its end
     again = [x for x in logs.read("run/metrics.jsonl") if "validation_loss" in x]
     assert again == lines
+    assert "training had ended at step" in capsys.readouterr().out
+    said = refused("train --resume run --steps 5", capsys)
+    assert f"steps: the run has done {lines[-1]['step']}" in said
+    for path in sorted(Path("run/best").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    cli.main(["evaluate", "run"])
+    assert "no validation was the best: the last" in capsys.readouterr().out
     assert "nothing is validated" in refused(
         "train rl2 --data bandit --patience 2", capsys
     )

@@ -139,6 +139,15 @@ def test_another_runs_checkpoint_is_refused(folder):
         latest(folder, about={"seed": 4})
 
 
+def test_what_it_belongs_to_is_looked_at_before_its_arrays(folder):
+    """Another width is no damage."""
+    wider = LIKE._replace(params={"w": jnp.zeros((40, 9))})
+    kept = jm.Checkpoints(folder, about={"seed": 3, "width": 9})
+    with pytest.raises(ValueError, match="another run's: width was None .* is 9 now"):
+        kept.latest(wider)
+    kept.close()
+
+
 def test_a_reader_changes_nothing(folder, tmp_path):
     before = {p: p.read_bytes() for p in files(folder)}
     assert same(latest(folder, reading=True), state(20))

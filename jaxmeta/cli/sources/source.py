@@ -159,7 +159,8 @@ def _names(sampler, key: jax.Array) -> tuple[str, ...]:
     if not classes:
         return ()
     plan = jax.jit(sampler.plan)(key)
-    return tuple(classes[i] for i in np.asarray(plan.classes))
+    turned = lambda i, turn: classes[i] + f" {90 * turn}°" * bool(turn)
+    return tuple(map(turned, np.asarray(plan.classes), np.asarray(plan.turn)))
 
 
 SOURCES: dict[str, Source] = {}
