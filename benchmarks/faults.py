@@ -93,7 +93,8 @@ def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
         ends = Counter(
             full_disk(Path(folder) / str(i)) for i in range(config.full_disks)
         )
-        rows.append(counted("a full disk", ends))
+        if ends:
+            rows.append(counted("a full disk", ends))
     return {"rows": rows}
 
 
@@ -117,7 +118,17 @@ def command(name: str, out: Path, config: Config) -> list[str]:
     if LEARNERS[name] == "glyphs":
         flags += ["--model", "mlp", "--jitter", "0"]
     if LEARNERS[name] == "bandit":
-        flags += ["--arms", "2", "--pulls", "3", "--episodes", "2"]
+        flags += [
+            "--arms",
+            "2",
+            "--pulls",
+            "3",
+            "--episodes",
+            "2",
+            "--minibatches",
+            "1",
+        ]
+        flags += ["--tasks-per-step", "8"]
     return [sys.executable, "-m", "jaxmeta", "train", name, *flags, "--out", str(out)]
 
 
@@ -303,7 +314,10 @@ def main(config: Config) -> None:
     """Harm runs, print the table, keep the numbers."""
     results = run(jax.random.key(config.seed), config)
     table(f"Faults, {device()}", spelled(json.loads(json.dumps(results))))
-    print(save("faults", results))
+    part = (
+        "" if config.learners == tuple(LEARNERS) else "_".join(("", *config.learners))
+    )
+    print(save(f"faults{part}", results))
 
 
 if __name__ == "__main__":

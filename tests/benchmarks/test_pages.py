@@ -111,7 +111,7 @@ TABLES = {
     "shifts": lambda m: kept(m, "shifts"),
     "domain_digits": lambda m: kept(m, "domain_digits"),
     "corners": lambda m: kept(m, "corners"),
-    "faults": lambda m: kept(m, "faults"),
+    "faults": lambda m: kept(m, "faults*"),
     "streams": lambda m: [
         ("streams", lambda r, part=part: m.spelled(r[part]))
         for part in ("rates", "trainings", "memory")
