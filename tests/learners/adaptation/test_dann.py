@@ -18,7 +18,7 @@ from two_domains import (
 )
 
 import jaxmeta as jm
-from jaxmeta.learners.adaptation import domains, training
+from jaxmeta.learners.adaptation import domains, players
 
 pytestmark = pytest.mark.usefixtures("x64")
 D = small()
@@ -53,13 +53,13 @@ def test_without_an_adversary_it_is_training_on_the_source():
 
 def test_lambda_grows_from_0_to_1():
     p = np.array([0.0, 0.1, 0.5, 1.0])
-    found = training.ramp(p)
+    found = players.ramp(p)
     np.testing.assert_allclose(found, 2 / (1 + np.exp(-10 * p)) - 1, rtol=1e-12)
     np.testing.assert_allclose(
         found, [0, 0.46211716, 0.98661430, 0.99990920], atol=1e-8
     )
-    progress, rows = training.steps_of(
-        task().support, None, training.Training(0.1, 4, None, True, None, None)
+    progress, rows = players.steps_of(
+        task().support, None, players.Training(0.1, 4, None, True, None, None)
     )
     assert rows is None and np.allclose(progress, [0, 0.25, 0.5, 0.75])
 
