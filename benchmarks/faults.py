@@ -61,8 +61,8 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        """Seconds; one kill, some damage."""
-        return cls(("maml",), 1, 0, damaged=4, full_disks=1, steps=600)
+        """Seconds; some damage."""
+        return cls(("maml",), 0, 0, damaged=4, full_disks=1, steps=400)
 
 
 def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:

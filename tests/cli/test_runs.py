@@ -17,7 +17,7 @@ from PIL import Image
 
 import jaxmeta as jm
 from jaxmeta import cli
-from jaxmeta.cli import run, session
+from jaxmeta.cli import command, configs, run, session
 from jaxmeta.cli.sweep import points
 from jaxmeta.training import log as logs
 
@@ -215,11 +215,12 @@ def test_a_folder_is_labelled(folder, capsys):
     assert "was not trained on images" in refused(
         "predict sines --support known --query new --out x.csv", capsys
     )
-    cli.main(
-        ["train", "--config", "run/config.toml", "--rotations", "True", "--out", "t"]
+    config = Path("run/config.toml")
+    config.write_text(
+        config.read_text().replace("[options]", "[options]\nrotations = true")
     )
-    cli.main(["train", "--config", "t/config.toml", "--steps", "5", "--out", "u"])
-    assert run.open_run("u")[1]["options"]["rotations"] is True
+    words = configs.spelled(["train", "--config", "run/config.toml"])
+    assert command._read(words).rotations
 
 
 def test_a_step_is_played_again(capsys):
