@@ -12,6 +12,8 @@ import optax
 from jaxmeta import checks, keys
 from jaxmeta.boundary import remembered
 from jaxmeta.task_axis import (
+    all_true,
+    are_finite,
     as_auto,
     gradient_over_tasks,
     keys_of,
@@ -259,17 +261,6 @@ def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
 
 def _sound(grads, params, opt_state, before) -> jax.Array:
     """[] whether gradient and parameters are finite, and no finite number of the
-    optimiser's state became infinite or NaN.
-
-    Arrays of one shape are looked at together, in one pass.
-    """
-    finite = lambda tree: [
-        jnp.isfinite(a)
-        for a in jax.tree.leaves(tree)
-        if jnp.issubdtype(jnp.result_type(a), jnp.inexact)
-    ]
-    kept = [a | ~b for a, b in zip(finite(opt_state), finite(before), strict=True)]
-    together: dict[tuple, jax.Array] = {(): jnp.array(True)}
-    for a in finite((grads, params)) + kept:
-        together[a.shape] = together.get(a.shape, True) & a
-    return jnp.all(jnp.stack([jnp.all(a) for a in together.values()]))
+    optimiser's state became infinite or NaN."""
+    pairs = zip(are_finite(opt_state), are_finite(before), strict=True)
+    return all_true([*are_finite((grads, params)), *(a | ~b for a, b in pairs)])

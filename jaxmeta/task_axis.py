@@ -111,13 +111,25 @@ def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callab
 
 
 def finite(tree: PyTree) -> jax.Array:
-    """[] whether all numbers of a tree are finite; arrays of one shape in one pass."""
-    together: dict[tuple, jax.Array] = {}
-    for a in jax.tree.leaves(tree):
-        if jnp.issubdtype(jnp.result_type(a), jnp.inexact):
-            fine, shape = jnp.isfinite(a), jnp.shape(a)
-            together[shape] = together[shape] & fine if shape in together else fine
-    return jnp.all(jnp.stack([jnp.array(True), *map(jnp.all, together.values())]))
+    """[] whether all numbers of a tree are finite."""
+    return all_true(are_finite(tree))
+
+
+def are_finite(tree: PyTree) -> list[jax.Array]:
+    """Which numbers of a tree are finite: of each array that can have others."""
+    return [
+        jnp.isfinite(a)
+        for a in jax.tree.leaves(tree)
+        if jnp.issubdtype(jnp.result_type(a), jnp.inexact)
+    ]
+
+
+def all_true(arrays: list[jax.Array]) -> jax.Array:
+    """[] whether all are; arrays of one shape are looked at together, in one pass."""
+    together: dict[tuple, jax.Array] = {(): jnp.array(True)}
+    for a in arrays:
+        together[a.shape] = together.get(a.shape, True) & a
+    return jnp.all(jnp.stack([jnp.all(a) for a in together.values()]))
 
 
 def as_auto(tree: PyTree) -> PyTree:

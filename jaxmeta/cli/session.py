@@ -94,25 +94,25 @@ def trained(run: Run, recipe: Recipe, log_from, stop) -> Any:
                 f"training had ended at step {start}: no better validation since step "
                 f"{best.step}; begin another run with --config and more --patience"
             )
-            return state
-        state = fit(
-            recipe.outer,
-            recipe.samplers["train"],
-            steps=options.steps,
-            key=key,
-            chunk=options.chunk,
-            state=state,
-            validation=validation,
-            validation_learner=validation and recipe.test,
-            validate_every=options.validate_every,
-            validation_tasks=options.validation_tasks,
-            best=best,
-            log=log,
-            save=checkpoints.save,
-            save_every=options.save_every,
-            save_seconds=SAVE_SECONDS,
-            stop=stop,
-        )
+        else:
+            state = fit(
+                recipe.outer,
+                recipe.samplers["train"],
+                steps=options.steps,
+                key=key,
+                chunk=options.chunk,
+                state=state,
+                validation=validation,
+                validation_learner=validation and recipe.test,
+                validate_every=options.validate_every,
+                validation_tasks=options.validation_tasks,
+                best=best,
+                log=log,
+                save=checkpoints.save,
+                save_every=options.save_every,
+                save_seconds=SAVE_SECONDS,
+                stop=stop,
+            )
     for kept in (checkpoints, best_ones):
         if kept is not None:
             kept.close()

@@ -41,7 +41,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp, self._about = ocp, about
-        self._folder, self._reading = Path(folder).resolve(), reading
+        self._folder = Path(folder).resolve()
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=not reading),

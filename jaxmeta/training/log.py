@@ -122,7 +122,7 @@ class Log:
                     self._board.add_scalar(name, value, int(line["step"]))
 
 
-def text_of(path: Path) -> str:
+def _text(path: Path) -> str:
     """What a file has; nothing if there is none."""
     return path.read_text("utf-8", errors="replace") if path.exists() else ""
 
@@ -134,7 +134,7 @@ def read(path: str | Path) -> list[dict[str, float]]:
     did again when it was resumed.
     """
     lines: list[dict[str, float]] = []
-    for text in text_of(Path(path)).splitlines():
+    for text in _text(Path(path)).splitlines():
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):  # no JSON, a number or a nest too long
