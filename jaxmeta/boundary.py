@@ -289,6 +289,14 @@ def _concrete(*trees) -> bool:
     return not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(trees))
 
 
+def are_values(tree: Any) -> bool:
+    """Whether all leaves are arrays or numbers, and none is traced."""
+    leaves = jax.tree.leaves(tree)
+    kinds = jax.Array, np.ndarray, np.generic, float, int
+    traced = any(isinstance(a, jax.core.Tracer) for a in leaves)
+    return not traced and all(isinstance(a, kinds) for a in leaves)
+
+
 def soundness(batch: Batch, ways: int | None, unlabelled=False) -> jax.Array:
     """[] 1.0; NaN if the batch can't be learnt from or judged on.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, keys
-from jaxmeta.boundary import remembered
+from jaxmeta.boundary import are_values, remembered
 from jaxmeta.task_axis import (
     all_true,
     are_finite,
@@ -256,7 +256,15 @@ def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
     checks.check_sizes(num_tasks=num_tasks)
     task_keys = keys.tasks(key, num_tasks)
     whole = getattr(sampler, "draw", None)  # of records, which are read together
-    return over_tasks(sampler.sample)(task_keys) if whole is None else whole(task_keys)
+    if whole is not None:
+        return whole(task_keys)
+    run = _drawn if are_values((sampler, task_keys)) else _drawn.__wrapped__
+    return run(sampler, task_keys)
+
+
+@jax.jit
+def _drawn(sampler, task_keys: jax.Array) -> Task:
+    return over_tasks(sampler.sample)(task_keys)
 
 
 def _sound(grads, params, opt_state, before) -> jax.Array:

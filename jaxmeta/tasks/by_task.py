@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxmeta import checks
 from jaxmeta.boundary import to_float
 from jaxmeta.data.dataset import Dataset
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.plans import Plan, Planner, Slots, planned
 from jaxmeta.tasks.sizes import Fixed, Range, Sizes, Varied, fewest_and_most
 from jaxmeta.types import Batch, Task
@@ -32,6 +33,7 @@ class ByTask:
     targets: Any  # [examples, ...]
     planner: Planner  # of one "class" an episode
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One task, drawn uniformly: rows of it in random order, x [shots, ...], y
         [shots, ...], and a query set of others; padded and masked where shots vary."""

@@ -13,6 +13,7 @@ from jaxmeta.boundary import to_float
 from jaxmeta.checks import check_sizes
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.augment import Augment, asked, rotate
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.plans import Plan, Slots, check_images
 from jaxmeta.tasks.streamed import Streamed
 from jaxmeta.types import Batch, Task
@@ -112,6 +113,7 @@ class Classes:
         classes; the last is padded."""
         return self.planner.everything(self._read)
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One minibatch, x [batch, ...], y [batch]; support and query are the same."""
         plan = self.planner.plan(key)

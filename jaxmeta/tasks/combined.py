@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxmeta import checks
 from jaxmeta.keys import purpose
-from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.tasks.plain import as_pytree, one_program
 from jaxmeta.types import Batch, Sampler, Task
 
 Change = Callable[[jax.Array, Batch], Batch]
@@ -32,6 +32,7 @@ class Mixed:
         """Classes of an episode."""
         return getattr(self.parts[0], "ways", None)
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One task of one of them, drawn by its weight."""
         key_part, *own = jax.random.split(key, 1 + len(self.parts))
@@ -94,6 +95,7 @@ class Changed:
         """Classes of an episode."""
         return getattr(self.sampler, "ways", None)
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One task of the sampler; the changes draw from keys of their own."""
         support, query = self.sampler.sample(jax.random.clone(key))

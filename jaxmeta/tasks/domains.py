@@ -16,6 +16,7 @@ import numpy as np
 from jaxmeta import checks
 from jaxmeta.boundary import to_float
 from jaxmeta.data.dataset import Dataset
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.types import UNLABELLED, Batch, Task
 
 
@@ -54,6 +55,7 @@ class Domains:
     ways: int
     sizes: Sizes
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One task: support x [sources + targets, ...], y [sources + targets], first those
         with labels; query x [queries, ...], y [queries]."""

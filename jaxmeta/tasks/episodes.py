@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxmeta import checks
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.augment import Augment
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.plans import Plan, Planner, check_images, planned
 from jaxmeta.tasks.sizes import MetaDataset, Range, fewest_and_most, sizes_of
 from jaxmeta.tasks.streamed import Streamed
@@ -41,6 +42,7 @@ class Episodes:
         """Classes of an episode, at most."""
         return self.planner.ways
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One episode: x [support, ...] in 0..1, y [support] in 0..ways-1, and a query
         set likewise; classes in random order, examples class by class. The support set

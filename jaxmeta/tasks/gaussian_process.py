@@ -32,6 +32,7 @@ from jaxmeta.checks import (
     lookup,
 )
 from jaxmeta.tasks.kernels import KERNELS, Kernel
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.sinusoid import uniform
 from jaxmeta.types import Batch, Task
 
@@ -59,6 +60,7 @@ class GaussianProcess:
     period: tuple[float, float]
     decay: tuple[float, float]
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One function; support and query are padded to `points` - 4 and masked."""
         return self.sample_with_kernel(key)[0]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_ranges, check_sizes
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.sinusoid import uniform
 from jaxmeta.types import Batch, Task
 
@@ -27,6 +28,7 @@ class Harmonics:
     amplitudes: tuple[tuple[float, float], ...]
     x_range: tuple[float, float]
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One function: x [shots, 1] and y [shots, 1], and the same for the query."""
         keys = jax.random.split(key, 5)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxmeta.boundary import to_float
 from jaxmeta.checks import check_sizes, said
 from jaxmeta.data.arrays import to_images
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.plans import without_replacement
 from jaxmeta.tasks.sizes import fewest_and_most
 from jaxmeta.types import Batch, Task
@@ -34,6 +35,7 @@ class ImageCompletion:
     shots: tuple[int, int]  # (fewest, most)
     queries: int | None
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One image: x [shots, 2] (row, column) in 0..1, y [shots, channels]; of a varying
         number of support pixels the most, and a mask. No pixel twice in a set."""

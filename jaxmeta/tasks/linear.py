@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxmeta import losses
 from jaxmeta.checks import check_numbers, check_positive, check_sizes
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.types import Batch, Task
 
 
@@ -32,6 +33,7 @@ class Linear:
     bias_std: float
     noise: float
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One function: x [shots, dims] and y [shots, 1], and the same for the query."""
         key_w, key_b, key_support, key_query = jax.random.split(key, 4)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxmeta import checks
 from jaxmeta.boundary import to_float
 from jaxmeta.data.dataset import Dataset
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.plans import without_replacement
 from jaxmeta.types import Batch, Task
 
@@ -39,6 +40,7 @@ class MultiLabel:
     queries: int
     largest: int  # of the counts
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One episode: x [ways * shots, ...], y [ways * shots, ways] bool, whether an
         example has each of the episode's labels; a query set like it."""

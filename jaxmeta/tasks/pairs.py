@@ -26,6 +26,7 @@ from jaxmeta.tasks.domains import (
     shapes_of,
     task_of,
 )
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.types import Task
 
 
@@ -43,6 +44,7 @@ class Pairs:
     ways: int
     sizes: Sizes
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One task, as `Domains` has it; no example is in two of its sets."""
         key_examples, key_change = jax.random.split(key)

@@ -1,14 +1,34 @@
-"""Samplers that are no pytrees: a plain class with a `sample` method is enough."""
+"""Samplers, as programs and as arguments of programs.
+
+Some are no pytrees: a plain class with a `sample` method is enough.
+"""
 
 import copy
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.boundary import with_types
+from jaxmeta.boundary import are_values, with_types
 from jaxmeta.checks import native
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+def one_program(sample: Callable[[S, jax.Array], R]) -> Callable[[S, jax.Array], R]:
+    """Decorator of a sampler's `sample`: where it is called with values, outside of any
+    program, it is one program, in place of some sixty of a line each."""
+    run = jax.jit(sample)
+
+    @functools.wraps(sample)
+    def drawn(self: S, key: jax.Array) -> R:
+        return (run if are_values((self, key)) else sample)(self, key)
+
+    return drawn
 
 
 @jax.tree_util.register_pytree_node_class

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_numbers, check_ranges, check_sizes
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.sinusoid import uniform
 from jaxmeta.types import Batch, Task
 
@@ -32,6 +33,7 @@ class Quadratic:
     offset: tuple[float, float]
     x_range: tuple[float, float]
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One parabola: x [shots, 1] and y [shots, 1], and the same for the query."""
         key_a, key_c, key_b, key_support, key_query = jax.random.split(key, 5)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_ranges, check_sizes
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.types import Batch, Task
 
 
@@ -30,6 +31,7 @@ class Sinusoid:
     phase: tuple[float, float]
     x_range: tuple[float, float]
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One sinusoid: x [shots, 1] and y [shots, 1], and the same for the query."""
         key_amplitude, key_phase, key_support, key_query = jax.random.split(key, 4)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_numbers, check_ranges, check_sizes
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.sinusoid import uniform
 from jaxmeta.types import Batch, Task
 
@@ -36,6 +37,7 @@ class SinusoidOrLine:
     intercept: tuple[float, float]
     x_range: tuple[float, float]
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One function: x [shots, 1] and y [shots, 1], and the same for the query."""
         keys = jax.random.split(key, 7)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.checks import check_numbers, check_sizes
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.types import Batch, Task
 
 
@@ -38,6 +39,7 @@ class Tables:
     hidden: int
     noise: float
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One table: x [n, columns], columns beyond a random number are 0; y [n] classes,
         or [n, 1] of mean 0 and variance 1 + noise^2."""

@@ -35,6 +35,7 @@ from jaxmeta.checks import (
 )
 from jaxmeta.data.arrays import to_images
 from jaxmeta.tasks.augment import Augment, affine
+from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.plans import without_replacement
 from jaxmeta.types import Batch, Task
 
@@ -54,6 +55,7 @@ class Umtra:
     queries: int
     augment: Augment
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One task; the first support example of a class is the example itself."""
         key_classes, key_augment = jax.random.split(key)
@@ -133,6 +135,7 @@ class Cactus:
     shots: int
     queries: int
 
+    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One task: a partition, then clusters of it that are large enough."""
         key_partition, key_clusters, key_examples = jax.random.split(key, 3)
