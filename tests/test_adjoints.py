@@ -54,8 +54,9 @@ EXACT = {
     "forward": jm.Forward(),
 }
 FIRST = "sgd", "its own"  # rules of the suite's core
-# how the passes are stored is the descent's, not the learner's: two try all of it
-EACH = "mixed", "forward"
+# how derivatives are passed and stored is the descent's, not the learner's: two try all of
+# it, and a game of two players both directions
+EACH = {"dann": ("mixed", "forward")}
 
 
 def build(name, rule, adjoint, blobs):
@@ -111,11 +112,13 @@ def test_reference_is_the_slope_of_the_loss(reference, name, rule):
 
 
 MIXED = [(rule, "mixed") for rule in FIRST]
-# every kind of adjoint with every learner; all of them, and other rules, with two
+# the default with every learner; all of them, and other rules, with two
 TABLE = [
     row(name, rule, adjoint, core=name == "maml" or (rule, adjoint) in MIXED)
     for name, rule in ROWS
-    for adjoint in (EXACT if name in WHOLLY and rule in FIRST else EACH)
+    for adjoint in (
+        EXACT if name in WHOLLY and rule in FIRST else EACH.get(name, ("mixed",))
+    )
 ]
 
 
