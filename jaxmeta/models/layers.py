@@ -100,13 +100,14 @@ def _conv_norm(x, kernel, scale, offset, mask, stride, eps=1e-5):
     """
     p = _patches(x, stride)
     k = p.shape[-1]
-    w = jnp.reshape(kernel, (k, -1))
-    mean, centred, size = _centre(p, mask)
+    w = _wide(jnp.reshape(kernel, (k, -1)))
+    mean, centred, size = _centre(_wide(p), mask)
     centred = jnp.reshape(centred, (-1, k))
     covariance = centred.T @ centred / size
     variance = jnp.sum(w * (covariance @ w), axis=0)
     w = w * _row(jax.lax.rsqrt(variance + eps) * scale, 2)
-    return _product(p, w), _row(offset - jnp.reshape(mean, (k,)) @ w, 4)
+    shift = offset - jnp.reshape(mean, (k,)) @ w
+    return _product(p, w.astype(kernel.dtype)), _row(shift.astype(offset.dtype), 4)
 
 
 def dense(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
@@ -157,6 +158,8 @@ def batch_norm(
 ) -> jax.Array:
     """Batch norm over the batch at hand, never over tasks, with biased variance.
 
+    Statistics are at least float32 also where x is of half precision.
+
     Args:
         x: [..., n, c]. scale and offset: [c].
         mask: [n] or None; examples with mask 0 stay out of the statistics.
@@ -164,10 +167,12 @@ def batch_norm(
 
     Returns: like x.
     """
-    mean, centred, size = _centre(x, mask)
+    wide = _wide(x)
+    mean, centred, size = _centre(wide, mask)
     variance = jnp.sum(jnp.square(centred), axis=tuple(range(x.ndim - 1))) / size
     factor = jax.lax.rsqrt(variance + eps) * scale
-    return (x - mean) * _row(factor, x.ndim) + _row(offset, x.ndim)
+    y = (wide - mean) * _row(factor, x.ndim) + _row(offset, x.ndim)
+    return y.astype(jnp.result_type(x, scale, offset))
 
 
 def layer_norm(
@@ -183,13 +188,18 @@ def layer_norm(
 
     Returns: like x. Source: Ba, Kiros, Hinton 2016, arXiv 1607.06450.
     """
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = _wide(x)
     mean = jnp.mean(wide, axis=1, keepdims=True)
     square = jnp.mean(jnp.square(wide), axis=1, keepdims=True)
     variance = jnp.maximum(square - jnp.square(mean), 0)
     factor = jax.lax.rsqrt(variance + eps) * params["scale"][None]
     y = (x - mean) * factor + params["bias"][None]
     return y.astype(jnp.result_type(x, params["scale"], params["bias"]))
+
+
+def _wide(x):
+    """At least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _centre(x, mask):
