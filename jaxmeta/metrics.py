@@ -125,19 +125,7 @@ def calibration(
     Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
     """
     checks.check_sizes(bins=bins)
-
-    def sums(outputs, query, plan):
-        del plan
-        counts = _counts(query, outputs.dtype)
-        chance = jax.nn.softmax(outputs)
-        sure, best = jnp.max(chance, -1), jnp.argmax(chance, -1)
-        place = jnp.clip((sure * bins).astype(jnp.int32), 0, bins - 1)
-        inside = jax.nn.one_hot(place, bins, dtype=outputs.dtype) * counts[:, None]
-        right = (best == query.y).astype(outputs.dtype)
-        rows = jnp.stack([jnp.ones_like(sure), sure, right])
-        return rows @ inside  # [3, bins]
-
-    each = _of_tasks(learner, params, sampler, key, num_tasks, sums)
+    each = _of_tasks(learner, params, sampler, key, num_tasks, _Bins(bins))
     half = _bootstrap(each, lambda total: _error(total)[0])
     error, (share, sure, right) = _error(each.sum(0))
     return Calibration(error, half, share, sure, right)
@@ -200,15 +188,7 @@ def by_class(
             f"jm.tasks.episodes, got {checks.said(sampler)}"
         )
     number = len(names)
-
-    def counted(outputs, query, plan):
-        ways = outputs.shape[-1]
-        counts = _counts(query, outputs.dtype)
-        of_class = jax.nn.one_hot(query.y, ways, dtype=outputs.dtype) * counts[:, None]
-        found = jax.nn.one_hot(jnp.argmax(outputs, -1), ways, dtype=outputs.dtype)
-        return plan.classes[:ways], of_class.T @ found  # [ways], [ways, ways]
-
-    classes, matrix = _of_tasks(learner, params, sampler, key, num_tasks, counted)
+    classes, matrix = _of_tasks(learner, params, sampler, key, num_tasks, _confused)
     confusion = np.zeros((number, number))
     right, wanted, said = np.zeros((3, number))
     for chosen, one in zip(classes, matrix, strict=True):
@@ -232,29 +212,57 @@ def _counts(query: Batch, dtype) -> jax.Array:
     return jnp.ones(len(jax.tree.leaves(query.y)[0]), dtype)
 
 
+class _Bins(NamedTuple):
+    """Queries of a task by how sure the learner is: a value, so that it compiles once."""
+
+    number: int
+
+    def __call__(self, outputs, query, plan) -> jax.Array:
+        """[3, number] of each bin: how many, sum of the confidence, how many are right."""
+        del plan
+        counts, n = _counts(query, outputs.dtype), self.number
+        chance = jax.nn.softmax(outputs)
+        sure, best = jnp.max(chance, -1), jnp.argmax(chance, -1)
+        place = jnp.clip((sure * n).astype(jnp.int32), 0, n - 1)
+        inside = jax.nn.one_hot(place, n, dtype=outputs.dtype) * counts[:, None]
+        right = (best == query.y).astype(outputs.dtype)
+        return jnp.stack([jnp.ones_like(sure), sure, right]) @ inside
+
+
+def _confused(outputs, query, plan) -> tuple[jax.Array, jax.Array]:
+    """A task's classes [ways], and [ways, ways] queries of one taken for another."""
+    ways = outputs.shape[-1]
+    counts = _counts(query, outputs.dtype)
+    of_class = jax.nn.one_hot(query.y, ways, dtype=outputs.dtype) * counts[:, None]
+    found = jax.nn.one_hot(jnp.argmax(outputs, -1), ways, dtype=outputs.dtype)
+    return plan.classes[:ways], of_class.T @ found
+
+
 def _of_tasks(learner, params, sampler, key, num_tasks: int, judge):
     """`judge(outputs, query, plan)` of each task, [num_tasks] on each array."""
+    from jaxmeta.training.evaluate import default_at_once
+
     checks.check_key(key)
     checks.check_learner(learner)
     checks.check_sizes(2, num_tasks=num_tasks)
-    planned = getattr(sampler, "plan", None)
+    planned = getattr(sampler, "plan", None) is not None
     sampler = as_pytree(sampler)
-
-    @partial(jax.jit, static_argnames="planned")
-    def run(params, sampler, own, planned):
-        def one(key):
-            task = sampler.sample(jax.random.clone(key))
-            noise = keys.adapt(key)
-            adapted = learner.adapt(params, task.support, noise)
-            outputs = learner.predict(adapted, task.query.x, task.query.mask)
-            plan = sampler.plan(jax.random.clone(key)) if planned else None
-            return judge(outputs, task.query, plan)
-
-        return over_tasks(one, 64)(own)
-
+    how = {"planned": planned, "at_once": default_at_once(sampler, key)}
     own = keys.tasks(key, num_tasks)
-    found = run(params, sampler, own, planned is not None)
+    found = _judged(learner, params, sampler, own, judge=judge, **how)
     return jax.tree.map(lambda a: np.asarray(a), found)
+
+
+@partial(jax.jit, static_argnames=("learner", "judge", "planned", "at_once"))
+def _judged(learner, params, sampler, own, *, judge, planned, at_once):
+    def one(key):
+        task = sampler.sample(jax.random.clone(key))
+        adapted = learner.adapt(params, task.support, keys.adapt(key))
+        outputs = learner.predict(adapted, task.query.x, task.query.mask)
+        plan = sampler.plan(jax.random.clone(key)) if planned else None
+        return judge(outputs, task.query, plan)
+
+    return over_tasks(one, at_once)(own)
 
 
 def _error(total: np.ndarray):

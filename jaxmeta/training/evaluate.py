@@ -16,7 +16,7 @@ from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.tasks.streamed import Streamed
 from jaxmeta.types import Batch, MetaLearner, Sampler, Task
 
-BLOCK = 64  # tasks of records that are read at once
+BLOCK = 64  # tasks that are tested in one vmap, or read at once, at most
 
 
 class Report(NamedTuple):
@@ -74,7 +74,7 @@ def evaluate(
     sampler = sampler if isinstance(sampler, Streamed) else as_pytree(sampler)
     _check_learned(learner, params, tasks_at_once)
     if tasks_at_once is None:
-        tasks_at_once = defaults.tasks_at_once(64, _inputs(sampler, key))
+        tasks_at_once = default_at_once(sampler, key)
     keys = streams.tasks(key, num_tasks)
     if isinstance(sampler, Streamed):
         found = _of_records(learner, params, sampler, keys, tasks_at_once, metrics)
@@ -83,13 +83,16 @@ def evaluate(
     return summarize(_metrics(learner, params, sampler, keys, at_once, metrics))
 
 
-def _inputs(sampler, key):
-    """What the inputs of 64 tasks would be."""
+def default_at_once(sampler, key: jax.Array) -> int:
+    """Tasks in one vmap of a test, by the backend and the size of a task; 64 at most."""
     if isinstance(sampler, Streamed):
         one = sampler.sample(streams.tasks(key, 1)[0])
-        shape = lambda a: jax.ShapeDtypeStruct((64, *a.shape), a.dtype)
-        return inputs_of(jax.tree.map(shape, one))
-    return inputs_of(jax.eval_shape(over_tasks(sampler.sample), streams.tasks(key, 64)))
+        shape = lambda a: jax.ShapeDtypeStruct((BLOCK, *a.shape), a.dtype)
+        tasks = jax.tree.map(shape, one)
+    else:
+        own = streams.tasks(key, BLOCK)
+        tasks = jax.eval_shape(over_tasks(sampler.sample), own)
+    return defaults.tasks_at_once(BLOCK, inputs_of(tasks))
 
 
 def _of_records(learner, params, sampler: Streamed, keys, tasks_at_once: int, metrics):
