@@ -50,9 +50,11 @@ from jaxmeta.rollouts import Rollouts as Rollouts
 from jaxmeta.statistics import with_support_statistics as with_support_statistics
 from jaxmeta.training import Best as Best
 from jaxmeta.training import Checkpoints as Checkpoints
+from jaxmeta.training import Curve as Curve
 from jaxmeta.training import DivergenceError as DivergenceError
 from jaxmeta.training import Log as Log
 from jaxmeta.training import Report as Report
+from jaxmeta.training import curve as curve
 from jaxmeta.training import evaluate as evaluate
 from jaxmeta.training import evaluate_episodes as evaluate_episodes
 from jaxmeta.training import evaluate_returns as evaluate_returns

@@ -1,5 +1,5 @@
-"""The command line: `jaxmeta train`, `evaluate`, `sweep`, `compare`, `predict`, `replay`,
-`list`.
+"""The command line: `jaxmeta train`, `evaluate`, `curve`, `compare`, `sweep`, `predict`,
+`replay`, `list`.
 
 The subcommands of `train` and `sweep` and their flags are generated from the registry of
 learners.
@@ -23,6 +23,7 @@ from jaxmeta import checks, learners
 from jaxmeta.cli import (
     compare,
     configs,
+    curve,
     interrupts,
     listing,
     predict,
@@ -69,6 +70,21 @@ class Evaluate:
     """Another number of tasks."""
     seed: int | None = None
     """Another seed for the tasks."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A run's test along one number: by inner steps, shots or ways.
+
+    Example: jaxmeta curve runs/maml-glyphs-seed0 --over inner-steps=0,1,5,10
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    over: str
+    """What is changed for the test: name=value,value,... of a flag."""
+    test_tasks: int | None = None
+    """Another number of tasks."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,8 @@ def main(argv: list[str] | None = None) -> None:
     with _sentences():
         if isinstance(command, Evaluate):
             evaluate(command)
+        elif isinstance(command, Curve):
+            curve.curve(command.run, command.over, command.test_tasks)
         elif isinstance(command, Compare):
             compare.compare(command.runs, command.test_tasks, command.seed)
         elif isinstance(command, Predict):
@@ -273,7 +291,7 @@ def _check_words(argv: list[str]) -> None:
         )
 
 
-COMMANDS = (Train, Evaluate, Sweep, Compare, Predict, Replay, List)
+COMMANDS = (Train, Evaluate, Curve, Compare, Sweep, Predict, Replay, List)
 LEARNING = {"train": Train, "sweep": Sweep}  # commands that have a subcommand a learner
 
 

@@ -31,17 +31,27 @@ class Loaded(NamedTuple):
         """Of the tasks of the run's own test."""
         return session.test_key(self.recipe.options.seed)
 
-    def evaluate(self, num_tasks: int | None = None, seed: int | None = None) -> Report:
-        """The run's own test, to the same digits; or on other tasks."""
-        options = self.recipe.options
+    def evaluate(
+        self, num_tasks: int | None = None, seed: int | None = None, **other: Any
+    ) -> Report:
+        """The run's own test, to the same digits; or on other tasks.
+
+        other: flags that are changed for it, e.g. inner_steps=10, shots=5, ways=20.
+        Raises: ValueError for one that the run's parameters depend on.
+        """
+        recipe = self.recipe.remade(**other) if other else self.recipe
+        shapes = lambda m: jax.eval_shape(m.init, jax.random.key(0))
+        if shapes(recipe.test) != shapes(self.learner):
+            raise ValueError(
+                f"{self.run.folder}: its parameters have other shapes with "
+                f"{', '.join(f'{n}={v}' for n, v in other.items())}; expected a value that "
+                "they do not depend on"
+            )
+        options = recipe.options
         key = session.test_key(options.seed if seed is None else seed)
-        return self.recipe.source.judge(
-            self.learner,
-            self.params,
-            self.samplers["test"],
-            options,
-            num_tasks or options.test_tasks,
-            key,
+        number = num_tasks or options.test_tasks
+        return recipe.source.judge(
+            recipe.test, self.params, recipe.samplers["test"], options, number, key
         )
 
 

@@ -67,7 +67,7 @@ def sweep(recipe: Recipe, over: Sequence[str], out: Path) -> None:
         raise ValueError(
             "patience, tested: nothing is validated while a sweep trains; leave them out"
         )
-    _check_names(recipe, grid[0])
+    check_names(recipe, grid[0])
     made = [recipe.remade(**point) for point in grid]  # what is wrong is said before
     if out.exists():
         raise FileExistsError(
@@ -95,7 +95,8 @@ def _value(word: str) -> Any:
         return word.strip()
 
 
-def _check_names(recipe: Recipe, point: Point) -> None:
+def check_names(recipe: Recipe, point: Point) -> None:
+    """Raise ValueError for a name that neither the learner nor a run has."""
     own = learners.get(recipe.about["learner"]).defaults
     options = Options.__dataclass_fields__
     for name in point:

@@ -3,6 +3,8 @@
 from jaxmeta.training import scores as scores
 from jaxmeta.training.best import Best as Best
 from jaxmeta.training.checkpoints import Checkpoints as Checkpoints
+from jaxmeta.training.curves import Curve as Curve
+from jaxmeta.training.curves import curve as curve
 from jaxmeta.training.evaluate import Report as Report
 from jaxmeta.training.evaluate import evaluate as evaluate
 from jaxmeta.training.evaluate import evaluate_episodes as evaluate_episodes

@@ -1,6 +1,8 @@
 """Pictures of a run. Drawn without pyplot, so nothing global is touched."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,6 +54,31 @@ def learning_curve(
     axes.set_ylabel(metric.replace("_", " "))
     axes.grid(alpha=0.3)
     axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def along(
+    name: str,
+    metric: str,
+    values: Sequence[Any],
+    means: ArrayLike,
+    ci95: ArrayLike,
+    path: Path,
+) -> None:
+    """Draw a test along one number, with 95 % intervals.
+
+    Args: name: of the number; metric: as people say it; values: [n]; means, ci95: [n];
+        path: of the picture.
+    """
+    figure = _figure(6.4, 4.0)
+    axes = figure.subplots()
+    numbers = all(isinstance(value, (int, float)) for value in values)
+    places = values if numbers else range(len(values))
+    axes.errorbar(places, means, yerr=ci95, marker="o", capsize=3)
+    axes.set_xticks(places, labels=[str(value) for value in values])
+    axes.set_xlabel(name)
+    axes.set_ylabel(metric)
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
 

@@ -52,6 +52,16 @@ def refused(words: str, capsys) -> str:
     return " ".join((captured.out + captured.err).replace("│", " ").split())
 
 
+def installed(words: str) -> str:
+    """What the installed command prints."""
+    command = Path(sys.executable).with_name("jaxmeta")
+    done = subprocess.run(
+        [command, *words.split()], capture_output=True, text=True, check=False
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
 def leaves(name):
     return jax.device_get(jax.tree.leaves(jm.load(name).state))
 
@@ -134,13 +144,12 @@ def test_runs_are_compared_task_by_task(capsys):
     cli.main([*SINES, "--steps", "10", "--shots", "3", "--out", "other"])
     nearby = ["train", "cnp", "--data", "sinusoid", *SMALL, "--steps", "10"]
     cli.main([*nearby, "--out", "cnp"])
-    capsys.readouterr()
-    cli.main(["compare", "run0", "run1"])
-    said = capsys.readouterr().out
+    said = installed("compare run0 run1")
     assert "same 9 tasks" in said and "all 2 of them" in said
     first, second = (jm.load(f"run{i}").evaluate(9, 0).per_task["loss"] for i in (0, 1))
     difference = f"{np.mean(second - first):.4f}"
     assert difference in said
+    capsys.readouterr()
     assert "shots" in refused("compare run0 other", capsys)
     cli.main(
         ["compare", "run0", "cnp"]
@@ -155,8 +164,8 @@ def test_runs_are_compared_task_by_task(capsys):
 def test_a_sweep_is_its_runs(capsys):
     over = ["--over", "inner-lr=0.1,0.01", "seed=0,1"]
     flags = [f for f in SINES[2:] if f not in ("--no-progress",)]
-    cli.main(["sweep", "maml", *flags, "--steps", "10", *over, "--out", "grid"])
-    assert "training 4 of 4 runs" in capsys.readouterr().out  # one program
+    words = " ".join(["sweep maml", *flags, "--steps 10", *over, "--out grid"])
+    assert "training 4 of 4 runs" in installed(words)  # one program
     found = json.loads(Path("grid/sweep.json").read_text())
     assert [row["seeds"] for row in found["rows"]] == [[0, 1], [0, 1]]
     worth = [row["validation"]["mean"]["loss"] for row in found["rows"]]
@@ -187,6 +196,20 @@ def test_a_sweep_is_its_runs(capsys):
             points([wrong])
 
 
+def test_a_run_is_tested_along_one_number(capsys):
+    cli.main([*SINES, "--steps", "10", "--out", "run"])
+    said = installed("curve run --over inner-steps=0,1,4")
+    run = jm.load("run")
+    own = [run.evaluate(inner_steps=n).mean["loss"] for n in (0, 1, 4)]
+    assert all(f"{mean:.4f}" in said for mean in own) and own[2] < own[1] < own[0]
+    assert own[1] == run.evaluate().mean["loss"]
+    assert Path("run/by_inner_steps.png").stat().st_size > 1000
+    assert "is no flag" in refused("curve run --over colour=1", capsys)
+    assert "parameters have other shapes with width=5" in refused(
+        "curve run --over width=5", capsys
+    )
+
+
 def test_a_folder_is_labelled(folder, capsys):
     cli.main([*LETTERS, "--steps", "10", "--out", "run"])
     random = np.random.default_rng(0)
@@ -198,7 +221,9 @@ def test_a_folder_is_labelled(folder, capsys):
             place = folder / ("known" if i < 2 else "new") / (name if i < 2 else "")
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noisy.astype(np.uint8)).save(place / f"{name}{i}.png")
-    cli.main(["predict", "run", "--support", "known", "--query", "new"])
+    assert "4 images in 2 classes" in installed(
+        "predict run --support known --query new"
+    )
     rows = list(csv.DictReader(Path("labels.csv").read_text().splitlines()))
     assert [r["file"] for r in rows] == ["bar2.png", "bar3.png", "dot2.png", "dot3.png"]
     assert [r["label"] for r in rows] == ["bar", "bar", "dot", "dot"]
@@ -225,9 +250,7 @@ def test_a_folder_is_labelled(folder, capsys):
 
 def test_a_step_is_played_again(capsys):
     cli.main([*SINES, "--steps", "20", "--save-every", "10", "--out", "run"])
-    capsys.readouterr()
-    cli.main(["replay", "run", "12"])
-    said = capsys.readouterr().out
+    said = installed("replay run 12")
     assert "training from step 10 to step 12 again" in said and "all are finite" in said
     losses = [float(v) for v in re.findall(r"│ \d +│ ([\d.]+) ", said)]
     cli.main([*SINES, "--steps", "13", "--chunk", "1", "--out", "again"])
