@@ -66,7 +66,8 @@ def ema(outer: Outer, decay: float = 0.999) -> Outer:
         params = optax.incremental_update(state.params, averaged.params, 1 - decay)
         return Averaged(params, state), metrics
 
-    return Outer(init, step, outer.learner, outer.settle and _settled(outer))
+    settle = outer.settle and _settled(outer)
+    return outer._replace(init=init, step=step, settle=settle)
 
 
 def _settled(outer: Outer):
@@ -128,7 +129,8 @@ def swa(outer: Outer, start: int, every: int = 1) -> Outer:
             jax.tree.map(move, means.params, state.params), state, number
         ), metrics
 
-    return Outer(init, step, outer.learner, outer.settle and _settled(outer))
+    settle = outer.settle and _settled(outer)
+    return outer._replace(init=init, step=step, settle=settle)
 
 
 def taught(

@@ -35,8 +35,9 @@ def es_gradient(
         pairs: perturbations, each used with both signs on the same tasks and keys.
 
     Returns: (params, tasks, key, step=0) -> ((loss [], metrics), gradient), to be given
-        to `make_step` or `fit` as `gradient`. Loss and metrics are means over the
-        perturbed parameters.
+        to `make_step` or `fit` as `gradient`; a fifth argument `first` is the place of
+        the first task among those of all devices of a mesh. Loss and metrics are means
+        over the perturbed parameters.
     Raises: ValueError for a sigma that is not positive, or pairs below 1.
 
     Source: Salimans et al. 2017, arXiv 1703.03864, section 2; Spall 1992 for the pairs.
@@ -53,14 +54,14 @@ def es_gradient(
     _check_noise(sigma, pairs)
     mean_loss = meta_loss(learner)
 
-    def gradient(params, tasks: Task, key, step=0):
+    def gradient(params, tasks: Task, key, step=0, first=0):
         checks.check_key(key)
         key_noise, key_loss = jax.random.split(key)
 
         def pair(key):
             e = _noise(key, params)
             ends = [
-                mean_loss(_shift(params, s * sigma, e), tasks, key_loss, step)
+                mean_loss(_shift(params, s * sigma, e), tasks, key_loss, step, first)
                 for s in (1, -1)
             ]
             slope = (ends[0][0] - ends[1][0]) / (2 * sigma)

@@ -11,6 +11,8 @@ that no split reaches.
 """
 
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,10 +53,26 @@ def fold(key: jax.Array, number: jax.Array | int) -> jax.Array:
     return jax.random.fold_in(key, number)
 
 
-def tasks(key: jax.Array, num_tasks: int, first: int = 0) -> jax.Array:
+def tasks(key: jax.Array, num_tasks: int, first: jax.Array | int = 0) -> jax.Array:
     """[num_tasks] keys, fold_in(key, i) for i from `first` on."""
     numbers = first + jnp.arange(num_tasks)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+
+def unwrapped(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """A tree with typed keys as their data, and what makes it, or a part of it, of them."""
+    is_key = lambda a: jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+    data = lambda a: jax.random.key_data(a) if is_key(a) else a
+
+    def wrapped(given):
+        wrap = lambda like, a: (
+            jax.random.wrap_key_data(a, impl=jax.random.key_impl(like))
+            if is_key(like)
+            else a
+        )
+        return jax.tree.map(wrap, tree, given)
+
+    return jax.tree.map(data, tree), wrapped
 
 
 def purpose(key: jax.Array, name: str) -> jax.Array:

@@ -1,6 +1,7 @@
 """The outer loop: meta-loss over a batch of tasks, its gradient, the meta-step."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax.core
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, keys
+from jaxmeta import checks, keys, meshes
 from jaxmeta.boundary import are_values, remembered
 from jaxmeta.task_axis import (
     all_true,
@@ -46,19 +47,25 @@ def meta_loss(learner: MetaLearner) -> Callable:
     Returns: (params, tasks, key=None, step=None) -> (loss [], metrics), metrics averaged
         too; with a step, what training descends then (`objective`, if there is one). The
         metric `diverged` is the share of tasks whose loss is not finite. Task i gets the
-        key fold_in(key, i).
+        key fold_in(key, i), or with `first`, a fifth argument, fold_in(key, first + i).
     """
 
-    def mean_loss(params, tasks: Task, key=None, step=None):
+    def mean_loss(params, tasks: Task, key=None, step=None, first=0):
         params, tasks = as_auto((params, tasks))
         checks.check_tasks(tasks)
         of_tasks = _mean(learner, step)
-        return of_tasks(params, tasks, keys_of(key, number_of(tasks)))
+        return of_tasks(params, tasks, keys_of(key, number_of(tasks), first))
 
     return mean_loss
 
 
-def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Callable:
+def meta_gradient(
+    learner: MetaLearner,
+    tasks_at_once: int | None = None,
+    *,
+    mesh: Any = None,
+    reduce: meshes.Reduce = "mean",
+) -> Callable:
     """Value and gradient of what training descends, tasks as a whole or in chunks.
 
     Args:
@@ -66,26 +73,127 @@ def meta_gradient(learner: MetaLearner, tasks_at_once: int | None = None) -> Cal
         tasks_at_once: tasks in one vmap; the chunks follow each other in a scan that
             accumulates gradients. 1 = one task after the other, None = the default of
             the backend (`jaxmeta.defaults`). All give the same numbers.
+        mesh: a `jax.sharding.Mesh` with an axis "tasks", over whose devices the tasks are
+            split, each with its own chunks; None = one device.
+        reduce: how gradients of chunks are added, "mean" as is fastest; "tree" gives the
+            same bits on 1, 2, 4, ... devices, if `tasks_at_once` is the same.
 
     Returns: (params, tasks, key=None, step=0) -> ((value [], metrics), gradient like
         params); step [] meta-steps done. A chunk of tasks with a value or gradient that is
         not finite is left out of the means, unless all are; the metric `diverged` is the
         share of tasks left out, or whose loss is not finite.
-    Raises: ValueError if tasks_at_once does not divide the number of tasks.
+    Raises: ValueError if tasks_at_once does not divide the number of tasks of a device,
+        the mesh has no axis "tasks", or a "tree" has not 2^k chunks of a given size.
     """
     if tasks_at_once is not None:
         checks.check_sizes(tasks_at_once=tasks_at_once)
+    if mesh is not None:
+        meshes.check_mesh(mesh)
+    checks.check_choice("reduce", reduce, ("mean", "tree"))
+    local = _own_gradient(learner, tasks_at_once, reduce)
 
     def gradient(params, tasks: Task, key=None, step=0):
         params, tasks = as_auto((params, tasks))
         checks.check_tasks(tasks)
-        of_tasks = gradient_over_tasks(_mean(learner, step), tasks_at_once)
-        own = keys_of(key, number_of(tasks))
+        if reduce == "tree":
+            _check_tree(number_of(tasks), tasks_at_once, mesh)
+        return _of_batch(local, mesh)(params, tasks, key, step)
+
+    return gradient
+
+
+def _own_gradient(learner: MetaLearner, tasks_at_once: int | None, reduce) -> Callable:
+    """(params, tasks, key, step, first, mesh, draw) -> value, metrics and gradient; with a
+    mesh as one device of it runs it, whose first task has the place `first`. With `draw`,
+    tasks are what it makes tasks of, chunk by chunk."""
+
+    def local(params, tasks, key, step, first=0, mesh=None, draw=None):
+        mean = _mean(learner, step)
+        of = mean if draw is None else lambda p, t, own: mean(p, draw(t), own)
+        of_tasks = gradient_over_tasks(of, tasks_at_once, reduce, mesh, step)
+        own = keys_of(key, number_of(tasks), first)
         (value, metrics), grads, left_out = of_tasks(params, tasks, own)
         diverged = jnp.fmax(metrics["diverged"], left_out)
         return (value, metrics | {"diverged": diverged}), grads
 
+    return local
+
+
+def _estimated(gradient: Callable, reduce) -> Callable:
+    """A user's gradient in the form of `_own_gradient`."""
+
+    def local(params, tasks, key, step, first=0, mesh=None, draw=None):
+        tasks = tasks if draw is None else draw(tasks)
+        if mesh is None:
+            return gradient(params, tasks, key, step)
+        found = gradient(params, tasks, key, step, first)
+        size = meshes.size_of(mesh)
+        total = meshes.summed(found, mesh, reduce)
+        return jax.tree.map(lambda a: a / size, total)
+
+    return local
+
+
+def _of_batch(local: Callable, mesh) -> Callable:
+    """(params, tasks, key, step) -> value, metrics and gradient, on the devices of a mesh."""
+    if mesh is None:
+        return local
+
+    def gradient(params, tasks, key, step):
+        own = meshes.share(number_of(tasks), mesh, "tasks")
+
+        def part(params, tasks, key, step):
+            return local(params, tasks, key, step, meshes.first_of(own), mesh)
+
+        given = meshes.SHARED, meshes.SPLIT, meshes.SHARED, meshes.SHARED
+        return meshes.split(part, mesh, given, meshes.SHARED)(params, tasks, key, step)
+
     return gradient
+
+
+def _of_sampler(local: Callable, mesh, number: int, chunkwise: bool) -> Callable:
+    """The same of (params, sampler, key of the tasks, key of the loss, step): each device
+    draws its own tasks, all at once or chunk by chunk, whose last digits hang on it."""
+    own = meshes.share(number, mesh, "tasks_per_step")
+
+    def gradient(params, sampler, key_tasks, key_loss, step):
+        read = getattr(sampler, "parts", None)  # records, read for all devices
+
+        def part(params, sampler, key_tasks, key_loss, step):
+            first = 0 if mesh is None else meshes.first_of(own)
+            if read is None and chunkwise:
+                tasks, draw = (
+                    keys.tasks(key_tasks, own, first),
+                    jax.vmap(sampler.sample),
+                )
+            else:
+                tasks, draw = sample_tasks(sampler, key_tasks, own, first), None
+            return local(params, tasks, key_loss, step, first, mesh, draw)
+
+        if mesh is None:
+            return part(params, sampler, key_tasks, key_loss, step)
+        where = meshes.SHARED if read is None else read()
+        given = meshes.SHARED, where, *[meshes.SHARED] * 3
+        run = meshes.split(part, mesh, given, meshes.SHARED)
+        return run(params, sampler, key_tasks, key_loss, step)
+
+    return gradient
+
+
+def _check_tree(number: int, tasks_at_once: int | None, mesh) -> None:
+    """Raise ValueError unless tasks make 2^k chunks of one size on any 2^j devices."""
+    chunks = number // (tasks_at_once or number)
+    if tasks_at_once is None or chunks & (chunks - 1) or number % tasks_at_once:
+        raise ValueError(
+            f'reduce="tree": expected tasks_at_once= that makes 1, 2, 4, ... chunks of '
+            f"{number} tasks, got {tasks_at_once}"
+        )
+    size = meshes.size_of(mesh)
+    if size & (size - 1) or chunks < size:
+        raise ValueError(
+            f'reduce="tree": expected 1, 2, 4, ... devices, at most one a chunk of which '
+            f"there are {chunks}, got {size}"
+        )
 
 
 def _mean(learner: MetaLearner, step) -> Callable:
@@ -128,12 +236,14 @@ def make_step(
     *,
     tasks_at_once: int | None = None,
     gradient: Callable[..., Any] | None = None,
+    mesh: Any = None,
+    reduce: meshes.Reduce = "mean",
 ) -> Callable:
     """One meta-step: meta-gradient over a batch of tasks, then the outer optimiser.
 
     Args:
         learner, optimizer: what is trained, and the outer optimiser.
-        tasks_at_once: as in `meta_gradient`.
+        tasks_at_once, mesh, reduce: as in `meta_gradient`.
         gradient: an estimator in place of `meta_gradient(learner)`, a function of the same
             form, e.g. `jm.es_gradient(learner)`; then without tasks_at_once.
 
@@ -156,33 +266,72 @@ def make_step(
     """
     checks.check_learner(learner)
     checks.check_optimizer(optimizer)
-    if gradient is not None:
-        checks.check_functions(gradient=gradient)
-    if gradient is not None and tasks_at_once is not None:
-        raise ValueError(
-            "tasks_at_once: an estimator given as `gradient` runs the tasks as it likes; "
-            "leave one of the two out"
-        )
-    loss = meta_loss(learner) if gradient is None else gradient
-    value_of = lambda *args: jax.tree.leaves(loss(*args)[0])[0]
-    gradient = gradient or meta_gradient(learner, tasks_at_once)
+    how = _how(learner, tasks_at_once, gradient, mesh, reduce)
+    of_tasks = _of_batch(how.local, mesh)
 
     def step(state: MetaState, tasks: Task, key=None) -> tuple[MetaState, Metrics]:
         checks.check_kind(state, MetaState, "state")
-        (value, metrics), grads = gradient(state.params, tasks, key, state.step)
-        value_fn = lambda params: value_of(params, tasks, key, state.step)
-        now, skipped = descended(optimizer, state, grads, value, value_fn)
-        return now, metrics | skipped
+        checks.check_tasks(tasks)
+        if reduce == "tree":
+            _check_tree(number_of(tasks), tasks_at_once, mesh)
+        found = of_tasks(state.params, tasks, key, state.step)
+        value_fn = lambda params: how.value(params, tasks, key, state.step)
+        return _taken(optimizer, state, found, value_fn)
 
     compiled = jax.jit(step, donate_argnums=0)
 
     @functools.wraps(compiled)
-    def on_mesh(state: MetaState, tasks: Task, key: jax.Array | None = None):
-        return compiled(*as_auto((state, tasks)), key)
+    def placed(state: MetaState, tasks: Task, key: jax.Array | None = None):
+        state, tasks = as_auto((state, tasks))
+        if mesh is not None:
+            state, key = meshes.replicated((state, key), mesh)
+            tasks = meshes.replicated(tasks, mesh, meshes.SPLIT)
+        return compiled(state, tasks, key)
 
     for name in ("_cache_size", "lower"):
-        setattr(on_mesh, name, getattr(compiled, name))
-    return on_mesh
+        setattr(placed, name, getattr(compiled, name))
+    return placed
+
+
+class _How(NamedTuple):
+    """How a gradient is computed, and the value alone."""
+
+    local: Callable  # see `_own_gradient`
+    value: Callable  # (params, tasks, key, step) -> []
+
+
+def _how(learner, tasks_at_once, gradient, mesh, reduce) -> _How:
+    """Raises: ValueError for arguments that contradict each other."""
+    if tasks_at_once is not None:
+        checks.check_sizes(tasks_at_once=tasks_at_once)
+    if mesh is not None:
+        meshes.check_mesh(mesh)
+    checks.check_choice("reduce", reduce, ("mean", "tree"))
+    if gradient is None:
+        local = _own_gradient(learner, tasks_at_once, reduce)
+        loss = meta_loss(learner)
+    else:
+        checks.check_functions(gradient=gradient)
+        if tasks_at_once is not None:
+            raise ValueError(
+                "tasks_at_once: an estimator given as `gradient` runs the tasks as it "
+                "likes; leave one of the two out"
+            )
+        if mesh is not None and "first" not in inspect.signature(gradient).parameters:
+            raise ValueError(
+                "gradient: on a mesh an estimator needs a fifth argument `first`, the place "
+                "of its first task, whose key is fold_in(key, first); without it all "
+                "devices would draw the same noise"
+            )
+        local, loss = _estimated(gradient, reduce), gradient
+    return _How(local, lambda *args: jax.tree.leaves(loss(*args)[0])[0])
+
+
+def _taken(optimizer, state: MetaState, found, value_fn) -> tuple[MetaState, Metrics]:
+    """A step of the optimiser along what was found."""
+    (value, metrics), grads = found
+    now, skipped = descended(optimizer, state, grads, value, value_fn)
+    return now, metrics | skipped
 
 
 def descended(
@@ -217,36 +366,58 @@ def make_outer(
     tasks_per_step: int = 4,
     tasks_at_once: int | None = None,
     gradient: Callable[..., Any] | None = None,
+    mesh: Any = None,
+    reduce: meshes.Reduce = "mean",
 ) -> Outer:
     """A learner and an optimiser as the training procedure that `fit` runs.
 
     Args:
-        learner, optimizer, tasks_at_once, gradient: as in `make_step`.
+        learner, optimizer, tasks_at_once, gradient, mesh, reduce: as in `make_step`; on a
+            mesh each device also draws its own tasks.
         tasks_per_step: tasks whose meta-gradients are averaged in one step.
 
     Returns: an `Outer` whose states are `MetaState`s.
     """
     checks.check_sizes(tasks_per_step=tasks_per_step)
     meta_step = make_step(
-        learner, optimizer, tasks_at_once=tasks_at_once, gradient=gradient
+        learner,
+        optimizer,
+        tasks_at_once=tasks_at_once,
+        gradient=gradient,
+        reduce=reduce,
     )
+    how = _how(learner, tasks_at_once, gradient, mesh, reduce)
+    if reduce == "tree":
+        _check_tree(tasks_per_step, tasks_at_once, mesh)
 
     def step(state, sampler, key):
         key_tasks, key_loss = keys.parts(key)
-        return meta_step(
-            state, sample_tasks(sampler, key_tasks, tasks_per_step), key_loss
-        )
+        tasks = sample_tasks(sampler, key_tasks, tasks_per_step)
+        return meta_step(state, tasks, key_loss)
+
+    def step_of_chunks(state, sampler, key):
+        run = _of_sampler(how.local, mesh, tasks_per_step, reduce == "tree")
+        given = sampler, *keys.parts(key), state.step
+        found = run(state.params, *given)
+        value_fn = lambda params: run(params, *given)[0][0]
+        return _taken(optimizer, state, found, value_fn)
 
     def settle(state, sampler):
         assert learner.settle is not None
         return state._replace(params=learner.settle(state.params, sampler))
 
     init = functools.partial(init_state, learner, optimizer)
-    return Outer(init, step, learner, learner.settle and settle)
+    if mesh is not None:
+        meshes.share(tasks_per_step, mesh, "tasks_per_step")
+    if mesh is not None or reduce == "tree":
+        step = step_of_chunks
+    return Outer(init, step, learner, learner.settle and settle, mesh=mesh)
 
 
-def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
-    """A batch of tasks; task i is `sampler.sample(fold_in(key, i))`.
+def sample_tasks(
+    sampler, key: jax.Array, num_tasks: int, first: jax.Array | int = 0
+) -> Task:
+    """A batch of tasks; task i is `sampler.sample(fold_in(key, first + i))`.
 
     Returns: a `Task` whose arrays have a leading [num_tasks] axis.
     Raises: ValueError for num_tasks below 1, or a key of the old type.
@@ -254,7 +425,7 @@ def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
     checks.check_key(key)
     checks.check_sampler(sampler)
     checks.check_sizes(num_tasks=num_tasks)
-    task_keys = keys.tasks(key, num_tasks)
+    task_keys = keys.tasks(key, num_tasks, first)
     whole = getattr(sampler, "draw", None)  # of records, which are read together
     if whole is not None:
         return whole(task_keys)

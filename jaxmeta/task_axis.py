@@ -6,13 +6,13 @@ give the same numbers.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
 import jax.numpy as jnp
 
-from jaxmeta import checks, defaults, keys
+from jaxmeta import checks, defaults, keys, meshes
 from jaxmeta.types import PyTree
 
 
@@ -27,12 +27,14 @@ def inputs_of(tasks: Any) -> int:
     return sum(a.size for a in inputs) // number_of(tasks)
 
 
-def keys_of(key: jax.Array | None, num_tasks: int) -> jax.Array | None:
-    """A key for each task, fold_in(key, i); None without a key."""
+def keys_of(
+    key: jax.Array | None, num_tasks: int, first: jax.Array | int = 0
+) -> jax.Array | None:
+    """A key for each task, fold_in(key, i) for i from `first` on; None without a key."""
     if key is None:
         return None
     checks.check_key(key)
-    return keys.tasks(key, num_tasks)
+    return keys.tasks(key, num_tasks, first)
 
 
 def over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callable:
@@ -58,6 +60,26 @@ def over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callable:
     return batched
 
 
+def over_devices(
+    f: Callable,
+    shared: tuple,
+    operands: tuple,
+    tasks_at_once: int | None,
+    mesh: Any,
+) -> PyTree:
+    """f(*shared, *one task's operands) of all tasks, [tasks] on each array, which are split
+    over a mesh; what it gives is whole on each device. mesh: None = one device."""
+
+    def own(shared, *operands):
+        return over_tasks(lambda *given: f(*shared, *given), tasks_at_once)(*operands)
+
+    if mesh is None:
+        return own(shared, *operands)
+    given = meshes.SHARED, *[meshes.SPLIT] * len(operands)
+    found = meshes.split(own, mesh, given, meshes.SPLIT)(shared, *operands)
+    return meshes.gathered(found, mesh)
+
+
 def _even(n: int, most: int) -> int:
     """Tasks in a chunk: at most so many, and no remainder, which is another program to
     compile, if chunks need not be less than half as large for that."""
@@ -65,7 +87,21 @@ def _even(n: int, most: int) -> int:
     return next((m for m in range(size, size // 2, -1) if n % m == 0), size)
 
 
-def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callable:
+class Sums(NamedTuple):
+    """What chunks of tasks add up to, those left out that are not finite."""
+
+    gradient: PyTree
+    value: PyTree  # (mean, means) of each chunk
+    fine: jax.Array  # [] chunks that count
+
+
+def gradient_over_tasks(
+    f: Callable,
+    tasks_at_once: int | None = None,
+    reduce: meshes.Reduce = "mean",
+    mesh: Any = None,
+    step: jax.Array | int = 0,
+) -> Callable:
     """Value and gradient of a mean over tasks, gradients added up chunk by chunk.
 
     A chunk whose value or gradient is not finite is left out of the mean, unless all are.
@@ -73,6 +109,8 @@ def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callab
     Args:
         f: (params, batch of tasks, ...) -> (mean [], means), of any number of tasks.
         tasks_at_once: tasks in one chunk; None = the default of the backend.
+        reduce, mesh: as in `meta_gradient`; with a mesh this runs within `meshes.split`.
+        step: [] meta-steps done.
 
     Returns: (params, tasks, ...) -> ((mean, means), gradient like params, [] the share of
         the tasks that were left out).
@@ -82,32 +120,108 @@ def gradient_over_tasks(f: Callable, tasks_at_once: int | None = None) -> Callab
 
     def gradient(params, tasks, *others):
         n = number_of(tasks)
-        at_once = tasks_at_once or defaults.tasks_at_once(n, inputs_of(tasks))
-        size = min(at_once, n)
-        if n % size:
-            raise ValueError(
-                f"tasks_at_once: {n} tasks can't be run {size} at once; expected a "
-                f"divisor of {n}, or a number >= {n} for all at once"
-            )
-        if size == n:
+        size = _chunk(n, tasks_at_once, tasks)
+        if size == n and mesh is None:
             return *of_chunk(params, tasks, *others), jnp.zeros(())
 
-        def accumulate(total, chunk):
+        def one(chunk):
             value, grads = of_chunk(params, *chunk)
             fine = finite((value[0], grads))
-            add = lambda a, b: a + jnp.where(fine, b, 0)
-            return jax.tree.map(add, total, grads), (value, fine)
+            kept = jax.tree.map(lambda a: jnp.where(fine, a, 0), (grads, value))
+            return Sums(*kept, fine.astype(value[0].dtype))
 
-        split = lambda a: jnp.reshape(a, (n // size, size, *a.shape[1:]))
-        chunks = jax.tree.map(split, (tasks, *others))
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        total, (values, fine) = jax.lax.scan(accumulate, zeros, chunks)
-        number = jnp.sum(fine)  # 0: the mean is NaN, and the step is not taken
-        mean = jax.tree.map(lambda g: g / number.astype(g.dtype), total)
-        means = jax.tree.map(partial(jnp.mean, where=fine), values)
-        return means, mean, (n // size - number) / (n // size)
+        parts = lambda a: jnp.reshape(a, (n // size, size, *a.shape[1:]))
+        given = tasks, *others
+        if reduce == "tree":
+            sums = _added_in_pairs(one, params, jax.tree.map(parts, given), step)
+        elif size == n:
+            sums = one(given)
+        else:
+            sums = _added(one, params, jax.tree.map(parts, given))
+        if mesh is not None:
+            sums = meshes.summed(sums, mesh, reduce)
+        if reduce == "tree":  # apart from what the optimiser computes of it, see below
+            once = _unknown(step, 1)
+            means = jax.lax.fori_loop(0, once, lambda i, sums: _means(sums), sums)
+        else:
+            means = _means(sums)
+        number = n // size * meshes.size_of(mesh)
+        return means.value, means.gradient, (number - sums.fine) / number
 
     return gradient
+
+
+def _means(sums: Sums) -> Sums:
+    """Of the chunks that count; of none NaN, and the step is not taken."""
+    divided = lambda a: a / sums.fine.astype(a.dtype)
+    value, gradient = jax.tree.map(divided, (sums.value, sums.gradient))
+    return Sums(gradient, value, sums.fine)
+
+
+def _unknown(step, number: int) -> jax.Array:
+    """The number, of which a compiler can't know that it is it."""
+    return jnp.where(jnp.asarray(step) < 0, 0, number)
+
+
+def _chunk(n: int, tasks_at_once: int | None, tasks: PyTree) -> int:
+    """Tasks of a chunk. Raises: ValueError if they do not divide n."""
+    size = min(tasks_at_once or defaults.tasks_at_once(n, inputs_of(tasks)), n)
+    if n % size:
+        raise ValueError(
+            f"tasks_at_once: {n} tasks can't be run {size} at once; expected a "
+            f"divisor of {n}, or a number >= {n} for all at once"
+        )
+    return size
+
+
+def _added(one: Callable, params: PyTree, chunks: PyTree) -> Sums:
+    """The sum over chunks, one after the other."""
+
+    def add(total, chunk):
+        sums = one(chunk)
+        return jax.tree.map(jnp.add, total, sums.gradient), sums[1:]
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    total, each = jax.lax.scan(add, zeros, chunks)
+    return Sums(total, *jax.tree.map(partial(jnp.sum, axis=0), each))
+
+
+def _added_in_pairs(one: Callable, params: PyTree, chunks: PyTree, step) -> Sums:
+    """The sum over 2^k chunks as a binary tree: k + 1 partial sums are kept at a time.
+
+    After chunk i the sums of 1, 2, 4, ... neighbours are joined as the digits of i + 1
+    carry. How often the loop runs is unknown to the compiler: it would take a loop of one
+    chunk apart, merge it with what is around, and round differently.
+    """
+    number = number_of(chunks)
+    levels = number.bit_length()
+    data, wrapped = keys.unwrapped(chunks)  # each key is used in one round of the loop
+    chunk = lambda i: wrapped(jax.tree.map(lambda a: a[i], data))
+    rows = lambda n: lambda a: jnp.zeros((n, *a.shape), a.dtype)
+    each = jax.tree.map(rows(number), jax.eval_shape(one, chunk(0))[1:])
+
+    def join(i, carry):
+        kept, each = carry
+
+        def up(at):
+            level, total = at
+            left = jax.tree.map(lambda a: a[level], kept)
+            return level + 1, jax.tree.map(jnp.add, left, total)
+
+        sums = one(chunk(i))
+        full = lambda at: (i >> at[0]) & 1 == 1
+        level, total = jax.lax.while_loop(full, up, (0, sums.gradient))
+        put = lambda a, value, place: a.at[place].set(value)
+        kept = jax.tree.map(lambda a, t: put(a, t, level), kept, total)
+        return kept, jax.tree.map(lambda a, v: put(a, v, i), each, sums[1:])
+
+    empty = jax.tree.map(rows(levels), params)
+    times = _unknown(step, number)
+    kept, each = jax.lax.fori_loop(0, times, join, (empty, each))
+    while number > 1:
+        number //= 2
+        each = jax.tree.map(lambda a: a[::2] + a[1::2], each)
+    return Sums(*jax.tree.map(lambda a: a[-1], (kept, *each)))
 
 
 def finite(tree: PyTree) -> jax.Array:

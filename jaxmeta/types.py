@@ -168,6 +168,7 @@ class Outer(NamedTuple):
     learner: whose parameters they are, for validation; None = `fit` can't validate.
     settle: (state, sampler) -> state, see `MetaLearner`; None = nothing to set.
     members: of a population, whose `init` and `step` take keys [members]; None = one key.
+    mesh: of the devices that `step` runs on; None = one device.
     """
 
     init: Callable[[jax.Array], Any]
@@ -175,6 +176,7 @@ class Outer(NamedTuple):
     learner: MetaLearner | None = None
     settle: Callable[[Any, Any], Any] | None = None
     members: int | None = None
+    mesh: Any = None
 
 
 class Sampler(Protocol):

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from report import device, save, table
@@ -46,22 +44,18 @@ def make(inner_lr, meta_lr):
 
 def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
     """Median time of each size, the sizes taking turns."""
-    mesh = Mesh(np.array(jax.devices()[: config.devices]), "member")
-    spread = NamedSharding(mesh, P("member"))
-
-    def place(values):  # a size that does not divide runs on one device
-        values = jnp.asarray(values)
-        return jax.device_put(values, spread) if len(values) > 1 else values
+    mesh = Mesh(np.array(jax.devices()[: config.devices]), "members")
 
     def once(n):
         states, _ = jm.fit_population(
             make,
             jm.tasks.sinusoid(),
-            keys=place(jax.random.split(jax.random.clone(key), n)),
+            keys=jax.random.split(jax.random.clone(key), n),
             steps=config.steps,
             tasks_per_step=25,
-            inner_lr=place(np.linspace(0.005, 0.02, n)),
-            meta_lr=place(np.full(n, 1e-3)),
+            inner_lr=np.linspace(0.005, 0.02, n),
+            meta_lr=np.full(n, 1e-3),
+            mesh=mesh if n % config.devices == 0 and n > 1 else None,
         )
         jax.block_until_ready(states)
 

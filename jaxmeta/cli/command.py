@@ -12,7 +12,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -24,6 +24,7 @@ from jaxmeta.cli import (
     compare,
     configs,
     curve,
+    devices,
     interrupts,
     listing,
     predict,
@@ -51,6 +52,8 @@ class Train(Options):
     """Go on with a run, with its own config; only --steps can be another number."""
     config: Path | None = None
     """A config.toml of another run: its learner and flags, where none are given here."""
+    devices: int | None = None
+    """Devices that the tasks of a step are split over; on a CPU, as many of its cores."""
     progress: bool = True
     """Show a progress bar."""
     tensorboard: bool = False
@@ -209,6 +212,7 @@ def _sentences() -> Iterator[None]:
 
 def train(command: Any, given: list[str]) -> None:
     """Meta-train, or go on with a run; then meta-test."""
+    mesh = devices.mesh_of(command.devices)
     if command.resume is not None:
         folder, config = run.open_run(command.resume)
         configs.check_resumed(given, config)
@@ -226,8 +230,11 @@ def train(command: Any, given: list[str]) -> None:
     else:
         config = _config(command)
         recipe = recipes.make(**configs.parts(config))  # before there is a folder
+        recipe.outer_on(mesh)
         name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
         folder = _created(command.out, Path("runs") / name, config)
+    if mesh is not None:
+        recipe = replace(recipe, outer=recipe.outer_on(mesh))
     shown = {"progress": command.progress, "tensorboard": command.tensorboard}
     session.train(folder, recipe, **shown)
 
@@ -404,7 +411,9 @@ def _config(command: Any) -> dict[str, Any]:
     """What is written to config.toml: enough to build the run again."""
     values = asdict(command)
     options = {f.name: values.pop(f.name) for f in fields(Options)}
-    for name in ("out", "resume", "config", "progress", "tensorboard", "over"):
+    for name in (
+        *("out", "resume", "config", "progress", "tensorboard", "over", "devices"),
+    ):
         values.pop(name, None)
     config = {"learner": values.pop("learner"), "arguments": values, "options": options}
     return json.loads(json.dumps(config, default=lambda path: str(path.resolve())))

@@ -60,6 +60,8 @@ class Options:
     """Tasks whose meta-gradients are averaged in one step."""
     tasks_at_once: int | None = None
     """Tasks in one vmap; by default what is fastest on the backend."""
+    reduce: Literal["mean", "tree"] | None = None
+    """How gradients are added up; tree: the same bits on 1, 2, 4, ... devices."""
     learning_rate: float = 1e-3
     """Of the outer optimiser, Adam."""
     seed: int = 0
@@ -99,6 +101,8 @@ def check_options(options: Options) -> None:
     some = lambda names: {n: given[n] for n in names.split() if n in given}
     checks.check_names(**some("data train_split model"))
     checks.check_choice("tested", given["tested"], ("last", "best"))
+    if "reduce" in given:
+        checks.check_choice("reduce", given["reduce"], ("mean", "tree"))
     checks.check_sizes(2, **some("ways train_ways validation_tasks test_tasks"))
     checks.check_sizes(**some("shots queries width steps tasks_per_step tasks_at_once"))
     checks.check_sizes(**some("validate_every save_every chunk patience"))

@@ -64,6 +64,7 @@ class Recipe:
     train: Any
     test: Any
     outer: Outer
+    outer_on: Callable[[Any], Outer]  # the same on the devices of a mesh
     samplers: dict[str, Any]  # "train", "validation", "test"
     unadapted: Any  # the one for training, without inner steps; None = it has none
     with_ways: Callable[[int], Any]  # the learner for tests of so many classes
@@ -108,7 +109,7 @@ def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
             "task; leave --train-ways out"
         )
     used = {n: samplers[n] for n in ("validation", "test")}
-    outer = source.outer(train, samplers["episodes"], options)
+    outer_on = partial(source.outer, train, samplers["episodes"], options)
     used["train"] = samplers[entry.trains_on]
     asked = {n: v for n, v in asdict(options).items() if n not in WATCHING}
     about = {"learner": name, **asked, **arguments}
@@ -116,7 +117,7 @@ def make(name: str, arguments: dict[str, Any], options: Options) -> Recipe:
     with_arguments = lambda **other: make_for(train_facts, **other)
     remade = partial(_remade, name, arguments, asked_for)
     return Recipe(
-        *(options, source, train, test, outer, used),
+        *(options, source, train, test, outer_on(None), outer_on, used),
         *(_unadapted(entry, with_arguments), with_ways, with_arguments, remade),
         _plain(about),
     )

@@ -6,7 +6,7 @@ make the same episodes. A stream has no state but the number of the meta-step.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta import keys
+from jaxmeta import keys, meshes
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.plans import Plan
 from jaxmeta.types import Task
@@ -64,6 +64,10 @@ class Given:
         """Those of one meta-step of the chunk."""
         raw = jax.tree.map(lambda a: a[step], self.raw)
         return Given(raw, self.planner, self.implementation)
+
+    def parts(self) -> "Given":
+        """What is split over the devices of a mesh: the tasks."""
+        return replace(self, raw=meshes.SPLIT, planner=meshes.SHARED)
 
     def draw(self, task_keys: jax.Array) -> Task:
         """The tasks of one meta-step, [tasks, ...], read before for these keys.

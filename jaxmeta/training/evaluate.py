@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta import checks, defaults
+from jaxmeta import checks, defaults, meshes
 from jaxmeta import keys as streams
 from jaxmeta.boundary import entered
-from jaxmeta.task_axis import as_auto, inputs_of, number_of, over_tasks
+from jaxmeta.task_axis import as_auto, inputs_of, number_of, over_devices, over_tasks
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.tasks.streamed import Streamed
 from jaxmeta.types import Batch, MetaLearner, Sampler, Task
@@ -45,6 +45,7 @@ def evaluate(
     key: jax.Array,
     tasks_at_once: int | None = None,
     metrics: Callable[..., Any] | None = None,
+    mesh: Any = None,
 ) -> Report:
     """Adapt to many tasks, judge on their query sets.
 
@@ -56,6 +57,7 @@ def evaluate(
         tasks_at_once: tasks in one vmap; None = the default of the backend.
         metrics: (outputs, query) -> {name: [] value}, what else to report of each task,
             e.g. `jm.metrics.classification`; None = what the learner's loss reports.
+        mesh: with an axis "tasks", over whose devices the tasks are split; None = one.
 
     Returns: a `Report`; its means are over all tasks, a diverged one included.
     Raises: ValueError for fewer than 2 tasks or a key of the old type.
@@ -75,12 +77,25 @@ def evaluate(
     _check_learned(learner, params, tasks_at_once)
     if tasks_at_once is None:
         tasks_at_once = default_at_once(sampler, key)
-    keys = streams.tasks(key, num_tasks)
+    own = streams.tasks(key, num_tasks)
     if isinstance(sampler, Streamed):
-        found = _of_records(learner, params, sampler, keys, tasks_at_once, metrics)
+        found = _of_records(learner, params, sampler, own, tasks_at_once, metrics, mesh)
         return summarize(found)
     at_once = min(tasks_at_once, num_tasks)
-    return summarize(_metrics(learner, params, sampler, keys, at_once, metrics))
+    if mesh is None:
+        meshes.check_alone("params", params)
+        return summarize(_metrics(learner, params, sampler, own, at_once, metrics))
+    meshes.check_mesh(mesh)
+    own = streams.tasks(key, _whole(num_tasks, mesh))
+    params, sampler, own = meshes.replicated((params, sampler, own), mesh)
+    found = _metrics(learner, params, sampler, own, at_once, metrics, mesh)
+    return summarize({name: np.asarray(v)[:num_tasks] for name, v in found.items()})
+
+
+def _whole(number: int, mesh) -> int:
+    """So many tasks, and more, that each device of a mesh has as many."""
+    size = meshes.size_of(mesh)
+    return -(-number // size) * size
 
 
 def default_at_once(sampler, key: jax.Array) -> int:
@@ -95,15 +110,22 @@ def default_at_once(sampler, key: jax.Array) -> int:
     return defaults.tasks_at_once(BLOCK, inputs_of(tasks))
 
 
-def _of_records(learner, params, sampler: Streamed, keys, tasks_at_once: int, metrics):
+def _of_records(
+    learner, params, sampler: Streamed, keys, tasks_at_once: int, metrics, mesh
+):
     """Metrics [num_tasks], the tasks read block by block."""
-    blocks = range(0, len(keys), BLOCK)
     found = []
-    for i in blocks:
+    for i in range(0, len(keys), BLOCK):
         some = keys[i : i + BLOCK]
+        number = len(some)
+        if mesh is not None:
+            some = some[np.arange(_whole(number, mesh)) % number]
         given = sampler.given(sampler.read(some), some)
-        at_once = min(tasks_at_once, len(some))
-        found.append(_read_metrics(learner, params, given, some, at_once, metrics))
+        if mesh is not None:
+            params, given, some = meshes.replicated((params, given, some), mesh)
+        how = {"tasks_at_once": min(tasks_at_once, number), "metrics": metrics}
+        values = _read_metrics(learner, params, given, some, **how, mesh=mesh)
+        found.append({k: np.asarray(v)[:number] for k, v in values.items()})
     return {k: np.concatenate([f[k] for f in found]) for k in found[0]}
 
 
@@ -114,6 +136,7 @@ def evaluate_episodes(
     *,
     key: jax.Array | None = None,
     tasks_at_once: int | None = None,
+    mesh: Any = None,
 ) -> Report:
     """Adapt to given episodes, judge on their query sets.
 
@@ -124,6 +147,7 @@ def evaluate_episodes(
             compiles anew). Images of type uint8 are taken as 0..255.
         key: typed key for learners that adapt at random; None = without.
         tasks_at_once: tasks in one vmap, for a batch; None = the default of the backend.
+        mesh: as in `evaluate`, for a batch.
 
     Returns: a `Report`; task i of a batch gets the key fold_in(key, i).
     Raises: ValueError for no task, shapes that do not fit, labels out of range, NaN.
@@ -137,6 +161,8 @@ def evaluate_episodes(
     """
     if key is not None:
         checks.check_key(key)
+    if mesh is not None:
+        meshes.check_mesh(mesh)
     _check_learned(learner, params, tasks_at_once)
     tasks = _given_tasks(tasks)
     one_by_one = not isinstance(tasks, Task)
@@ -152,8 +178,17 @@ def evaluate_episodes(
         _check_episodes(learner, params, group)
         n = number_of(group)
         size = tasks_at_once or defaults.tasks_at_once(n, inputs_of(group))
-        keys = None if key is None else streams.tasks(key, n, i)
-        found.append(_given_metrics(learner, params, group, keys, min(size, n)))
+        own, where = None if key is None else streams.tasks(key, n, i), None
+        if mesh is None:
+            meshes.check_alone("params, tasks", params, group)
+        elif n > 1:  # a task alone can't be split
+            where = mesh
+            group, own = jax.tree.map(
+                lambda a, n=n: a[np.arange(_whole(n, mesh)) % n], (group, own)
+            )
+            params, group, own = meshes.replicated((params, group, own), mesh)
+        values = _given_metrics(learner, params, group, own, min(size, n), where)
+        found.append({k: np.asarray(v)[:n] for k, v in values.items()})
     return summarize({k: np.concatenate([f[k] for f in found]) for k in found[0]})
 
 
@@ -220,10 +255,10 @@ def _check_episodes(learner, params, tasks: Task) -> None:
         jax.eval_shape(lambda p, task=task: learner.loss(p, task), params)
 
 
-@partial(jax.jit, static_argnames=("learner", "tasks_at_once"))
-def _given_metrics(learner, params, tasks, keys, tasks_at_once):
-    one = lambda task, key: learner.loss(params, task, key)[1]
-    return over_tasks(one, tasks_at_once)(tasks, keys)
+@partial(jax.jit, static_argnames=("learner", "tasks_at_once", "mesh"))
+def _given_metrics(learner, params, tasks, keys, tasks_at_once, mesh=None):
+    one = lambda params, task, key: learner.loss(params, task, key)[1]
+    return over_devices(one, (params,), (tasks, keys), tasks_at_once, mesh)
 
 
 def summarize(per_task: dict[str, Any]) -> Report:
@@ -285,16 +320,18 @@ def _judged(learner, params, task, key, metrics):
     return own | metrics(outputs, task.query)
 
 
-@partial(jax.jit, static_argnames=("learner", "tasks_at_once", "metrics"))
-def _read_metrics(learner, params, given, keys, tasks_at_once, metrics):
-    one = lambda task, key: _judged(learner, params, task, streams.adapt(key), metrics)
-    return over_tasks(one, tasks_at_once)(given.draw(keys), keys)
+@partial(jax.jit, static_argnames=("learner", "tasks_at_once", "metrics", "mesh"))
+def _read_metrics(learner, params, given, keys, tasks_at_once, metrics, mesh=None):
+    def one(params, task, key):
+        return _judged(learner, params, task, streams.adapt(key), metrics)
+
+    return over_devices(one, (params,), (given.draw(keys), keys), tasks_at_once, mesh)
 
 
-@partial(jax.jit, static_argnames=("learner", "tasks_at_once", "metrics"))
-def _metrics(learner, params, sampler, keys, tasks_at_once, metrics):
-    def one(key):
+@partial(jax.jit, static_argnames=("learner", "tasks_at_once", "metrics", "mesh"))
+def _metrics(learner, params, sampler, keys, tasks_at_once, metrics, mesh=None):
+    def one(params, sampler, key):
         task = sampler.sample(jax.random.clone(key))
         return _judged(learner, params, task, streams.adapt(key), metrics)
 
-    return over_tasks(one, tasks_at_once)(keys)
+    return over_devices(one, (params, sampler), (keys,), tasks_at_once, mesh)

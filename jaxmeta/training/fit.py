@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmeta import checks, keys
+from jaxmeta import checks, keys, meshes
 from jaxmeta.outer import make_outer, objective_of
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.tasks.streamed import Given, Streamed, chunks, tasks_of
@@ -32,6 +32,8 @@ def fit(
     tasks_per_step: int | None = None,
     tasks_at_once: int | None = None,
     gradient: Callable[..., Any] | None = None,
+    mesh: Any = None,
+    reduce: meshes.Reduce | None = None,
     chunk: int = 100,
     state: Any = None,
     validation: Sampler | None = None,
@@ -59,7 +61,9 @@ def fit(
         key: typed key; everything random in the run is derived from it. Of a population,
             keys [members].
         tasks_per_step: tasks whose meta-gradients are averaged in one step, 4 by default.
-        tasks_at_once, gradient: as in `make_step`.
+        tasks_at_once, gradient, mesh, reduce: as in `make_step`. On a mesh each device
+            draws and learns from its own tasks of a step, the same tasks on any number of
+            devices; call it so in each process of several.
         chunk: steps between two looks at the metrics, all on the device.
         state: where to go on from; None = the beginning. It is copied, not consumed.
         validation: sampler of validation tasks; validation_learner: what adapts to
@@ -98,6 +102,8 @@ def fit(
         tasks_per_step=tasks_per_step,
         tasks_at_once=tasks_at_once,
         gradient=gradient,
+        mesh=mesh,
+        reduce=reduce,
     )
     _check_run(outer, sampler, key, validation, validation_learner, log)
     _check_ends(best, stop, validation)
@@ -106,11 +112,18 @@ def fit(
     key_data = keys.data(key)
     start = outer.init(keys.init(key)) if state is None else state
     checks.check_state(start)
+    if outer.mesh is None:
+        meshes.check_alone("state, sampler", start, sampler)
+    else:
+        start, key_data = meshes.replicated((start, key_data), outer.mesh)
+        if not isinstance(sampler, Streamed):
+            sampler = meshes.replicated(sampler, outer.mesh)
     now = jax.tree.map(jnp.copy, start)
     if outer.learner is not None and sampler is not None:
         _look(outer.learner, now, sampler, key_data)
     judge = None if validation is None else validation_learner or outer.learner
-    test = partial(evaluate, num_tasks=validation_tasks, key=keys.validation(key))
+    own = {"num_tasks": validation_tasks, "key": keys.validation(key)}
+    test = partial(evaluate, **own, mesh=outer.mesh)
     done, parts = int(now.step), None
     if isinstance(sampler, Streamed) and done < steps:
         tasks = tasks_of(outer.step, now, key_data)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta import checks
+from jaxmeta import checks, meshes
 from jaxmeta import keys as streams
 from jaxmeta.boundary import remembered
 from jaxmeta.outer import make_outer
@@ -39,6 +39,7 @@ def population(
     *,
     tasks_per_step: int = 4,
     tasks_at_once: int | None = None,
+    mesh: Any = None,
     **swept: Any,
 ) -> Outer:
     """All members of a population at once (vmap), as one training procedure.
@@ -51,6 +52,7 @@ def population(
             numbers may differ between members, no shapes and no counts of steps.
         members: how many.
         tasks_per_step, tasks_at_once: as in `fit`, of each.
+        mesh: with an axis "members", over whose devices the members are split; None = one.
         swept: arrays [members], passed to `make` one number each.
 
     Returns: an `Outer` whose states are `Population`s; `fit` it with keys [members].
@@ -70,9 +72,12 @@ def population(
             )
         checks.check_finite(values, name)
     _check_members(make, arrays)
-    together = _together(make, tasks_per_step, tasks_at_once)
+    if mesh is not None:
+        meshes.check_mesh(mesh, meshes.MEMBERS)
+        meshes.share(members, mesh, "members", meshes.MEMBERS)
+    together = _together(make, tasks_per_step, tasks_at_once, mesh)
     outer = together.init(arrays)
-    return Outer(outer, together.step, None, together.settle, members)
+    return Outer(outer, together.step, None, together.settle, members, mesh)
 
 
 class _Together(NamedTuple):
@@ -82,7 +87,7 @@ class _Together(NamedTuple):
 
 
 @remembered
-def _together(make, tasks_per_step, tasks_at_once) -> _Together:
+def _together(make, tasks_per_step, tasks_at_once, mesh=None) -> _Together:
     """The functions of a population, the same for the same `make`: compiled once."""
 
     def member(values) -> Outer:
@@ -95,8 +100,16 @@ def _together(make, tasks_per_step, tasks_at_once) -> _Together:
     start = jax.jit(jax.vmap(lambda key, values: member(values).init(key)))
 
     def step(state: Population, sampler, keys):
-        one = lambda own, values, key: member(values).step(own, sampler, key)
-        now, metrics = jax.vmap(one)(state.members, state.values, keys)
+        def some(states, values, sampler, keys):
+            one = lambda own, values, key: member(values).step(own, sampler, key)
+            return jax.vmap(one)(states, values, keys)
+
+        run = some
+        if mesh is not None:
+            of_members = meshes.PartitionSpec(meshes.MEMBERS)
+            given = of_members, of_members, meshes.SHARED, of_members
+            run = meshes.split(some, mesh, given, of_members, meshes.MEMBERS)
+        now, metrics = run(state.members, state.values, sampler, keys)
         return Population(now, state.values), metrics
 
     def settle(state: Population, sampler):
@@ -126,6 +139,7 @@ def fit_population(
     steps: int,
     tasks_per_step: int = 4,
     tasks_at_once: int | None = None,
+    mesh: Any = None,
     **swept: Any,
 ) -> tuple[Any, Metrics]:
     """`fit` for every member of a population at once (vmap).
@@ -139,7 +153,7 @@ def fit_population(
         sampler: the task distribution, the same for all.
         keys: [members] typed keys, `jax.random.split(key, members)`.
         steps: meta-steps of each member.
-        tasks_per_step, tasks_at_once: as in `fit`.
+        tasks_per_step, tasks_at_once: as in `fit`. mesh: as in `population`.
         swept: arrays [members], passed to `make` one number each.
 
     Returns: the states with a leading [members] axis on each array, and the metrics of
@@ -163,6 +177,7 @@ def fit_population(
         len(keys),
         tasks_per_step=tasks_per_step,
         tasks_at_once=tasks_at_once,
+        mesh=mesh,
         **swept,
     )
     checks.check_sampler(sampler)

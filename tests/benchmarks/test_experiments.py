@@ -193,6 +193,12 @@ def check_run(results):
     assert ours["ms"] == sorted(ours["ms"]) and ours["peak_mb"] > 100
 
 
+def check_scaling(results):
+    cases = [(r["scaling"], r["devices"]) for r in results["rows"]]
+    assert cases == [("strong", 1), ("strong", 2), ("weak", 2)]
+    assert results["rows"][0]["of one"] == 1
+
+
 def check_faults(results):
     for row in results["rows"]:
         assert row["nothing lost"] == row["times"] > 0, row

@@ -112,6 +112,7 @@ TABLES = {
     "domain_digits": lambda m: kept(m, "domain_digits"),
     "corners": lambda m: kept(m, "corners"),
     "faults": lambda m: kept(m, "faults*"),
+    "scaling": lambda m: kept(m, "scaling"),
     "streams": lambda m: [
         ("streams", lambda r, part=part: m.spelled(r[part]))
         for part in ("rates", "trainings", "memory")

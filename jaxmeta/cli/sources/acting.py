@@ -35,8 +35,15 @@ class Acting(Source):
         """From observations to actions."""
         return FlagNetworks.of(options, facts, (sampler.obs_dims,))
 
-    def outer(self, learner: Agent, sampler: Env, options: Options) -> Outer:
-        """Policy gradients over whole trials."""
+    def outer(
+        self, learner: Agent, sampler: Env, options: Options, mesh: Any = None
+    ) -> Outer:
+        """Policy gradients over whole trials. Raises: ValueError for a mesh."""
+        if mesh is not None:
+            raise ValueError(
+                f"devices: {self.name} is acted in, which takes one device; leave "
+                "--devices out"
+            )
         assert options.tasks_per_step and options.episodes
         assert options.epochs and options.minibatches
         return policy_gradient(

@@ -96,7 +96,7 @@ class Source:
     @property
     def uses(self) -> tuple[str, ...]:
         """The options, of those that not every problem uses, that this one does."""
-        return ("tasks_at_once", *self.options)
+        return ("tasks_at_once", "reduce", *self.options)
 
     def facts(self, sampler: Any) -> Facts:
         """What its tasks determine."""
@@ -107,8 +107,10 @@ class Source:
         x = jax.eval_shape(sampler.sample, jax.random.key(0)).support.x
         return FlagNetworks.of(options, facts, x.shape[1:])
 
-    def outer(self, learner: Any, sampler: Any, options: Options) -> Outer:
-        """How it is trained on such tasks."""
+    def outer(
+        self, learner: Any, sampler: Any, options: Options, mesh: Any = None
+    ) -> Outer:
+        """How it is trained on such tasks, on one device or those of a mesh."""
         del sampler
         assert options.tasks_per_step
         return make_outer(
@@ -116,6 +118,8 @@ class Source:
             optax.adam(options.learning_rate),
             tasks_per_step=options.tasks_per_step,
             tasks_at_once=options.tasks_at_once,
+            mesh=mesh,
+            reduce=options.reduce or "mean",
         )
 
     def judge(

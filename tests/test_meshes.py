@@ -1,0 +1,278 @@
+"""Tasks on many devices: the same tasks, the same numbers, a share of the work each."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from problems import CORE, ONE_EACH, double, largest_difference, make, many_tasks
+
+import jaxmeta as jm
+from jaxmeta import meshes
+
+DEVICES = 8
+ADAM = optax.adam(1e-2)
+SINES = jm.tasks.sinusoid(shots=3, queries=3)
+SMALL = jm.models.mlp(hidden=(4,))
+MAML = jm.maml(SMALL, inner_lr=0.01, loss=jm.losses.mse)
+
+
+def over(devices: int, axis: str = "tasks") -> Mesh:
+    return jax.make_mesh((devices,), (axis,), devices=jax.devices()[:devices])
+
+
+def leaves(tree) -> list[np.ndarray]:
+    return [np.asarray(a) for a in jax.tree.leaves(tree)]
+
+
+def same(a, b) -> bool:
+    return all(map(np.array_equal, leaves(a), leaves(b)))
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [r for r in ONE_EACH if r[0] in {*CORE, "imaml"}]
+)
+def test_a_learner_of_each_family_learns_the_same(name, problem, blobs, x64):
+    learner, sampler = make(name, problem, blobs)
+    tasks = double(many_tasks(sampler, jax.random.key(0), DEVICES))
+    params = double(learner.init(jax.random.key(1)))
+    one, many = (
+        jax.jit(jm.meta_gradient(learner, 1, mesh=mesh))
+        for mesh in (None, over(DEVICES))
+    )
+    ((value, metrics), gradient), ((value8, metrics8), gradient8) = (
+        run(params, tasks, jax.random.key(2)) for run in (one, many)
+    )
+    assert set(metrics) == set(metrics8)
+    assert largest_difference(value8, value) < 1e-12
+    if optax.tree.norm(gradient) > 0:  # some learn nothing
+        limit = 1e-11 if name == "imaml" else 1e-12
+        assert largest_difference(gradient8, gradient) < limit
+
+
+RUN = partial(jm.fit, MAML, SINES, ADAM, chunk=5, tasks_per_step=8, tasks_at_once=1)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "tree"])
+def test_fit_is_the_same_on_any_number_of_devices(reduce):
+    run = partial(RUN, reduce=reduce)
+    one, many = (run(steps=5, key=jax.random.key(0), mesh=m) for m in (None, over(8)))
+    assert largest_difference(many.params, one.params) < 1e-5
+    half = run(steps=3, key=jax.random.key(0), mesh=over(2))
+    assert len(half.params["head"]["bias"].sharding.device_set) == 2
+    again = run(steps=5, key=jax.random.key(0), mesh=over(8), state=half)
+    assert largest_difference(again.params, one.params) < 1e-5
+
+
+def test_a_tree_gives_the_same_bits_on_any_number_of_devices():
+    """In a process of its own, which compiles as users do: without optimisation, sums and
+    products are joined differently in different programs."""
+    environment = {
+        name: value for name, value in os.environ.items() if name != "XLA_FLAGS"
+    }
+    done = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stderr
+    states = done.stdout.split()
+    assert len(states) == 4 and len(set(states)) == 1
+
+
+def print_the_bits() -> None:
+    """Of states after five steps on one device, on 2, on 8, and on 2, then 8."""
+    run = partial(RUN, reduce="tree", key=jax.random.key(0))
+    states = [run(steps=5, mesh=m) for m in (None, over(2), over(8))]
+    half = run(steps=3, mesh=over(2))
+    states.append(run(steps=5, mesh=over(8), state=half))
+    for state in states:
+        print(hashlib.sha256(b"".join(a.tobytes() for a in leaves(state))).hexdigest())
+
+
+def test_two_devices_never_see_the_same_task():
+    """A network without parameters that matter, whose loss tells its targets."""
+    told = lambda params, task, key=None: (
+        jnp.sum(params) * 0 + jnp.mean(task.query.y),
+        {"noise": jax.random.normal(key)},
+    )
+    teller = MAML._replace(init=lambda key: jnp.zeros(1), loss=told, objective=None)
+    tasks = jm.sample_tasks(SINES, jax.random.key(0), 8)
+    split = jax.jit(
+        lambda key: meshes.split(
+            lambda key: jm.sample_tasks(SINES, key, 1, meshes.first_of(1)),
+            over(8),
+            meshes.SHARED,
+            meshes.SPLIT,
+        )(key)
+    )(jax.random.key(0))
+    for own, of_all in zip(leaves(split), leaves(tasks), strict=True):
+        np.testing.assert_allclose(own, of_all, rtol=1e-4, atol=1e-5)
+        assert len({a.tobytes() for a in own}) == 8
+    found = {}
+    for mesh in (None, over(8)):
+        run = jax.jit(jm.meta_gradient(teller, 1, mesh=mesh))
+        (value, metrics), _ = run(jnp.zeros(1), tasks, jax.random.key(1))
+        found[mesh] = float(value), float(metrics["noise"])
+    np.testing.assert_allclose(*found.values(), rtol=1e-5)
+
+
+def test_a_task_that_is_not_finite_is_left_out_of_the_mean():
+    tasks = jm.sample_tasks(SINES, jax.random.key(0), 8)
+    y = np.array(tasks.support.y)
+    y[3] = np.nan
+    bad = tasks._replace(support=tasks.support._replace(y=jnp.asarray(y)))
+    good = jax.tree.map(lambda a: jnp.asarray(np.delete(np.asarray(a), 3, 0)), tasks)
+    params = MAML.init(jax.random.key(1))
+    (_, metrics), found = jax.jit(jm.meta_gradient(MAML, mesh=over(8)))(params, bad)
+    _, expected = jax.jit(jm.meta_gradient(MAML))(params, good)
+    assert float(metrics["diverged"]) == 1 / 8
+    assert largest_difference(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("conv", "at_once"), [("lax", 1), ("patches", 4), ("winograd", 1)]
+)
+def test_one_collective_and_a_share_of_the_work(conv, at_once):
+    network = jm.models.conv4(
+        3, input_shape=(8, 8, 1), widths=16, strided=True, conv=conv
+    )
+    learner = jm.maml(network, inner_lr=0.1)
+    x = jax.random.normal(jax.random.key(0), (32, 6, 8, 8, 1))
+    batch = jm.Batch(x, jnp.tile(jnp.arange(3), (32, 2)))
+    tasks = jm.Task(batch, batch)
+    params = learner.init(jax.random.key(1))
+    work = {}
+    for devices in (1, 8):
+        run = jm.meta_gradient(learner, at_once, mesh=over(devices))
+        compiled = jax.jit(run).lower(params, tasks).compile()
+        text = compiled.as_text()
+        collectives = re.findall(
+            r"= \S+ (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)"
+            r"(?:-start)?\(",
+            text,
+        )
+        assert collectives == ["all-reduce"], collectives
+        # a loop's body is counted once: trips times its work is all work
+        trips = 32 // devices // at_once
+        work[devices] = compiled.cost_analysis()["flops"] * trips
+    assert work[8] / work[1] < 0.15
+
+
+def test_a_test_on_a_mesh_has_the_same_digits(blobs):
+    episodes = jm.tasks.episodes(blobs, ways=3, shots=2, queries=2)
+    learner = jm.protonet(jm.models.mlp(6, 4, (8,)), ways=3)
+    params = learner.init(jax.random.key(0))
+    how = {"num_tasks": 21, "tasks_at_once": 3}
+    one, many = (
+        jm.evaluate(learner, params, episodes, key=jax.random.key(1), mesh=mesh, **how)
+        for mesh in (None, over(4))
+    )
+    assert many.num_tasks == 21 and many.per_task["loss"].shape == (21,)
+    assert same(one.per_task, many.per_task)
+    tasks = jm.sample_tasks(episodes, jax.random.key(1), 21)
+    one, many = (
+        jm.evaluate_episodes(learner, params, tasks, tasks_at_once=3, mesh=mesh)
+        for mesh in (None, over(4))
+    )
+    assert same(one.per_task, many.per_task)
+
+
+def test_members_of_a_population_are_split():
+    def make(inner_lr):
+        return jm.maml(SMALL, inner_lr=inner_lr, loss=jm.losses.mse), ADAM
+
+    run = partial(jm.fit_population, make, SINES, steps=3, inner_lr=[0.1, 0.01] * 4)
+    keys = lambda: jax.random.split(jax.random.key(0), 8)
+    (one, told), (many, told8) = (
+        run(keys=keys(), mesh=mesh) for mesh in (None, over(4, "members"))
+    )
+    assert largest_difference(many.params, one.params) < 1e-6
+    np.testing.assert_allclose(told["loss"], told8["loss"], rtol=1e-5)
+    assert many.params["head"]["bias"].sharding.spec[0] == "members"
+
+
+def test_an_estimator_perturbs_alike_and_draws_its_own_tasks():
+    gradient = jm.es_gradient(MAML, sigma=0.1, pairs=2)
+    run = partial(
+        jm.fit, MAML, SINES, ADAM, steps=2, tasks_per_step=4, gradient=gradient
+    )
+    one, many = (run(key=jax.random.key(0), mesh=mesh) for mesh in (None, over(4)))
+    assert largest_difference(many.params, one.params) < 1e-5
+    with pytest.raises(ValueError, match="gradient: on a mesh an estimator needs"):
+        jm.make_step(MAML, ADAM, gradient=lambda p, t, key, step: 0, mesh=over(2))
+
+
+def test_parameters_over_a_second_axis():
+    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("tasks", "model"))
+    network = jm.models.mlp(4, 8, (512, 512))
+    learner = jm.maml(network, inner_lr=0.1, inner_steps=2, loss=jm.losses.mse)
+    x = jax.random.normal(jax.random.key(0), (4, 3, 4))
+    batch = jm.Batch(x, jnp.ones((4, 3, 8)))
+    params, tasks = learner.init(jax.random.key(1)), jm.Task(batch, batch)
+    where = {
+        "dense1": {"kernel": (None, "model"), "bias": ("model",)},
+        "dense2": {"kernel": ("model", None), "bias": (None,)},
+        "head": {"kernel": (None, None), "bias": (None,)},
+    }
+    laid = jax.tree.map(
+        lambda a, axes: jax.device_put(a, NamedSharding(mesh, PartitionSpec(*axes))),
+        params,
+        where,
+    )
+    _, expected = jax.jit(jm.meta_gradient(learner))(params, tasks)
+    run = jax.jit(jm.meta_gradient(learner, mesh=mesh))
+    memory = {}
+    for name, given in (("whole", meshes.replicated(params, mesh)), ("laid out", laid)):
+        _, found = run(given, tasks)
+        assert largest_difference(found, expected) < 1e-5
+        used = run.lower(given, tasks).compile().memory_analysis()
+        memory[name] = used.argument_size_in_bytes, used.temp_size_in_bytes
+    arguments, temporaries = np.divide(memory["laid out"], memory["whole"])
+    assert arguments < 0.6 and temporaries < 0.75
+    state = jm.init_state(learner, ADAM, jax.random.key(1))
+    state = state._replace(params=laid)
+    state, _ = jm.make_step(learner, ADAM, mesh=mesh)(state, tasks)
+    assert state.params["dense1"]["kernel"].sharding.spec == PartitionSpec(
+        None, "model"
+    )
+
+
+def test_what_does_not_fit_a_mesh_gets_a_sentence():
+    run = partial(jm.fit, MAML, SINES, ADAM, steps=1, key=jax.random.key(0))
+    for how, sentence in (
+        ({"mesh": over(2, "data")}, 'expected an axis "tasks"'),
+        ({"mesh": 2}, "expected a jax.sharding.Mesh"),
+        (
+            {"mesh": over(8), "tasks_per_step": 12},
+            "12 can't be split evenly over the 8",
+        ),
+        ({"reduce": "tree"}, "expected tasks_at_once="),
+        ({"reduce": "tree", "tasks_per_step": 6, "tasks_at_once": 1}, "1, 2, 4"),
+        ({"reduce": "sum"}, "reduce"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            run(**how)
+    params = meshes.replicated(MAML.init(jax.random.key(0)), over(2))
+    state = jm.init_state(MAML, ADAM, jax.random.key(0))._replace(params=params)
+    with pytest.raises(ValueError, match="arrays on 2 devices"):
+        run(state=state)
+    with pytest.raises(ValueError, match="arrays on 2 devices"):
+        jm.evaluate(MAML, params, SINES, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="members: 3 can't be split"):
+        jm.fit_population(
+            lambda inner_lr: (MAML, ADAM), SINES,
+            keys=jax.random.split(jax.random.key(0), 3), steps=1,
+            inner_lr=[0.1] * 3, mesh=over(2, "members"),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    print_the_bits()
