@@ -414,10 +414,8 @@ def make_outer(
     return Outer(init, step, learner, learner.settle and settle, mesh=mesh)
 
 
-def sample_tasks(
-    sampler, key: jax.Array, num_tasks: int, first: jax.Array | int = 0
-) -> Task:
-    """A batch of tasks; task i is `sampler.sample(fold_in(key, first + i))`.
+def sample_tasks(sampler, key: jax.Array, num_tasks: int) -> Task:
+    """A batch of tasks; task i is `sampler.sample(fold_in(key, i))`.
 
     Returns: a `Task` whose arrays have a leading [num_tasks] axis.
     Raises: ValueError for num_tasks below 1, or a key of the old type.
@@ -425,7 +423,11 @@ def sample_tasks(
     checks.check_key(key)
     checks.check_sampler(sampler)
     checks.check_sizes(num_tasks=num_tasks)
-    task_keys = keys.tasks(key, num_tasks, first)
+    return tasks_of(sampler, keys.tasks(key, num_tasks))
+
+
+def tasks_of(sampler, task_keys: jax.Array) -> Task:
+    """The tasks [n, ...] of keys [n]."""
     whole = getattr(sampler, "draw", None)  # of records, which are read together
     if whole is not None:
         return whole(task_keys)

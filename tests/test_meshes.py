@@ -16,7 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from problems import CORE, ONE_EACH, double, largest_difference, make, many_tasks
 
 import jaxmeta as jm
-from jaxmeta import meshes
+from jaxmeta import keys, meshes
+from jaxmeta.outer import tasks_of
 
 DEVICES = 8
 ADAM = optax.adam(1e-2)
@@ -106,7 +107,7 @@ def test_two_devices_never_see_the_same_task():
     tasks = jm.sample_tasks(SINES, jax.random.key(0), 8)
     split = jax.jit(
         lambda key: meshes.split(
-            lambda key: jm.sample_tasks(SINES, key, 1, meshes.first_of(1)),
+            lambda key: tasks_of(SINES, keys.tasks(key, 1, meshes.first_of(1))),
             over(8),
             meshes.SHARED,
             meshes.SPLIT,
@@ -189,9 +190,9 @@ def test_members_of_a_population_are_split():
         return jm.maml(SMALL, inner_lr=inner_lr, loss=jm.losses.mse), ADAM
 
     run = partial(jm.fit_population, make, SINES, steps=3, inner_lr=[0.1, 0.01] * 4)
-    keys = lambda: jax.random.split(jax.random.key(0), 8)
+    own = lambda: jax.random.split(jax.random.key(0), 8)
     (one, told), (many, told8) = (
-        run(keys=keys(), mesh=mesh) for mesh in (None, over(4, "members"))
+        run(keys=own(), mesh=mesh) for mesh in (None, over(4, "members"))
     )
     assert largest_difference(many.params, one.params) < 1e-6
     np.testing.assert_allclose(told["loss"], told8["loss"], rtol=1e-5)
