@@ -20,7 +20,7 @@ FLOORS = (
     ("learners", "tasks"),
     ("outer", "task_axis", "models", "data", "transfer"),
     ("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
-    ("inner", "losses", "defaults", "keys", "tame", "once", "envs"),
+    ("inner", "losses", "defaults", "keys", "tame", "once", "envs", "meshes"),
     ("checks",),
     ("batches",),
     ("types",),

@@ -210,6 +210,22 @@ def test_a_run_is_tested_along_one_number(capsys):
     )
 
 
+def test_a_run_on_two_devices_goes_on_with_one(capsys):
+    tree = [*SINES, "--reduce", "tree", "--tasks-at-once", "1"]
+    cli.main([*tree, "--steps", "15", "--out", "one"])
+    words = " ".join([*tree, "--steps 10", "--devices 2", "--out two"])
+    installed(words)  # a process of its own, whose CPU is two devices
+    cli.main(["train", "--resume", "two", "--steps", "15", "--no-progress"])
+    for a, b in zip(leaves("one"), leaves("two"), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert "expected a multiple of 2" in refused(
+        " ".join([*SINES, "--tasks-per-step 3", "--devices 2"]), capsys
+    )
+    assert "devices: there are" in refused(f"{' '.join(SINES)} --devices 99", capsys)
+    assert "leave --devices out" in refused("train --data bandit --devices 2", capsys)
+    assert not Path("runs").exists()
+
+
 def test_a_folder_is_labelled(folder, capsys):
     cli.main([*LETTERS, "--steps", "10", "--out", "run"])
     random = np.random.default_rng(0)
