@@ -132,9 +132,12 @@ def replicated(tree: PyTree, mesh: Mesh, spec: PartitionSpec = SHARED) -> PyTree
         there = getattr(a, "sharding", None)
         if isinstance(there, NamedSharding) and there.device_set == devices:
             return jax.device_put(a, NamedSharding(everywhere.mesh, there.spec))
-        if isinstance(a, jax.Array) and jax.process_count() > 1:
-            a = np.asarray(a)
-        return jax.device_put(a, everywhere)
+        if jax.process_count() == 1:
+            return jax.device_put(a, everywhere)
+        whole = np.asarray(jnp.asarray(a))  # each process has it, and gives its part
+        return jax.make_array_from_callback(
+            whole.shape, everywhere, lambda where: whole[where]
+        )
 
     return jax.tree.map(put, tree)
 
