@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -73,28 +74,54 @@ def test_fit_is_the_same_on_any_number_of_devices(reduce):
     assert largest_difference(again.params, one.params) < 1e-5
 
 
-def test_a_tree_gives_the_same_bits_on_any_number_of_devices():
-    """In a process of its own, which compiles as users do: without optimisation, sums and
+def test_a_tree_gives_the_same_bits_on_any_number_of_devices_and_processes():
+    """In processes of their own, which compile as users do: without optimisation, sums and
     products are joined differently in different programs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     environment = {
         name: value for name, value in os.environ.items() if name != "XLA_FLAGS"
     }
-    done = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True
-    )
-    assert not done.returncode, done.stderr
-    states = done.stdout.split()
-    assert len(states) == 4 and len(set(states)) == 1
+    children = [
+        subprocess.Popen(
+            [sys.executable, __file__, *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for words in ((), ("0", port), ("1", port))
+    ]
+    said = [child.communicate(timeout=300) for child in children]
+    assert not any(child.returncode for child in children), said
+    (alone, *both) = ([w for w in out.split() if len(w) == 64] for out, _ in said)
+    assert len(alone) == 3 and len(set(alone)) == 1
+    assert both[0] == both[1] and both[0][0] == alone[0]  # and the same test in both
 
 
 def print_the_bits() -> None:
-    """Of states after five steps on one device, on 2, on 8, and on 2, then 8."""
+    """Of states after five steps on one device, on 8, and on 8, then one."""
     run = partial(RUN, reduce="tree", key=jax.random.key(0))
-    states = [run(steps=5, mesh=m) for m in (None, over(2), over(8))]
-    half = run(steps=3, mesh=over(2))
-    states.append(run(steps=5, mesh=over(8), state=half))
+    states = [run(steps=5, mesh=m) for m in (None, over(8))]
+    half = jax.device_get(run(steps=3, mesh=over(8)))
+    states.append(run(steps=5, state=half))
     for state in states:
-        print(hashlib.sha256(b"".join(a.tobytes() for a in leaves(state))).hexdigest())
+        print(said_of(state))
+
+
+def print_the_bits_of_one_of_two(rank: int, port: str) -> None:
+    """Of a state after five steps on two processes with two devices each, and of a test."""
+    jax.distributed.initialize(f"127.0.0.1:{port}", 2, rank)
+    mesh = jax.make_mesh((4,), ("tasks",))
+    state = RUN(steps=5, key=jax.random.key(0), reduce="tree", mesh=mesh)
+    print(said_of(state))
+    how = {"num_tasks": 6, "key": jax.random.key(1), "mesh": mesh}
+    print(said_of(jm.evaluate(MAML, state.params, SINES, **how).per_task))
+
+
+def said_of(state) -> str:
+    return hashlib.sha256(b"".join(a.tobytes() for a in leaves(state))).hexdigest()
 
 
 def test_two_devices_never_see_the_same_task():
@@ -275,5 +302,8 @@ def test_what_does_not_fit_a_mesh_gets_a_sentence():
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", DEVICES)
-    print_the_bits()
+    jax.config.update("jax_num_cpu_devices", 2 if sys.argv[1:] else DEVICES)
+    if sys.argv[1:]:
+        print_the_bits_of_one_of_two(int(sys.argv[1]), sys.argv[2])
+    else:
+        print_the_bits()
