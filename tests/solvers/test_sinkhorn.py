@@ -1,12 +1,15 @@
 """Sinkhorn: numbers that our code did not produce."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from few_points import close, transport
-from scipy.special import softmax
+from few_points import close, distances, transport
+from jax.test_util import check_grads
+from scipy.special import logsumexp, softmax
 
 from jaxmeta.solvers import sinkhorn
+from jaxmeta.solvers.sinkhorn import Problem, _by_products
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -32,3 +35,92 @@ def test_sinkhorn_is_the_linear_program():
     )
     close(padded[:4, :5], plan)
     assert float(jnp.abs(padded).sum()) == pytest.approx(1.0)
+
+
+RANDOM = np.random.default_rng(1)
+COST = distances(RANDOM.normal(size=(7, 2)), RANDOM.normal(size=(9, 2)) + 0.5)
+COST /= COST.mean()
+# the last 2 rows and the last 3 columns are padding
+ROWS, COLUMNS = RANDOM.random(5), RANDOM.random(6)
+ROWS, COLUMNS = (
+    np.pad(ROWS / ROWS.sum(), (0, 2)),
+    np.pad(COLUMNS / COLUMNS.sum(), (0, 3)),
+)
+WEIGHTS = RANDOM.normal(size=(7, 9))
+
+
+def in_logarithms(cost, regularization, iterations):
+    """The iterations, in numpy; without the padding, which gets 0."""
+    rows, columns, k = ROWS[:5], COLUMNS[:6], -cost[:5, :6] / regularization
+    g = np.zeros(6)
+    for _ in range(iterations):
+        f = np.log(rows) - logsumexp(k + g[None, :], axis=1)
+        g = np.log(columns) - logsumexp(k + f[:, None], axis=0)
+    return np.pad(np.exp(k + f[:, None] + g[None, :]), ((0, 2), (0, 3)))
+
+
+def plan(cost, regularization, iterations=40):
+    how = {"regularization": regularization, "iterations": iterations}
+    masses = (jnp.asarray(m, cost.dtype) for m in (ROWS, COLUMNS))
+    return sinkhorn(cost, *masses, **how)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 16, 17, 40])
+@pytest.mark.parametrize("regularization", [1.0, 0.1, 0.01, 0.001])
+def test_products_give_the_plan_of_logarithms(regularization, iterations):
+    """Converged or not, where the kernel underflows and where it does not."""
+    expected = in_logarithms(COST, regularization, iterations)
+    found = jax.jit(lambda cost: plan(cost, regularization, iterations))
+    close(found(jnp.asarray(COST)), expected, 1e-10)
+    single = found(jnp.asarray(COST, jnp.float32))
+    rounding = 1e-6 + np.finfo(np.float32).eps * COST.max() / regularization
+    np.testing.assert_allclose(single, expected, rtol=rounding, atol=1e-6)
+
+
+@pytest.mark.parametrize("regularization", [1.0, 0.1, 0.003])
+def test_products_have_the_slope_of_logarithms(regularization):
+    value = lambda plan: (WEIGHTS * plan).sum()
+    h, along = 1e-7, np.cos(np.arange(COST.size)).reshape(COST.shape)
+    ends = [in_logarithms(COST + s * along, regularization, 40) for s in (h, -h)]
+    slope = (value(ends[0]) - value(ends[1])) / (2 * h)
+    of = jax.jit(jax.grad(lambda cost: value(plan(cost, regularization))))
+    gradient = np.asarray(of(jnp.asarray(COST)))
+    assert slope != 0 and not gradient[5:].any() and not gradient[:, 6:].any()
+    np.testing.assert_allclose((gradient * along).sum(), slope, rtol=1e-5)
+
+
+def test_second_derivatives_are_there_with_padding():
+    value = jax.jit(lambda cost: jnp.sum(WEIGHTS * plan(cost, 0.2)))
+    check_grads(value, (jnp.asarray(COST),), order=2, modes=("fwd", "rev"), rtol=1e-5)
+    hidden = jnp.asarray(np.where(ROWS[:, None] * COLUMNS[None] > 0, COST, np.nan))
+    for regularization in (0.2, 0.001):
+        slope = jax.grad(lambda c, r=regularization: jnp.sum(plan(c, r) ** 2))
+        change = jax.jvp(slope, (hidden,), (jnp.ones_like(hidden),))[1]
+        assert np.isfinite(change).all()
+
+
+def test_one_task_that_needs_logarithms_changes_no_other():
+    costs = jnp.asarray(np.stack([COST, 1000 * COST]))
+    value = lambda cost: jnp.sum(WEIGHTS * plan(cost, 0.5))
+    both = jax.jit(jax.vmap(jax.value_and_grad(value)))(costs)
+    one = jax.jit(jax.value_and_grad(value))
+    for i, cost in enumerate(costs):
+        expected = one(cost)
+        close(both[0][i], expected[0], 1e-9)
+        close(both[1][i], expected[1], 1e-9)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, True), (1e4, False)])
+def test_products_say_whether_they_are_right_and_have_a_finite_slope(scale, expected):
+    start = (jnp.zeros(7), jnp.zeros(9))
+
+    def found(cost):
+        masses = jnp.asarray(ROWS), jnp.asarray(COLUMNS)
+        problem = Problem(-cost, *masses, ROWS[:, None] * COLUMNS[None] > 0)
+        potentials, safe = _by_products(problem, start, 10)
+        return jnp.sum(potentials[0]) + jnp.sum(potentials[1]), safe
+
+    cost = jnp.asarray(scale * (COST + 0.1))
+    (value, safe), slope = jax.value_and_grad(found, has_aux=True)(cost)
+    assert bool(safe) is expected
+    assert np.isfinite(value) and np.isfinite(slope).all()
