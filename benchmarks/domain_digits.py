@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import tyro
 from across import Domain, Row, chosen, errors, said, stacked, tasks_of
 from report import device, save, table
@@ -21,11 +22,12 @@ import jaxmeta as jm
 from jaxmeta.learners.registry import Facts
 
 FILE = "mnist_5k.csv.gz"
+PLAIN = {"inner_lr": 0.5, "rule": optax.sgd}
 ROWS = (
     Row("source only", "source_only"),
     Row("standardised by the source", "source_only", on="by source"),
     Row("standardised per domain", "source_only", on="by domain"),
-    Row("CORAL, softmax regression", "coral", {"inner_lr": 0.5}, inputs=True),
+    Row("CORAL, softmax regression", "coral", PLAIN, inputs=True),
     Row("Deep CORAL", "deep_coral"),
     Row("MMD", "mmd"),
     Row("JAN", "jan"),
@@ -34,7 +36,7 @@ ROWS = (
     Row("ADDA", "adda"),
     Row("MCD", "mcd"),
     Row("adversarial autoencoder", "adversarial_autoencoder"),
-    Row("optimal transport", "optimal_transport", {"inner_lr": 0.5}, inputs=True),
+    Row("optimal transport", "optimal_transport", PLAIN, inputs=True),
     Row("in-domain", "source_only", on="in-domain"),
 )
 

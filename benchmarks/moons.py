@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import jax
 import jax.numpy as jnp
+import optax
 import tyro
 from across import Domain, Row, chosen, errors, said, tasks_of
 from published import published
@@ -17,6 +18,7 @@ from report import device, save, table
 
 from jaxmeta.learners.registry import Facts
 
+PLAIN = {"inner_lr": 0.5, "rule": optax.sgd}
 ROWS = (
     Row("source only", "source_only"),
     Row("DANN", "dann"),
@@ -25,10 +27,10 @@ ROWS = (
     Row("Deep CORAL", "deep_coral"),
     Row("MMD", "mmd"),
     Row("JAN", "jan"),
-    Row("CORAL", "coral", {"inner_lr": 0.5}, inputs=True),
-    Row("optimal transport", "optimal_transport", {"inner_lr": 0.5}, inputs=True),
+    Row("CORAL", "coral", PLAIN, inputs=True),
+    Row("optimal transport", "optimal_transport", PLAIN, inputs=True),
     Row("optimal transport, class-regularised", "optimal_transport",
-        {"inner_lr": 0.5, "class_penalty": "group_lasso"}, inputs=True),
+        PLAIN | {"class_penalty": "group_lasso"}, inputs=True),
     Row("target labels known", "source_only", on="in-domain"),
 )  # fmt: skip
 

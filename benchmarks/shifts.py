@@ -21,7 +21,7 @@ from report import device, save, table
 from jaxmeta.learners.registry import Facts
 
 PLAIN = {"rule": optax.sgd}
-AS_IT_IS = {"standardise": "none"}
+AS_IT_IS = PLAIN | {"standardise": "none"}
 COVARIANCE = AS_IT_IS | {"regularization": 1e-6}
 ROWS = (
     Row("source only", "source_only", PLAIN),

@@ -5,10 +5,12 @@ domains, and a classifier of the moved source, whose labels it has, is one of th
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxmeta import checks, inner, losses
 from jaxmeta.adjoints import Adjoint
@@ -27,6 +29,9 @@ from jaxmeta.types import MetaLearner, Model, PyTree
 
 # (z [n, features], onehot [n, ways], source [n], target [n]) -> z, the source's moved
 Move = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+# Half of an update is in the next one: a step goes twice as far, along much the same path,
+# and is stable up to larger features.
+MOMENTUM = partial(optax.sgd, momentum=0.5)
 
 
 class Linear(NamedTuple):
@@ -51,6 +56,7 @@ class Training(NamedTuple):
     inner_lr: Any
     inner_steps: int
     adjoint: Adjoint
+    rule: inner.Rule
 
 
 def _embedding(encoder: Model | None) -> Callable:
@@ -86,6 +92,18 @@ def _cross_entropy(logits: Callable) -> inner.Objective:
     return objective
 
 
+def _softmax_regression(theta: Linear, context: PyTree, batch: PyTree) -> jax.Array:
+    """The same of a linear classifier: z [features, n], onehot [ways, n].
+
+    In this order a step's work is along examples, which are next to each other in memory:
+    a CPU takes a quarter of the time for it.
+    """
+    del batch
+    z, onehot = context
+    log_p = jax.nn.log_softmax(theta.w.T @ z + theta.b[:, None], axis=0)
+    return -jnp.sum(onehot * log_p) / jnp.maximum(jnp.sum(onehot), 1)
+
+
 def moving(
     name: str,
     encoder: Model | None,
@@ -115,7 +133,8 @@ def moving(
     learned = {"encoder": "context", "head": "start"}
     descend = inner.descent(
         name,
-        _cross_entropy(logits),
+        _softmax_regression if head is None else _cross_entropy(logits),
+        rule=training.rule,
         steps=training.inner_steps,
         adjoint=training.adjoint,
         inner_lr=training.inner_lr,
@@ -136,7 +155,8 @@ def moving(
         z, by = standardised(z, source, target, standardise, epsilon)
         onehot = one_hot(support.y, ways, support.mask, z.dtype)
         moved = jnp.where(source[:, None] > 0, move(z, onehot, source, target), 0)
-        theta = descend(begin(params, z), (moved, onehot), ())
+        context = (moved, onehot) if head is not None else (moved.T, onehot.T)
+        theta = descend(begin(params, z), context, ())
         return Moved(of_encoder, by, theta, shots_of(support, ways))
 
     def predict(adapted, inputs, mask=None):

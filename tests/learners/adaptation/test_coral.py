@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from few_points import IDENTITY, close, start
 from jax.test_util import check_grads
@@ -34,12 +35,15 @@ def aligned(x_s, x_t, ridge):
     return (x_s - x_s.mean(axis=0)) @ np.linalg.inv(of(x_s)) @ of(x_t)
 
 
-def regression(x, y, steps, rate, ways=3):
+def regression(x, y, steps, rate, ways=3, momentum=0.0):
     """Softmax regression by gradient descent from zero, in numpy."""
     x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     w, onehot = np.zeros((x.shape[1], ways)), np.eye(ways)[y]
+    update = np.zeros_like(w)
     for _ in range(steps):
-        w -= rate * x.T @ (softmax(x @ w, axis=1) - onehot) / len(x)
+        slope = x.T @ (softmax(x @ w, axis=1) - onehot) / len(x)
+        update = momentum * update - rate * slope
+        w += update
     return w[:-1], w[-1]
 
 
@@ -87,10 +91,27 @@ def test_coral_is_the_numbers_of_numpy(standardise):
         by = X_T if standardise == "domain" else X_S
         x_s, x_t, query = scale(X_S, X_S), scale(X_T, by), scale(query, by)
     x = aligned(x_s, x_t, 1.0) + x_t.mean(axis=0)
-    w, b = regression(x, Y[SOURCE > 0], 20, 0.1)
+    w, b = regression(x, Y[SOURCE > 0], 20, 0.1, momentum=0.5)
     close(adapted.head.w, w, 1e-8)
     found = jax.nn.log_softmax(learner.predict(adapted, asked), axis=1)
     close(found, log_softmax(query @ w + b, axis=1), 1e-8)
+
+
+def test_the_default_rule_comes_as_far_in_half_the_steps():
+    """Of gradient descent, on the moved source; its classes overlap."""
+    how = {"ways": 3, "standardise": "none", "inner_lr": 0.01}
+    rows = SOURCE > 0
+    moved = np.asarray(align(*map(jnp.asarray, (Z, SOURCE, TARGET))))[rows]
+
+    def loss(**training):
+        learner = jm.coral(None, **how, **training)
+        head = learner.adapt(learner.init(jax.random.key(0)), SUPPORT).head
+        log_p = log_softmax(moved @ np.asarray(head.w) + np.asarray(head.b), axis=1)
+        return -log_p[np.arange(rows.sum()), Y[rows]].mean()
+
+    half, plain = loss(inner_steps=50), loss(inner_steps=100, rule=optax.sgd)
+    np.testing.assert_allclose(half, plain, rtol=0.01)
+    assert loss(inner_steps=50, rule=optax.sgd) > 1.01 * plain
 
 
 # eigenvalues apart, equal in pairs, all equal, and nearly so
