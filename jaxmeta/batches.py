@@ -1,4 +1,4 @@
-"""Batches of examples: padding, one-hot labels, joining, order."""
+"""Batches of examples: padding, one-hot labels, joining, order; and of tasks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -105,3 +105,16 @@ def shuffled(key: jax.Array | None, rows: PyTree) -> PyTree:
 def precise(a: jax.Array) -> jax.Array:
     """At least single precision, which is what linear algebra is there for."""
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
+@jax.custom_batching.custom_vmap
+def for_all(holds: jax.Array) -> jax.Array:
+    """Whether something [] holds for all that is vmapped over: one answer for them, with
+    which a `cond` runs one branch, where it would run both and choose."""
+    return holds
+
+
+@for_all.def_vmap
+def _(axis_size, in_batched, holds):
+    del axis_size, in_batched
+    return for_all(jnp.all(holds, axis=0)), False

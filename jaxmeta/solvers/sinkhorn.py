@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from jaxmeta.batches import for_all
 from jaxmeta.checks import check_positive, check_sizes
 
 # Iterations between two exponentials of the kernel: one of these leaves little over. No
@@ -85,18 +86,6 @@ def _by_products(problem: Problem, potentials: Potentials, iterations: int):
     return (f - jnp.log(of_rows), g - jnp.log(of_columns)), safe
 
 
-@jax.custom_batching.custom_vmap
-def _of_all(holds: jax.Array) -> jax.Array:
-    """Whether it holds for all that is vmapped over: one answer, so that `cond` stays."""
-    return holds
-
-
-@_of_all.def_vmap
-def _(axis_size, in_batched, holds):
-    del axis_size, in_batched
-    return _of_all(jnp.all(holds, axis=0)), False
-
-
 def sinkhorn(
     cost: jax.Array,
     rows: jax.Array,
@@ -139,7 +128,7 @@ def sinkhorn(
         found, safe = _by_products(problem, potentials, length)
         again = jax.checkpoint(partial(_in_logarithms, iterations=length))
         right = jax.lax.cond(
-            _of_all(safe), lambda: found, lambda: again(problem, potentials)
+            for_all(safe), lambda: found, lambda: again(problem, potentials)
         )
         return right, None
 

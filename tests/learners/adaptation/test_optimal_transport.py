@@ -1,5 +1,7 @@
 """Optimal transport: numbers that our code did not produce."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,10 @@ from scipy.special import logsumexp
 
 import jaxmeta as jm
 from jaxmeta.learners.adaptation.optimal_transport import (
+    Side,
     barycentres,
+    carried,
+    masses,
     transport,
     unit_cost,
 )
@@ -67,7 +72,7 @@ def plan(**how):
     onehot = jnp.asarray((Y[:, None] == np.arange(WAYS)) * 1.0)
     found = jax.jit(lambda cost: transport(
         cost, source / source.sum(), target / target.sum(), onehot, **how
-    ))(unit_cost(z, source, target))  # fmt: skip
+    ))(unit_cost(Side(z, source), Side(z, target)))  # fmt: skip
     outside = np.asarray(found)[np.ix_(SOURCE == 0, TARGET == 0)]
     assert not outside.any()
     return np.asarray(found)[np.ix_(SOURCE > 0, TARGET > 0)]
@@ -125,7 +130,9 @@ def test_without_entropy_it_is_the_linear_program_and_a_permutation():
     x = np.eye(5) * 4 + 0.1 * random.normal(size=(5, 5))
     order = random.permutation(5)
     z, sides = np.concatenate([x, x[order] + 0.5]), np.repeat([1.0, 0.0], 5)
-    cost = unit_cost(*map(jnp.asarray, (z, sides, 1 - sides)))
+    cost = unit_cost(
+        *(Side(jnp.asarray(z), jnp.asarray(w)) for w in (sides, 1 - sides))
+    )
     gamma = transport(
         cost, jnp.asarray(sides / 5), jnp.asarray((1 - sides) / 5),
         jnp.zeros((10, 2)), regularization=0.01,
@@ -133,6 +140,60 @@ def test_without_entropy_it_is_the_linear_program_and_a_permutation():
     close(5 * np.asarray(gamma)[:5, 5:], np.eye(5)[:, order], 1e-8)
     close(barycentres(gamma, jnp.asarray(z))[:5], x + 0.5, 1e-8)
     assert not np.asarray(barycentres(gamma, jnp.asarray(z)))[5:].any()
+
+
+def divided(of_source, of_target, n=120):
+    """z [n, 2], onehot, source, target; in random order, the rest is padding."""
+    random = np.random.default_rng(4)
+    sides = np.repeat([0, 1, 2], [of_source, of_target, n - of_source - of_target])
+    sides = random.permutation(sides)
+    source, target = ((sides == k) * 1.0 for k in (0, 1))
+    z = random.normal(size=(n, 2)) + sides[:, None]
+    onehot = (random.integers(WAYS, size=n)[:, None] == np.arange(WAYS)) * 1.0
+    return [jnp.asarray(a) for a in (z, onehot * source[:, None], source, target)]
+
+
+def moved(*given, **few):
+    def plan(source, target, onehot):
+        cost, columns = unit_cost(source, target), masses(target.weights)
+        how = {"regularization": 0.3, "class_penalty": "half_power", "rounds": 1}
+        return transport(cost, masses(source.weights), columns, onehot, **how)
+
+    return carried(plan, *given, **few)
+
+
+@partial(jax.jit, static_argnames="few")
+def moved_and_slope(z, *others, **few):
+    weights = np.cos(np.arange(z.size)).reshape(z.shape)
+    found, pull = jax.vjp(lambda z: moved(z, *others, **few), z)
+    return found, pull(jnp.asarray(weights))[0]
+
+
+# neither has more than half, padding or none; one of them has
+@pytest.mark.parametrize("counts", [(60, 60), (60, 40), (90, 30), (10, 105)])
+def test_half_of_the_examples_are_enough_where_no_domain_has_more(counts):
+    z, *others = divided(*counts)
+    found, slope = moved_and_slope(z, *others)
+    source, target = (np.asarray(side) > 0 for side in others[1:])
+    assert not np.asarray(found)[~source].any()
+
+    cost = distances(z[source], z[target])
+    cost, y = cost / cost.mean(), np.argmax(np.asarray(others[0])[source], axis=1)
+    gamma = sinkhorn(cost, 0.3)
+    gamma = sinkhorn(cost + 0.1 * slopes(gamma, y, "half_power"), 0.3)
+    expected = gamma @ z[target] / gamma.sum(axis=1, keepdims=True)
+    close(np.asarray(found)[source], expected, 1e-6)
+
+    every, of_every = moved_and_slope(z, *others, few=1000)
+    close(found, every)
+    close(slope, of_every)
+
+
+def test_tasks_of_other_shares_are_moved_together():
+    tasks = [divided(60, 60), divided(90, 30)]
+    together = jax.jit(jax.vmap(moved))(*map(jnp.stack, zip(*tasks, strict=True)))
+    for found, task in zip(together, tasks, strict=True):
+        close(found, jax.jit(moved)(*task))
 
 
 def test_the_classifier_sees_the_barycentres():
