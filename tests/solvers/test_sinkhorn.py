@@ -95,7 +95,8 @@ def test_second_derivatives_are_there_with_padding():
     hidden = jnp.asarray(np.where(ROWS[:, None] * COLUMNS[None] > 0, COST, np.nan))
     for regularization in (0.2, 0.001):
         slope = jax.grad(lambda c, r=regularization: jnp.sum(plan(c, r) ** 2))
-        change = jax.jvp(slope, (hidden,), (jnp.ones_like(hidden),))[1]
+        along = jnp.ones_like(hidden)
+        change = jax.jit(lambda c, s=slope, v=along: jax.jvp(s, (c,), (v,))[1])(hidden)
         assert np.isfinite(change).all()
 
 
@@ -116,7 +117,8 @@ def test_products_say_whether_they_are_right_and_have_a_finite_slope(scale, expe
 
     def found(cost):
         masses = jnp.asarray(ROWS), jnp.asarray(COLUMNS)
-        problem = Problem(-cost, *masses, ROWS[:, None] * COLUMNS[None] > 0)
+        there = masses[0][:, None] * masses[1][None] > 0
+        problem = Problem(-cost, *masses, there)
         potentials, safe = _by_products(problem, start, 10)
         return jnp.sum(potentials[0]) + jnp.sum(potentials[1]), safe
 
