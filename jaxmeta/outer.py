@@ -161,19 +161,17 @@ def _of_sampler(local: Callable, mesh, number: int, chunkwise: bool) -> Callable
 
         def part(params, sampler, key_tasks, key_loss, step):
             first = 0 if mesh is None else meshes.first_of(own)
+            tasks, draw = keys.tasks(key_tasks, own, first), None
             if read is None and chunkwise:
-                tasks, draw = (
-                    keys.tasks(key_tasks, own, first),
-                    jax.vmap(sampler.sample),
-                )
+                draw = jax.vmap(sampler.sample)
             else:
-                tasks, draw = sample_tasks(sampler, key_tasks, own, first), None
+                tasks = tasks_of(sampler, tasks)
             return local(params, tasks, key_loss, step, first, mesh, draw)
 
         if mesh is None:
             return part(params, sampler, key_tasks, key_loss, step)
         where = meshes.SHARED if read is None else read()
-        given = meshes.SHARED, where, *[meshes.SHARED] * 3
+        given = meshes.SHARED, where, meshes.SHARED, meshes.SHARED, meshes.SHARED
         run = meshes.split(part, mesh, given, meshes.SHARED)
         return run(params, sampler, key_tasks, key_loss, step)
 
@@ -431,13 +429,15 @@ def tasks_of(sampler, task_keys: jax.Array) -> Task:
     whole = getattr(sampler, "draw", None)  # of records, which are read together
     if whole is not None:
         return whole(task_keys)
-    run = _drawn if are_values((sampler, task_keys)) else _drawn.__wrapped__
+    run = _drawn_at_once if are_values((sampler, task_keys)) else _drawn
     return run(sampler, task_keys)
 
 
-@jax.jit
 def _drawn(sampler, task_keys: jax.Array) -> Task:
     return over_tasks(sampler.sample)(task_keys)
+
+
+_drawn_at_once = jax.jit(_drawn)  # one program, where it is called with values
 
 
 def _sound(grads, params, opt_state, before) -> jax.Array:

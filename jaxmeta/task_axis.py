@@ -127,8 +127,8 @@ def gradient_over_tasks(
         def one(chunk):
             value, grads = of_chunk(params, *chunk)
             fine = finite((value[0], grads))
-            kept = jax.tree.map(lambda a: jnp.where(fine, a, 0), (grads, value))
-            return Sums(*kept, fine.astype(value[0].dtype))
+            kept = lambda tree: jax.tree.map(lambda a: jnp.where(fine, a, 0), tree)
+            return Sums(kept(grads), kept(value), fine.astype(value[0].dtype))
 
         parts = lambda a: jnp.reshape(a, (n // size, size, *a.shape[1:]))
         given = tasks, *others

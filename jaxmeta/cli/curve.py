@@ -23,16 +23,19 @@ def curve(folder: Path, over: str, num_tasks: int | None) -> None:
     reports = [run.evaluate(num_tasks, **point) for point in points]
     found = Curve(tuple(point[name] for point in points), tuple(reports))
     headline = run.recipe.source.of(reports[0])
-    scaled = [headline.scale * of(headline.metric) for of in (found.mean, found.ci95)]
+    means, halves = (
+        headline.scale * of(headline.metric) for of in (found.mean, found.ci95)
+    )
     table(
         f"{headline.title} by {name.replace('_', ' ')}, mean and 95 % interval over "
         f"{reports[0].num_tasks} tasks",
         (name.replace("_", " "), headline.title),
         [
             (str(value), f"{mean:.4f} ± {half:.4f}{headline.unit}")
-            for value, mean, half in zip(found.values, *scaled, strict=True)
+            for value, mean, half in zip(found.values, means, halves, strict=True)
         ],
     )
     picture = run.run.folder / f"by_{name}.png"
-    plots.along(name.replace("_", " "), headline.title, found.values, *scaled, picture)
+    said = name.replace("_", " ")
+    plots.along(said, headline.title, found.values, means, halves, picture)
     print(picture)
