@@ -170,7 +170,7 @@ def _of_sampler(local: Callable, mesh, number: int, chunkwise: bool) -> Callable
 
         if mesh is None:
             return part(params, sampler, key_tasks, key_loss, step)
-        where = meshes.SHARED if read is None else read()
+        where = meshes.SHARED if read is None else read(number)
         given = meshes.SHARED, where, meshes.SHARED, meshes.SHARED, meshes.SHARED
         run = meshes.split(part, mesh, given, meshes.SHARED)
         return run(params, sampler, key_tasks, key_loss, step)

@@ -65,8 +65,10 @@ class Given:
         raw = jax.tree.map(lambda a: a[step], self.raw)
         return Given(raw, self.planner, self.implementation)
 
-    def parts(self) -> "Given":
-        """What is split over the devices of a mesh: the tasks."""
+    def parts(self, tasks: int) -> "Given":
+        """What is split over the devices of a mesh, each of which draws its part of so
+        many tasks."""
+        del tasks
         return replace(self, raw=meshes.SPLIT, planner=meshes.SHARED)
 
     def draw(self, task_keys: jax.Array) -> Task:
@@ -214,6 +216,10 @@ class Probe:
     def draw(self, task_keys: jax.Array) -> Task:
         """Raises: _AskedError, with the number."""
         raise _AskedError(len(task_keys))
+
+    def parts(self, tasks: int) -> Given:
+        """Likewise, of all devices together."""
+        raise _AskedError(tasks)
 
     def sample(self, key: jax.Array) -> Task:
         """As that of `Given`."""

@@ -126,6 +126,22 @@ def test_fit_and_evaluate_read_records(kind):
         np.testing.assert_array_equal(a, b)
 
 
+def test_what_is_read_is_split_over_the_devices_of_a_mesh():
+    options = KINDS["fixed"] | {"ways": 4}
+    mesh = jax.make_mesh((2,), ("tasks",), devices=jax.devices()[:2])
+    one, many = (
+        train(of_records(**options), 4, tasks_per_step=2, mesh=m) for m in (None, mesh)
+    )
+    for a, b in zip(*map(jax.tree.leaves, (one, many)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    how = {"num_tasks": 5, "key": jax.random.key(2)}
+    reports = [
+        jm.evaluate(LEARNER, one.params, of_records(**options), mesh=m, **how)
+        for m in (None, mesh)
+    ]
+    np.testing.assert_array_equal(*(r.per_task["accuracy"] for r in reports))
+
+
 def test_an_outer_says_how_many_tasks_it_draws():
     outer = jm.ema(jm.make_outer(LEARNER, SGD, tasks_per_step=3), 0.9)
     stream = of_records(**KINDS["varied"])
