@@ -60,6 +60,7 @@ def test_a_learner_of_each_family_learns_the_same(name, problem, blobs, x64):
         assert largest_difference(gradient8, gradient) < limit
 
 
+START = jax.eval_shape(lambda: jm.init_state(MAML, ADAM, jax.random.key(0)))
 RUN = partial(jm.fit, MAML, SINES, ADAM, chunk=5, tasks_per_step=8, tasks_at_once=1)
 
 
@@ -74,7 +75,7 @@ def test_fit_is_the_same_on_any_number_of_devices(reduce):
     assert largest_difference(again.params, one.params) < 1e-5
 
 
-def test_a_tree_gives_the_same_bits_on_any_number_of_devices_and_processes():
+def test_a_tree_gives_the_same_bits_on_any_number_of_devices_and_processes(tmp_path):
     """In processes of their own, which compile as users do: without optimisation, sums and
     products are joined differently in different programs."""
     with socket.socket() as free:
@@ -91,13 +92,17 @@ def test_a_tree_gives_the_same_bits_on_any_number_of_devices_and_processes():
             stderr=subprocess.PIPE,
             text=True,
         )
-        for words in ((), ("0", port), ("1", port))
+        for words in ((), ("0", port, tmp_path), ("1", port, tmp_path))
     ]
     said = [child.communicate(timeout=300) for child in children]
     assert not any(child.returncode for child in children), said
     (alone, *both) = ([w for w in out.split() if len(w) == 64] for out, _ in said)
     assert len(alone) == 3 and len(set(alone)) == 1
-    assert both[0] == both[1] and both[0][0] == alone[0]  # and the same test in both
+    assert both[0] == both[1] and both[0][1] == alone[0]
+    kept = jm.Checkpoints(tmp_path)  # of two processes, read by one
+    half = kept.latest(START)
+    kept.close()
+    assert int(half.step) == 3 and said_of(half) == both[0][0]
 
 
 def print_the_bits() -> None:
@@ -110,14 +115,23 @@ def print_the_bits() -> None:
         print(said_of(state))
 
 
-def print_the_bits_of_one_of_two(rank: int, port: str) -> None:
-    """Of a state after five steps on two processes with two devices each, and of a test."""
+def print_the_bits_of_one_of_two(rank: int, port: str, folder: str) -> None:
+    """Of a state that two processes with two devices each save after three steps, of one
+    that goes on from there to five, and of a test."""
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, rank)
     mesh = jax.make_mesh((4,), ("tasks",))
-    state = RUN(steps=5, key=jax.random.key(0), reduce="tree", mesh=mesh)
+    run = partial(RUN, key=jax.random.key(0), reduce="tree", mesh=mesh)
+    kept = jm.Checkpoints(folder)
+    run(steps=3, save=kept.save)
+    kept.close()
+    again = jm.Checkpoints(folder)
+    half = again.latest(START)
+    print(said_of(half))
+    state = run(steps=5, state=half)
     print(said_of(state))
     how = {"num_tasks": 6, "key": jax.random.key(1), "mesh": mesh}
     print(said_of(jm.evaluate(MAML, state.params, SINES, **how).per_task))
+    again.close()
 
 
 def said_of(state) -> str:
@@ -304,6 +318,6 @@ def test_what_does_not_fit_a_mesh_gets_a_sentence():
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 2 if sys.argv[1:] else DEVICES)
     if sys.argv[1:]:
-        print_the_bits_of_one_of_two(int(sys.argv[1]), sys.argv[2])
+        print_the_bits_of_one_of_two(int(sys.argv[1]), *sys.argv[2:])
     else:
         print_the_bits()

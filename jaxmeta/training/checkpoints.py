@@ -18,6 +18,7 @@ class Checkpoints:
     """The checkpoints of one run; each has a checksum of every array.
 
     They are written while training goes on; `wait` or `close` when the last must be there.
+    Of several processes the first writes, for each has the whole state; all can read.
 
     Args:
         folder: made if absent. keep: how many, the newest ones.
@@ -42,10 +43,13 @@ class Checkpoints:
 
         self._ocp, self._about = ocp, about
         self._folder = Path(folder).resolve()
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=not reading),
+        self._writes = jax.process_index() == 0
+        if self._writes and not reading:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=False, multiprocessing_options=_alone(ocp)
         )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._bad: dict[int, str] = {}
 
     def save(self, state: Any) -> None:
@@ -54,6 +58,8 @@ class Checkpoints:
         Raises: OSError if it can't be written; perhaps only at the next call.
         """
         checks.check_state(state)
+        if not self._writes:
+            return
         step = int(state.step)
         self._set_aside()
         if step in self._manager.all_steps():
@@ -92,12 +98,15 @@ class Checkpoints:
         raise ValueError(f"{self._folder}: no checkpoint can be restored ({found})")
 
     def wait(self) -> None:
-        """Until all that was saved is on the disk. Raises: OSError if it can't be."""
+        """Until all that was saved is on the disk, in every process that calls it. Raises:
+        OSError if it can't be."""
         self._written(self._manager.wait_until_finished)
+        _meet()
 
     def close(self) -> None:
         """Wait, and release orbax's threads."""
         self._written(self._manager.close)
+        _meet()
 
     def _steps(self) -> set[int]:
         return set(self._manager.all_steps())
@@ -174,6 +183,24 @@ class Checkpoints:
             ) from error
 
 
+def _meet() -> None:
+    """Wait until every process is here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("checkpoints")
+
+
+def _alone(ocp: Any) -> Any:
+    """Options by which a process reads and writes by itself, and waits for no other."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"of{own}"
+    )
+
+
 class _OtherRunError(Exception):
     """A checkpoint of another run."""
 
@@ -206,5 +233,5 @@ def _differences(written: dict[str, int] | None, found: dict[str, int]) -> str:
 
 def _on_device(shape):
     # restored to the device that is there, whatever device wrote it
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
