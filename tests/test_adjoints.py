@@ -111,10 +111,9 @@ def test_reference_is_the_slope_of_the_loss(reference, name, rule):
     assert abs(slope(loss, params, along) - exact) < accuracy * scale
 
 
-MIXED = [(rule, "mixed") for rule in FIRST]
 # the default with every learner; all of them, and other rules, with two
 TABLE = [
-    row(name, rule, adjoint, core=name == "maml" or (rule, adjoint) in MIXED)
+    row(name, rule, adjoint, core=name in ("maml", *EACH) and rule in FIRST)
     for name, rule in ROWS
     for adjoint in (
         EXACT if name in WHOLLY and rule in FIRST else EACH.get(name, ("mixed",))

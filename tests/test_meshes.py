@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from problems import CORE, ONE_EACH, double, largest_difference, make, many_tasks
+from problems import CORE, ONE_EACH, double, largest_difference, make, many_tasks, row
 
 import jaxmeta as jm
 from jaxmeta import keys, meshes
@@ -40,7 +40,8 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"), [r for r in ONE_EACH if r[0] in {*CORE, "imaml"}]
+    ("name", "problem"),
+    [row(*r, core=r[0] == "imaml") for r in ONE_EACH if r[0] in {*CORE, "imaml"}],
 )
 def test_a_learner_of_each_family_learns_the_same(name, problem, blobs, x64):
     learner, sampler = make(name, problem, blobs)
@@ -75,6 +76,7 @@ def test_fit_is_the_same_on_any_number_of_devices(reduce):
     assert largest_difference(again.params, one.params) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_tree_gives_the_same_bits_on_any_number_of_devices_and_processes(tmp_path):
     """In processes of their own, which compile as users do: without optimisation, sums and
     products are joined differently in different programs."""
