@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta import checks, keys, losses
+from jaxmeta import checks, keys, losses, meshes
 from jaxmeta.task_axis import over_tasks
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.types import Batch, Metrics
@@ -245,6 +245,7 @@ def _of_tasks(learner, params, sampler, key, num_tasks: int, judge):
     checks.check_key(key)
     checks.check_learner(learner)
     checks.check_sizes(2, num_tasks=num_tasks)
+    meshes.check_alone("params", params)
     planned = getattr(sampler, "plan", None) is not None
     sampler = as_pytree(sampler)
     how = {"planned": planned, "at_once": default_at_once(sampler, key)}

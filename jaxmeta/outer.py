@@ -141,6 +141,8 @@ def _of_batch(local: Callable, mesh) -> Callable:
 
     def gradient(params, tasks, key, step):
         own = meshes.share(number_of(tasks), mesh, "tasks")
+        params, key, step = meshes.replicated((params, key, step), mesh)
+        tasks = meshes.replicated(tasks, mesh, meshes.SPLIT)
 
         def part(params, tasks, key, step):
             return local(params, tasks, key, step, meshes.first_of(own), mesh)
@@ -282,6 +284,7 @@ def make_step(
     def placed(state: MetaState, tasks: Task, key: jax.Array | None = None):
         state, tasks = as_auto((state, tasks))
         if mesh is not None:
+            meshes.share(number_of(tasks), mesh, "tasks")
             state, key = meshes.replicated((state, key), mesh)
             tasks = meshes.replicated(tasks, mesh, meshes.SPLIT)
         return compiled(state, tasks, key)

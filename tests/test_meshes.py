@@ -309,6 +309,15 @@ def test_what_does_not_fit_a_mesh_gets_a_sentence():
         run(state=state)
     with pytest.raises(ValueError, match="arrays on 2 devices"):
         jm.evaluate(MAML, params, SINES, key=jax.random.key(0))
+    tasks = jm.sample_tasks(SINES, jax.random.key(1), 3)
+    with pytest.raises(ValueError, match="tasks: 3 can't be split evenly over the 2"):
+        jm.make_step(MAML, ADAM, mesh=over(2))(state, tasks)
+    gradient = jm.meta_gradient(MAML, mesh=over(2))
+    with pytest.raises(ValueError, match="tasks: 3 can't be split evenly over the 2"):
+        gradient(params, tasks)
+    two = jax.tree.map(lambda a: a[:2], tasks)  # outside of jit, whole on one device
+    (value, _), _ = gradient(MAML.init(jax.random.key(0)), two)
+    assert np.isfinite(value)
     with pytest.raises(ValueError, match="members: 3 can't be split"):
         jm.fit_population(
             lambda inner_lr: (MAML, ADAM), SINES,
