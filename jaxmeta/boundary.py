@@ -292,7 +292,7 @@ def _concrete(*trees) -> bool:
 def are_values(tree: Any) -> bool:
     """Whether all leaves are arrays or numbers, and none is traced."""
     leaves = jax.tree.leaves(tree)
-    kinds = jax.Array, np.ndarray, np.generic, float, int
+    kinds = jax.Array, np.ndarray, float  # an int may be a shape
     traced = any(isinstance(a, jax.core.Tracer) for a in leaves)
     return not traced and all(isinstance(a, kinds) for a in leaves)
 

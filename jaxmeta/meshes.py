@@ -22,6 +22,7 @@ from jaxmeta.types import PyTree
 TASKS, MEMBERS = "tasks", "members"
 Reduce = Literal["mean", "tree"]
 SHARED, SPLIT = PartitionSpec(), PartitionSpec(TASKS)
+OF_MEMBERS = PartitionSpec(MEMBERS)
 
 
 def check_mesh(mesh: Any, axis: str = TASKS) -> None:
@@ -130,7 +131,11 @@ def replicated(tree: PyTree, mesh: Mesh, spec: PartitionSpec = SHARED) -> PyTree
             wrap = partial(jax.random.wrap_key_data, impl=jax.random.key_impl(a))
             return wrap(put(jax.random.key_data(a)))
         there = getattr(a, "sharding", None)
-        if isinstance(there, NamedSharding) and there.device_set == devices:
+        if (
+            isinstance(there, NamedSharding)
+            and there.device_set == devices
+            and there.mesh.shape == mesh.shape
+        ):
             return jax.device_put(a, NamedSharding(everywhere.mesh, there.spec))
         if jax.process_count() == 1:
             return jax.device_put(a, everywhere)
@@ -140,6 +145,13 @@ def replicated(tree: PyTree, mesh: Mesh, spec: PartitionSpec = SHARED) -> PyTree
         )
 
     return jax.tree.map(put, tree)
+
+
+def on_one_device(tree: PyTree) -> PyTree:
+    """Arrays that are whole on each device of a mesh, as on one of them."""
+    whole = lambda a: isinstance(a, jax.Array) and len(a.devices()) > 1
+    one = lambda a: a.addressable_data(0) if whole(a) and a.is_fully_replicated else a
+    return jax.tree.map(one, tree)
 
 
 def check_alone(what: str, *trees: PyTree) -> None:

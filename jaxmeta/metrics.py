@@ -245,6 +245,7 @@ def _of_tasks(learner, params, sampler, key, num_tasks: int, judge):
     checks.check_key(key)
     checks.check_learner(learner)
     checks.check_sizes(2, num_tasks=num_tasks)
+    params = meshes.on_one_device(params)
     meshes.check_alone("params", params)
     planned = getattr(sampler, "plan", None) is not None
     sampler = as_pytree(sampler)

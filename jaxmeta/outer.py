@@ -134,6 +134,19 @@ def _estimated(gradient: Callable, reduce) -> Callable:
     return local
 
 
+def _valued(value: Callable) -> Callable:
+    """The value alone, in the form of `_own_gradient`; it has a derivative."""
+
+    def local(params, tasks, key, step, first=0, mesh=None, draw=None):
+        del draw
+        if mesh is None:
+            return value(params, tasks, key, step)
+        own = value(params, tasks, key, step, first)
+        return jax.lax.psum(own, meshes.TASKS) / meshes.size_of(mesh)
+
+    return local
+
+
 def _of_batch(local: Callable, mesh) -> Callable:
     """(params, tasks, key, step) -> value, metrics and gradient, on the devices of a mesh."""
     if mesh is None:
@@ -313,6 +326,11 @@ def _how(learner, tasks_at_once, gradient, mesh, reduce) -> _How:
         loss = meta_loss(learner)
     else:
         checks.check_functions(gradient=gradient)
+        if reduce == "tree":
+            raise ValueError(
+                'reduce="tree": an estimator given as `gradient` adds up as it likes; leave '
+                "one of the two out"
+            )
         if tasks_at_once is not None:
             raise ValueError(
                 "tasks_at_once: an estimator given as `gradient` runs the tasks as it "
@@ -400,7 +418,8 @@ def make_outer(
         run = _of_sampler(how.local, mesh, tasks_per_step, reduce == "tree")
         given = sampler, *keys.parts(key), state.step
         found = run(state.params, *given)
-        value_fn = lambda params: run(params, *given)[0][0]
+        judge = _of_sampler(_valued(how.value), mesh, tasks_per_step, False)
+        value_fn = lambda params: judge(params, *given)
         return _taken(optimizer, state, found, value_fn)
 
     def settle(state, sampler):

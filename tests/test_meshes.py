@@ -288,6 +288,30 @@ def test_parameters_over_a_second_axis():
     )
 
 
+def test_what_comes_off_a_mesh_goes_on_elsewhere():
+    mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("tasks", "model"))
+    state = jm.init_state(MAML, ADAM, jax.random.key(0))
+    columns = NamedSharding(mesh, PartitionSpec(None, "model"))
+    laid = jax.device_put(state.params["dense1"]["kernel"], columns)
+    params = {**state.params, "dense1": {**state.params["dense1"], "kernel": laid}}
+    given = state._replace(params=params)
+    # on a mesh of the same devices without that axis; a line search asks for values alone
+    search = optax.chain(
+        optax.sgd(0.1), optax.scale_by_backtracking_linesearch(max_backtracking_steps=2)
+    )
+    for reduce in ("mean", "tree"):
+        how = {"mesh": over(8), "reduce": reduce, "tasks_at_once": 1}
+        outer = jm.make_outer(MAML, search, tasks_per_step=8, **how)
+        own = outer.init(jax.random.key(0))._replace(params=given.params)
+        after = jm.fit(outer, SINES, steps=1, key=jax.random.key(0), state=own)
+        assert int(after.step) == 1
+    pixels = jm.curve(
+        lambda n: (MAML, SINES), after.params, (0,), key=jax.random.key(1), num_tasks=3,
+        mesh=over(8),
+    )  # fmt: skip
+    assert np.isfinite(pixels.mean("loss")).all()
+
+
 def test_what_does_not_fit_a_mesh_gets_a_sentence():
     run = partial(jm.fit, MAML, SINES, ADAM, steps=1, key=jax.random.key(0))
     for how, sentence in (

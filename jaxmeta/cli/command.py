@@ -219,6 +219,7 @@ def train(command: Any, given: list[str]) -> None:
         if command.steps is not None:
             config = configs.extended(config, command.steps)
         recipe = recipes.make(**configs.parts(config))
+        recipe.outer_on(mesh)
         if command.steps is not None:
             if command.steps < session.done(folder):
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jaxmeta import checks
 from jaxmeta.cli import sweep
 from jaxmeta.cli.listing import table
 from jaxmeta.cli.loaded import load
@@ -16,6 +17,8 @@ def curve(folder: Path, over: str, num_tasks: int | None) -> None:
     Raises: ValueError for a flag that neither the learner nor a run has, or a value that
         the run's parameters do not fit.
     """
+    if num_tasks is not None:
+        checks.check_sizes(2, test_tasks=num_tasks)
     run = load(folder)
     points = sweep.points([over])
     ((name, _),) = points[0].items()

@@ -39,9 +39,12 @@ class Loaded(NamedTuple):
         other: flags that are changed for it, e.g. inner_steps=10, shots=5, ways=20.
         Raises: ValueError for one that the run's parameters depend on.
         """
-        recipe = self.recipe.remade(**other) if other else self.recipe
+        learner, sampler, recipe = self.learner, self.samplers["test"], self.recipe
+        if other:
+            recipe = recipe.remade(**other)
+            learner, sampler = recipe.test, recipe.samplers["test"]
         shapes = lambda m: jax.eval_shape(m.init, jax.random.key(0))
-        if shapes(recipe.test) != shapes(self.learner):
+        if shapes(learner) != shapes(self.learner):
             raise ValueError(
                 f"{self.run.folder}: its parameters have other shapes with "
                 f"{', '.join(f'{n}={v}' for n, v in other.items())}; expected a value that "
@@ -50,9 +53,7 @@ class Loaded(NamedTuple):
         options = recipe.options
         key = session.test_key(options.seed if seed is None else seed)
         number = num_tasks or options.test_tasks
-        return recipe.source.judge(
-            recipe.test, self.params, recipe.samplers["test"], options, number, key
-        )
+        return recipe.source.judge(learner, self.params, sampler, options, number, key)
 
 
 def load(folder: str | Path) -> Loaded:

@@ -95,7 +95,6 @@ class Changed:
         """Classes of an episode."""
         return getattr(self.sampler, "ways", None)
 
-    @one_program
     def sample(self, key: jax.Array) -> Task:
         """One task of the sampler; the changes draw from keys of their own."""
         support, query = self.sampler.sample(jax.random.clone(key))

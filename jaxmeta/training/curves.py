@@ -41,6 +41,7 @@ def curve(
     num_tasks: int = 600,
     tasks_at_once: int | None = None,
     metrics: Callable[..., Any] | None = None,
+    mesh: Any = None,
 ) -> Curve:
     """Test meta-parameters along one number of the learner or of its tasks.
 
@@ -85,6 +86,7 @@ def curve(
             key=jax.random.clone(key),
             tasks_at_once=tasks_at_once,
             metrics=metrics,
+            mesh=mesh,
         )
         reports.append(report)
     return Curve(values, tuple(reports))
@@ -102,7 +104,7 @@ def _check_shapes(learner: MetaLearner, params: Any, value: Any) -> None:
     """Raise ValueError unless the parameters are this learner's, too."""
     checks.check_learner(learner)
     own = jax.eval_shape(learner.init, jax.random.key(0))
-    shapes = lambda tree: jax.tree.map(lambda a: tuple(np.shape(a)), tree)
+    shapes = lambda tree: [np.shape(a) for a in jax.tree.leaves(tree)]
     if shapes(own) != shapes(params):
         raise ValueError(
             f"values: at {value} the learner has parameters of other shapes than `params`;"

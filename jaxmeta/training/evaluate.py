@@ -77,15 +77,17 @@ def evaluate(
     _check_learned(learner, params, tasks_at_once)
     if tasks_at_once is None:
         tasks_at_once = default_at_once(sampler, key)
+    if mesh is None:
+        meshes.check_alone("params", params)
+    else:
+        meshes.check_mesh(mesh)
     own = streams.tasks(key, num_tasks)
     if isinstance(sampler, Streamed):
         found = _of_records(learner, params, sampler, own, tasks_at_once, metrics, mesh)
         return summarize(found)
     at_once = min(tasks_at_once, num_tasks)
     if mesh is None:
-        meshes.check_alone("params", params)
         return summarize(_metrics(learner, params, sampler, own, at_once, metrics))
-    meshes.check_mesh(mesh)
     own = streams.tasks(key, _whole(num_tasks, mesh))
     params, sampler, own = meshes.replicated((params, sampler, own), mesh)
     found = _metrics(learner, params, sampler, own, at_once, metrics, mesh)

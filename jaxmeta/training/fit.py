@@ -115,7 +115,8 @@ def fit(
     if outer.mesh is None:
         meshes.check_alone("state, sampler", start, sampler)
     else:
-        start, key_data = meshes.replicated((start, key_data), outer.mesh)
+        where = meshes.SHARED if outer.members is None else meshes.OF_MEMBERS
+        start, key_data = meshes.replicated((start, key_data), outer.mesh, where)
         if not isinstance(sampler, Streamed):
             sampler = meshes.replicated(sampler, outer.mesh)
     now = jax.tree.map(jnp.copy, start)

@@ -106,9 +106,9 @@ def _together(make, tasks_per_step, tasks_at_once, mesh=None) -> _Together:
 
         run = some
         if mesh is not None:
-            of_members = meshes.PartitionSpec(meshes.MEMBERS)
-            given = of_members, of_members, meshes.SHARED, of_members
-            run = meshes.split(some, mesh, given, of_members, meshes.MEMBERS)
+            own = meshes.OF_MEMBERS
+            given = own, own, meshes.SHARED, own
+            run = meshes.split(some, mesh, given, own, meshes.MEMBERS)
         now, metrics = run(state.members, state.values, sampler, keys)
         return Population(now, state.values), metrics
 
