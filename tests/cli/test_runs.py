@@ -52,11 +52,15 @@ def refused(words: str, capsys) -> str:
     return " ".join((captured.out + captured.err).replace("│", " ").split())
 
 
-def installed(words: str) -> str:
+def installed(words: str, **environment: str) -> str:
     """What the installed command prints."""
     command = Path(sys.executable).with_name("jaxmeta")
     done = subprocess.run(
-        [command, *words.split()], capture_output=True, text=True, check=False
+        [command, *words.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
     )
     assert not done.returncode, done.stderr
     return done.stdout
@@ -214,7 +218,7 @@ def test_a_run_on_two_devices_goes_on_with_one(capsys):
     tree = [*SINES, "--reduce", "tree", "--tasks-at-once", "1"]
     cli.main([*tree, "--steps", "15", "--out", "one"])
     words = " ".join([*tree, "--steps 10", "--devices 2", "--out two"])
-    installed(words)  # a process of its own, whose CPU is two devices
+    installed(words, XLA_FLAGS="")  # a process of its own, whose CPU is two devices
     cli.main(["train", "--resume", "two", "--steps", "15", "--no-progress"])
     for a, b in zip(leaves("one"), leaves("two"), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

@@ -23,10 +23,10 @@ def reactive(rule: Rule) -> Agent:
     [-1.0]
     """
     checks.check_functions(rule=rule)
-    none = jnp.zeros(())
 
     def act(adapted, memory, obs, last, key):
         del adapted, last
+        none = jnp.zeros(())
         return memory, rule(obs, key), none, none
 
     nothing = lambda *given: ()
