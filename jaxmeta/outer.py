@@ -85,12 +85,7 @@ def meta_gradient(
     Raises: ValueError if tasks_at_once does not divide the number of tasks of a device,
         the mesh has no axis "tasks", or a "tree" has not 2^k chunks of a given size.
     """
-    if tasks_at_once is not None:
-        checks.check_sizes(tasks_at_once=tasks_at_once)
-    if mesh is not None:
-        meshes.check_mesh(mesh)
-    checks.check_choice("reduce", reduce, ("mean", "tree"))
-    local = _own_gradient(learner, tasks_at_once, reduce)
+    local = _how(learner, tasks_at_once, None, mesh, reduce).local
 
     def gradient(params, tasks: Task, key=None, step=0):
         params, tasks = as_auto((params, tasks))
@@ -119,16 +114,16 @@ def _own_gradient(learner: MetaLearner, tasks_at_once: int | None, reduce) -> Ca
     return local
 
 
-def _estimated(gradient: Callable, reduce) -> Callable:
+def _estimated(gradient: Callable) -> Callable:
     """A user's gradient in the form of `_own_gradient`."""
 
     def local(params, tasks, key, step, first=0, mesh=None, draw=None):
-        tasks = tasks if draw is None else draw(tasks)
+        del draw  # of a tree alone, which it is not
         if mesh is None:
             return gradient(params, tasks, key, step)
         found = gradient(params, tasks, key, step, first)
         size = meshes.size_of(mesh)
-        total = meshes.summed(found, mesh, reduce)
+        total = meshes.summed(found, mesh, "mean")
         return jax.tree.map(lambda a: a / size, total)
 
     return local
@@ -342,7 +337,7 @@ def _how(learner, tasks_at_once, gradient, mesh, reduce) -> _How:
                 "of its first task, whose key is fold_in(key, first); without it all "
                 "devices would draw the same noise"
             )
-        local, loss = _estimated(gradient, reduce), gradient
+        local, loss = _estimated(gradient), gradient
     return _How(local, lambda *args: jax.tree.leaves(loss(*args)[0])[0])
 
 

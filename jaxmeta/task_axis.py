@@ -265,8 +265,7 @@ def as_auto(tree: PyTree) -> PyTree:
                 "make it with axis_types=(jax.sharding.AxisType.Auto,) * "
                 f"{len(mesh.axis_names)}"
             )
-        kinds = (jax.sharding.AxisType.Auto,) * len(mesh.axis_names)
-        auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
-        return jax.device_put(a, jax.sharding.NamedSharding(auto, a.sharding.spec))
+        auto = jax.sharding.NamedSharding(meshes.automatic(mesh), a.sharding.spec)
+        return jax.device_put(a, auto)
 
     return jax.tree.map(move, tree)

@@ -29,16 +29,16 @@ def curve(folder: Path, over: str, num_tasks: int | None) -> None:
     means, halves = (
         headline.scale * of(headline.metric) for of in (found.mean, found.ci95)
     )
+    said = name.replace("_", " ")
     table(
-        f"{headline.title} by {name.replace('_', ' ')}, mean and 95 % interval over "
+        f"{headline.title} by {said}, mean and 95 % interval over "
         f"{reports[0].num_tasks} tasks",
-        (name.replace("_", " "), headline.title),
+        (said, headline.title),
         [
             (str(value), f"{mean:.4f} ± {half:.4f}{headline.unit}")
             for value, mean, half in zip(found.values, means, halves, strict=True)
         ],
     )
     picture = run.run.folder / f"by_{name}.png"
-    said = name.replace("_", " ")
     plots.along(said, headline.title, found.values, means, halves, picture)
     print(picture)
