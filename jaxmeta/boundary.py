@@ -175,18 +175,22 @@ class _Boundary:
 
     def loss(self, params, task, key=None):
         _check_key(key)
-        task = self._task(task)
-        self._look(params, task)
+        task = self.looked_at(params, task, training=False)
         run = self.loss_once if _concrete(params, task, key) else self._loss
         return run(params, task, key)
 
     def objective(self, params, task, key, step):
-        task = self._task(task)
+        task = self.looked_at(params, task, training=True)
         ways = None if self.on_classes else self.ways
-        if not self.on_classes:
-            self._look(params, task)
         found = self.plain.objective(params, task, key, step)
         return _spoiled(found, self._sound(task, ways))
+
+    def looked_at(self, params, task, training: bool):
+        """The task as it enters, after a look at what can be seen of it."""
+        task = self._task(task)
+        if not (training and self.plain.objective and self.on_classes):
+            self._look(params, task)
+        return task
 
     def _adapt(self, params, support, key):
         adapted = self.plain.adapt(params, support, key)
@@ -246,6 +250,19 @@ class _Boundary:
             checks.check_unlabelled(task.support)
         if not only_support:
             checks.check_labels(task.query, ways, "query")
+
+
+def looked(learner: MetaLearner, params, task, training: bool = False) -> bool:
+    """Whether a learner is behind the boundary, where it has had its look at a task whose
+    values can be seen: any other must be traced with it.
+
+    Raises: ValueError for a task that it refuses to be tested on, or to be trained on.
+    """
+    door = getattr(learner.loss, "__self__", None)
+    if not isinstance(door, _Boundary):
+        return False
+    door.looked_at(params, task, training)
+    return True
 
 
 def _check_key(key) -> None:

@@ -567,8 +567,8 @@ def _traced(a) -> bool:
     return isinstance(a, jax.core.Tracer)
 
 
-def _joined(a, b) -> jax.Array:
-    return jnp.asarray(np.concatenate([a, b]))
+def _joined(a, b) -> np.ndarray:
+    return np.concatenate([a, b])
 
 
 def _floating(a) -> bool:

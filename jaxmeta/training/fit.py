@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from jaxmeta import checks, keys, meshes
+from jaxmeta.boundary import looked
 from jaxmeta.outer import make_outer, objective_of
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.tasks.streamed import Given, Streamed, chunks, tasks_of
@@ -242,15 +243,13 @@ def _check_ends(best, stop, validation) -> None:
 
 
 def _look(learner: MetaLearner, state, sampler, key_data: jax.Array) -> None:
-    """Raise ValueError for a first task that can't be learnt from.
-
-    Traced with a concrete task, the learner looks at its labels.
-    """
+    """Raise ValueError for a first task that can't be learnt from."""
     draw = _first_task if isinstance(sampler, Streamed) else first_task
     first = draw(sampler, key_data, state.step)
     checks.check_task(first)
-    one = partial(objective_of(learner), step=state.step)
-    jax.eval_shape(lambda params: one(params, first, key=key_data), state.params)
+    if not looked(learner, state.params, first, training=True):
+        one = partial(objective_of(learner), key=key_data, step=state.step)
+        jax.eval_shape(lambda params: one(params, first), state.params)
 
 
 def _first_task(sampler: Any, key_data: jax.Array, step: jax.Array):
