@@ -1,6 +1,7 @@
 """The plan of the house: who names whom, and which way imports point."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,9 @@ def strings(tree: ast.AST) -> set[str]:
     return {s for s in found if isinstance(s, str)} - {"baseline"}
 
 
-NAMED = {path: named_in_code(tree) for path, tree in FILES.items()}
+@functools.cache
+def named() -> dict[Path, set[str]]:
+    return {path: named_in_code(tree) for path, tree in FILES.items()}
 
 
 @pytest.mark.parametrize("name", learners.REGISTRY)
@@ -63,7 +66,7 @@ def test_nothing_but_its_family_names_a_learner(name):
     own = own_file(name)
     others = [
         path
-        for path, names in NAMED.items()
+        for path, names in named().items()
         if name in names and path.parent != own.parent and "sources" not in path.parts
     ]
     assert not others

@@ -36,7 +36,7 @@ def refusal(call, *args):
 
 
 def at(model, *shape):
-    return partial(model.apply, model.init(KEY), jnp.zeros(shape))
+    return lambda: model.apply(model.init(KEY), jnp.zeros(shape))
 
 
 MLP, CONV = models.mlp(6), models.conv4(input_shape=(16, 16, 1), widths=2)
@@ -228,9 +228,8 @@ def judged(learner=MAML, **change):
 
 def run(learner, task):
     """Traced, not run: shapes and types are known then."""
-    params = jax.eval_shape(learner.init, KEY)
     loss = lambda params: learner.loss(params, task, KEY)
-    return partial(jax.eval_shape, loss, params)
+    return lambda: jax.eval_shape(loss, jax.eval_shape(learner.init, KEY))
 
 
 class Gives:
