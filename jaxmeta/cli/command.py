@@ -28,6 +28,7 @@ from jaxmeta.cli import (
     interrupts,
     listing,
     predict,
+    processes,
     recipes,
     replay,
     run,
@@ -54,6 +55,9 @@ class Train(Options):
     """A config.toml of another run: its learner and flags, where none are given here."""
     devices: int | None = None
     """Devices that the tasks of a step are split over; on a CPU, as many of its cores."""
+    distributed: bool = False
+    """This is one of several processes, started by Slurm, Open MPI or Kubernetes, which
+    train one run on all their devices, or on --devices of each."""
     progress: bool = True
     """Show a progress bar."""
     tensorboard: bool = False
@@ -212,32 +216,48 @@ def _sentences() -> Iterator[None]:
 
 def train(command: Any, given: list[str]) -> None:
     """Meta-train, or go on with a run; then meta-test."""
-    mesh = devices.mesh_of(command.devices)
-    if command.resume is not None:
-        folder, config = run.open_run(command.resume)
-        configs.check_resumed(given, config)
-        if command.steps is not None:
-            config = configs.extended(config, command.steps)
-        recipe = recipes.make(**configs.parts(config))
-        recipe.outer_on(mesh)
-        if command.steps is not None:
-            if command.steps < session.done(folder):
-                raise ValueError(
-                    f"steps: the run has done {session.done(folder)}; expected as many "
-                    f"or more, got {command.steps}"
-                )
+    with processes.together(session.InterruptedRunError):
+        mesh = devices.mesh_of(command.devices, command.distributed)
+        with processes.quiet_but_first():
+            begin = _begun if command.resume is None else _resumed
+            folder, recipe = begin(command, given, mesh)
+            if mesh is not None:
+                recipe = replace(recipe, outer=recipe.outer_on(mesh))
+            shown = {"progress": command.progress, "tensorboard": command.tensorboard}
+            session.train(folder, recipe, **shown)
+
+
+def _resumed(command: Any, given: list[str], mesh) -> tuple[run.Run, recipes.Recipe]:
+    """A run that goes on, perhaps to another number of steps."""
+    folder, config = run.open_run(command.resume)
+    configs.check_resumed(given, config)
+    if command.steps is not None:
+        config = configs.extended(config, command.steps)
+    recipe = recipes.make(**configs.parts(config))
+    recipe.outer_on(mesh)
+    if command.steps is not None:
+        done = session.done(folder)
+        if command.steps < done:
+            raise ValueError(
+                f"steps: the run has done {done}; expected as many or more, got "
+                f"{command.steps}"
+            )
+        if processes.is_first():
             with folder.writing():
                 run.write_config(folder, config)
-    else:
-        config = _config(command)
-        recipe = recipes.make(**configs.parts(config))  # before there is a folder
-        recipe.outer_on(mesh)
-        name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
-        folder = _created(command.out, Path("runs") / name, config)
-    if mesh is not None:
-        recipe = replace(recipe, outer=recipe.outer_on(mesh))
-    shown = {"progress": command.progress, "tensorboard": command.tensorboard}
-    session.train(folder, recipe, **shown)
+    return folder, recipe
+
+
+def _begun(command: Any, _: list[str], mesh) -> tuple[run.Run, recipes.Recipe]:
+    """A new run, whose folder the first process makes."""
+    config = _config(command)
+    recipe = recipes.make(**configs.parts(config))  # before there is a folder
+    recipe.outer_on(mesh)
+    name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
+    path = ""
+    if processes.is_first():
+        path = str(_created(command.out, Path("runs") / name, config).folder)
+    return run.Run(processes.told(path)), recipe
 
 
 def _created(out: Path | None, default: Path, config: dict[str, Any]) -> run.Run:
@@ -414,6 +434,7 @@ def _config(command: Any) -> dict[str, Any]:
     options = {f.name: values.pop(f.name) for f in fields(Options)}
     for name in (
         *("out", "resume", "config", "progress", "tensorboard", "over", "devices"),
+        "distributed",
     ):
         values.pop(name, None)
     config = {"learner": values.pop("learner"), "arguments": values, "options": options}

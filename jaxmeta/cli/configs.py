@@ -11,7 +11,7 @@ from jaxmeta.cli.run import read_config
 # beside --resume
 MAY_CHANGE = (
     *("resume", "steps", "progress", "no-progress", "tensorboard", "no-tensorboard"),
-    "devices",
+    *("devices", "distributed"),
 )
 
 

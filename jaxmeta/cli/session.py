@@ -1,12 +1,13 @@
 """One run from start to end: train, test, draw; what `jaxmeta train` does."""
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
 import jax
 
 from jaxmeta import keys
-from jaxmeta.cli import summary
+from jaxmeta.cli import processes, summary
 from jaxmeta.cli.interrupts import interruptible
 from jaxmeta.cli.options import Options
 from jaxmeta.cli.recipes import Recipe
@@ -47,15 +48,21 @@ def train(
         trains it.
     """
     go_on = f"go on with: jaxmeta train --resume {run.folder}"
-    with run.writing():
-        log = _log(run, recipe, progress, tensorboard)
+    first = processes.is_first()
+    with run.writing() if first else contextlib.nullcontext():
+        log = _log(run, recipe, progress, tensorboard) if first else _silent
         with interruptible(go_on) as signals:
-            state = trained(run, recipe, log, lambda: signals.asked)
+
+            def stop():  # of several processes all stop at one step
+                signals.asked = processes.any_of(signals.asked)
+                return signals.asked
+
+            state = trained(run, recipe, log, stop)
         if int(state.step) < (recipe.options.steps or 0) and signals.asked:
             raise InterruptedRunError(
                 f"stopped at step {int(state.step)}, all saved; {go_on}"
             )
-        report = test(run, recipe, write=True)
+        report = test(run, recipe, write=first)
     print(f"run folder: {run.folder}")
     return report
 
@@ -67,6 +74,11 @@ def _log(run: Run, recipe: Recipe, progress: bool, tensorboard: bool):
     return lambda start: logs.Log(
         run.metrics, steps, start, lines=True, tensorboard=board
     )
+
+
+def _silent(start: int) -> logs.Log:
+    """The log of a process that does not write."""
+    return logs.Log(None, None, start)
 
 
 def done(run: Run) -> int:
@@ -86,8 +98,10 @@ def trained(run: Run, recipe: Recipe, log_from, stop) -> Any:
     best_ones = Checkpoints(run.best, keep=1, about=about) if validation else None
     best = None if best_ones is None else _best(run, recipe, best_ones, start)
     key = train_key(options.seed)
+    missed = best is not None and _missed(run, options, start)
+    processes.any_of(False)  # all have read the log before the first writes to it
     with log_from(start) as log:
-        if best is not None and _missed(run, options, start):
+        if best is not None and missed:
             _validate(recipe, state, key, best, log)
         if state is not None and best is not None and best.over:
             print(
@@ -110,7 +124,8 @@ def trained(run: Run, recipe: Recipe, log_from, stop) -> Any:
                 log=log,
                 save=checkpoints.save,
                 save_every=options.save_every,
-                save_seconds=SAVE_SECONDS,
+                # clocks differ, and processes save together or not at all
+                save_seconds=None if jax.process_count() > 1 else SAVE_SECONDS,
                 stop=stop,
             )
     for kept in (checkpoints, best_ones):

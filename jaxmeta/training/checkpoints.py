@@ -46,6 +46,7 @@ class Checkpoints:
         self._writes = jax.process_index() == 0
         if self._writes and not reading:
             self._folder.mkdir(parents=True, exist_ok=True)
+        _meet()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=False, multiprocessing_options=_alone(ocp)
         )

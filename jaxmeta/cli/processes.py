@@ -1,0 +1,85 @@
+"""The processes of a run (`jaxmeta train --distributed`): each does the same, and the
+first one writes and prints.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+LEFT = 1  # exit code of a process that lost another
+
+
+def join() -> None:
+    """Find the other processes, before the first use of a device.
+
+    Raises: ValueError if no cluster has started this one.
+    """
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"distributed: the other processes were not found ({error}); expected to be "
+            "started by Slurm (srun), Open MPI (mpirun) or Kubernetes, once a process"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints."""
+    return jax.process_index() == 0
+
+
+def told(text: str) -> str:
+    """A text of the first process, in all of them; what the others give is ignored."""
+    if jax.process_count() == 1:
+        return text
+    from jax.experimental import multihost_utils
+
+    written = np.zeros(4096, np.uint8)
+    raw = np.frombuffer(text.encode(), np.uint8)
+    written[: len(raw)] = raw
+    found = multihost_utils.broadcast_one_to_all(written)
+    return bytes(np.asarray(found)).rstrip(b"\0").decode()
+
+
+def any_of(said: bool) -> bool:
+    """Whether a process says so: the same answer in all, once all have been asked."""
+    if jax.process_count() == 1:
+        return said
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(said))))
+
+
+@contextlib.contextmanager
+def together(orderly: type[BaseException]) -> Iterator[None]:
+    """Within it, a process of several that fails leaves at once.
+
+    Python would wait for the others at its end, and they for it. What is lost is what was
+    not saved; the others notice and leave too. orderly: what ends all processes alike.
+    """
+    try:
+        yield
+    except orderly:
+        raise
+    except BaseException as error:
+        if jax.process_count() == 1:
+            raise
+        lost = isinstance(error, jax.errors.JaxRuntimeError)
+        why = "another process has ended" if lost else f"error: {error}"
+        text = f"process {jax.process_index()}: {why}; go on with --resume and the rest"
+        print(text, file=sys.stderr, flush=True)
+        os._exit(LEFT if lost else 2)
+
+
+@contextlib.contextmanager
+def quiet_but_first() -> Iterator[None]:
+    """Within it, only the first process prints."""
+    if is_first():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
