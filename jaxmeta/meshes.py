@@ -103,6 +103,36 @@ def summed(tree: PyTree, mesh: Mesh, reduce: Reduce) -> PyTree:
     return back(jax.lax.psum(flat, TASKS))
 
 
+def places(number: int, mesh: Mesh | None) -> np.ndarray:
+    """Which of so many tasks the devices of this process compute; without a mesh, all."""
+    every = np.arange(number)
+    if mesh is None:
+        return every
+    split = NamedSharding(automatic(mesh), SPLIT)
+    own = split.addressable_devices_indices_map((number,)).values()
+    return np.unique(np.concatenate([every[where] for where in own]))
+
+
+def joined(
+    tree: PyTree, own: np.ndarray, number: int, mesh: Mesh, axis: int = 0
+) -> PyTree:
+    """Arrays over all of so many tasks, of which each process gives those of `places`.
+
+    axis: of the tasks.
+    """
+    where = PartitionSpec(*[None] * axis, TASKS)
+
+    def whole(a):
+        rows = lambda at: np.searchsorted(own, np.arange(number)[at[axis]])
+        return jax.make_array_from_callback(
+            (*a.shape[:axis], number, *a.shape[axis + 1 :]),
+            NamedSharding(automatic(mesh), where),
+            lambda at: np.take(a, rows(at), axis),
+        )
+
+    return jax.tree.map(whole, tree)
+
+
 def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """Within jit, arrays that were split, whole on every device: each process can read
     them."""

@@ -98,6 +98,11 @@ def test_a_tree_gives_the_same_bits_on_any_number_of_devices_and_processes(tmp_p
     ]
     said = [child.communicate(timeout=300) for child in children]
     assert not any(child.returncode for child in children), said
+    read, *halves = (
+        np.array(re.findall(r"^read (.*)$", out, re.M)[0].split(), float)
+        for out, _ in said
+    )
+    np.testing.assert_allclose(halves, [read, read] * np.array([0.5, 1, 1]), rtol=1e-5)
     (alone, *both) = ([w for w in out.split() if len(w) == 64] for out, _ in said)
     assert len(alone) == 3 and len(set(alone)) == 1
     assert both[0] == both[1] and both[0][1] == alone[0]
@@ -115,6 +120,7 @@ def print_the_bits() -> None:
     states.append(run(steps=5, state=half))
     for state in states:
         print(said_of(state))
+    print_what_is_read(over(2))
 
 
 def print_the_bits_of_one_of_two(rank: int, port: str, folder: str) -> None:
@@ -134,6 +140,36 @@ def print_the_bits_of_one_of_two(rank: int, port: str, folder: str) -> None:
     how = {"num_tasks": 6, "key": jax.random.key(1), "mesh": mesh}
     print(said_of(jm.evaluate(MAML, state.params, SINES, **how).per_task))
     again.close()
+    print_what_is_read(mesh)
+
+
+class Letters:
+    """Records; counts what is read."""
+
+    read = 0
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, i):
+        self.read += 1
+        return np.random.default_rng(i).random(4).astype(np.float32)
+
+
+def print_what_is_read(mesh) -> None:
+    """Examples, of two steps and of a test, and what came of them."""
+    records = Letters()
+    data = jm.data.from_records(records, np.arange(24) % 6)
+    sampler = jm.tasks.episodes(data, ways=3, shots=1, queries=1)
+    records.read = 0
+    learner = jm.protonet(jm.models.mlp(4, 2, (4,)), ways=3)
+    sgd = optax.sgd(0.1)
+    run = partial(jm.fit, learner, sampler, sgd, tasks_per_step=4, mesh=mesh)
+    state = run(steps=2, key=jax.random.key(0))
+    how = {"num_tasks": 4, "key": jax.random.key(1), "tasks_at_once": 1, "mesh": mesh}
+    loss = jm.evaluate(learner, state.params, sampler, **how).mean["loss"]
+    number = records.read - 6  # of the task that `fit` looks at
+    print("read", number, float(optax.tree.norm(state.params)), loss)
 
 
 def said_of(state) -> str:

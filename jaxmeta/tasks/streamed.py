@@ -131,9 +131,13 @@ class Streamed:
         """Which classes and examples `sample(key)` has: numbers in the data set."""
         return self.planner.plan(key)
 
-    def given(self, raw: Raw, key: jax.Array) -> Given:
-        """What was read, for a compiled program; key: any of the run's."""
-        return Given(raw, self.planner, jax.random.key_impl(key))
+    def given(self, raw: Raw, key: jax.Array, mesh: Any = None) -> Given:
+        """What was read, for a compiled program; key: any of the run's; mesh: of the
+        devices on which it is."""
+        planner = self.planner
+        if mesh is not None:
+            planner = meshes.replicated(planner, mesh)
+        return Given(raw, planner, jax.random.key_impl(key))
 
     def read(self, task_keys: jax.Array) -> Raw:
         """The episodes of keys [tasks], on the host."""
@@ -142,10 +146,10 @@ class Streamed:
         return Raw(plans, rows(plans.support), rows(plans.query))
 
     def steps(
-        self, key_data: jax.Array, first: int, last: int, tasks: int
+        self, key_data: jax.Array, first: int, last: int, tasks: int, own: np.ndarray
     ) -> Iterator[Raw]:
-        """The tasks of the meta-steps from `first` to before `last`, [tasks, ...] each,
-        read by threads of grain ahead of time."""
+        """Of the tasks of the meta-steps from `first` to before `last` those with the
+        places `own`, [tasks, ...] each, read by threads of grain ahead of time."""
         try:
             import grain
         except ImportError as error:
@@ -155,7 +159,7 @@ class Streamed:
 
         def one(step):
             key_tasks, _ = keys.parts(keys.step(key_data, int(step)))
-            return self.read(keys.tasks(key_tasks, tasks))
+            return self.read(keys.tasks(key_tasks, tasks)[own])
 
         if first >= last:
             return iter(())
@@ -186,22 +190,34 @@ def _plans(planner: Planner, task_keys: jax.Array) -> Plan:
 
 
 def chunks(
-    stream: Streamed, key_data: jax.Array, first: int, last: int, tasks: int, chunk: int
+    stream: Streamed,
+    key_data: jax.Array,
+    first: int,
+    last: int,
+    tasks: int,
+    chunk: int,
+    mesh: Any = None,
 ) -> tuple[int, Iterator[Given]]:
     """How many meta-steps fit into a chunk, at most `chunk`, and the chunks: arrays
-    [chunk, tasks, ...], the last one filled up with what is not used."""
+    [chunk, tasks, ...], the last one filled up with what is not used. With a mesh each
+    process reads the tasks of its own devices."""
+    own, key_data = meshes.places(tasks, mesh), meshes.on_one_device(key_data)
     key_tasks, _ = keys.parts(keys.step(key_data, first))
-    one = stream.read(keys.tasks(key_tasks, tasks))
-    size = sum(a.nbytes for a in jax.tree.leaves(one))
+    some = stream.read(keys.tasks(key_tasks, tasks)[own])
+    size = sum(a.nbytes for a in jax.tree.leaves(some)) * tasks // len(own)
     chunk = max(1, min(chunk, CHUNK_BYTES // size))
 
     def several():
-        steps = stream.steps(key_data, first, last, tasks)
+        steps = stream.steps(key_data, first, last, tasks, own)
         for done in range(first, last, chunk):
             parts = [next(steps) for _ in range(min(chunk, last - done))]
             parts += parts[:1] * (chunk - len(parts))
-            raw = jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *parts)
-            yield stream.given(raw, key_data)
+            raw = jax.tree.map(lambda *a: np.stack(a), *parts)
+            if mesh is None:
+                raw = jax.tree.map(jnp.asarray, raw)
+            else:
+                raw = meshes.joined(raw, own, tasks, mesh, axis=1)
+            yield stream.given(raw, key_data, mesh)
 
     return chunk, several()
 

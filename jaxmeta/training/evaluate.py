@@ -122,9 +122,12 @@ def _of_records(
         number = len(some)
         if mesh is not None:
             some = some[np.arange(_whole(number, mesh)) % number]
-        given = sampler.given(sampler.read(some), some)
-        if mesh is not None:
-            params, given, some = meshes.replicated((params, given, some), mesh)
+        places = meshes.places(len(some), mesh)
+        raw = sampler.read(some[places])
+        if mesh is not None:  # each process reads the tasks of its own devices
+            raw = meshes.joined(raw, places, len(some), mesh)
+            params, some = meshes.replicated((params, some), mesh)
+        given = sampler.given(raw, some, mesh)
         how = {"tasks_at_once": min(tasks_at_once, number), "metrics": metrics}
         values = _read_metrics(learner, params, given, some, **how, mesh=mesh)
         found.append({k: np.asarray(v)[:number] for k, v in values.items()})

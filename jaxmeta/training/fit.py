@@ -129,7 +129,8 @@ def fit(
     done, parts = int(now.step), None
     if isinstance(sampler, Streamed) and done < steps:
         tasks = tasks_of(outer.step, now, key_data)
-        chunk, parts = chunks(sampler, key_data, done, steps, tasks, chunk)
+        mesh = None if outer.members is not None else outer.mesh
+        chunk, parts = chunks(sampler, key_data, done, steps, tasks, chunk, mesh)
     run = partial(_run_chunk, step=outer.step, chunk=chunk)
     ready, ended = False, False
     with _seen(log, steps, done) as told:
