@@ -74,7 +74,8 @@ NUMBERS = (
     *("tests/test_estimators.py", "tests/models/test_layers.py", "tests/solvers/"),
     *("tests/test_boundary.py", "tests/test_trees.py", "tests/test_reference.py"),
     *("tests/transfer/", "tests/test_games.py", "tests/training/test_scores.py"),
-    *("tests/envs/", "tests/tasks/test_sizes.py", "tests/benchmarks/"),
+    *("tests/envs/", "tests/tasks/", "tests/benchmarks/", "tests/continual/"),
+    *("tests/test_bilevel.py", "tests/test_combiners.py", "tests/test_outers.py"),
     *("tests/test_metrics.py", "tests/test_properties.py", "tests/cli/"),
 )
 
