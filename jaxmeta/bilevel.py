@@ -139,19 +139,9 @@ def bilevel(
 
 
 def descent_of(name, functions, inner_steps, inner_lr, rule, adjoint):
-    made = descent(
-        name,
-        functions.inner,
-        steps=inner_steps,
-        adjoint=adjoint,
-        rule=rule,
-        inner_lr=inner_lr,
-        learns=("context",),
-        least=1,
-    )
-    if isinstance(adjoint, Implicit):
-        adjoint.check(functions.inner)
-    return made
+    how = {"steps": inner_steps, "rule": rule, "inner_lr": inner_lr, "least": 1}
+    learns = ("context",)
+    return descent(name, functions.inner, adjoint=adjoint, learns=learns, **how)
 
 
 class Functions:

@@ -47,16 +47,9 @@ def fixed_point(
     """
     checks.check_functions(f=f)
     equation = FixedPoint(f)
-    iterate = descent(
-        "fixed_point",
-        equation,
-        steps=inner_steps,
-        adjoint=adjoint,
-        rule=rule,
-        inner_lr=inner_lr,
-        learns=("context",),
-        least=1,
-    )
+    how = {"steps": inner_steps, "rule": rule, "inner_lr": inner_lr, "least": 1}
+    learns = ("context",)
+    iterate = descent("fixed_point", equation, adjoint=adjoint, learns=learns, **how)
 
     def solve(start, phi, x):
         z = iterate(start, phi, x)

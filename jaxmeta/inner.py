@@ -271,11 +271,13 @@ def descent(
         least: the least number of steps.
 
     Raises: ValueError for a negative `inner_lr`, too few steps, or an adjoint that gives
-        no gradient for all that is learned.
+        no gradient for all that is learned, or has none for the objective.
     """
     checks.check_sizes(least, inner_steps=steps)
     checks.check_functions(objective=objective, rule=rule)
     require(adjoint, learner, *learns)
+    if check := getattr(adjoint, "check", None):
+        check(objective)
     if inner_lr is META_LEARNED:
         return Descent(objective, rule, steps, adjoint)
     if callable(inner_lr):
