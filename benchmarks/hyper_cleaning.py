@@ -59,11 +59,11 @@ class Sets(NamedTuple):
 
 def run(key: jax.Array, config: Config) -> dict:
     """Rows: accuracy on the test set, [seeds]; F1 of the labels found to be wrong."""
-    rows, f1, seconds = {}, [], []
+    rows, f1, seconds, outer = {}, [], [], problem(config)
     for seed in config.seeds:
         sets = divided(seed, config)
         start = time.perf_counter()
-        weights = jax.block_until_ready(cleaned(sets, jax.random.clone(key), config))
+        weights = jax.block_until_ready(cleaned(outer, sets, key, config))
         seconds.append(time.perf_counter() - start)
         kept = np.asarray(weights) > 0
         f1.append(score(~kept, sets.wrong))
@@ -92,14 +92,13 @@ def divided(seed: int, config: Config) -> Sets:
     return Sets(jm.Batch(x[:n], noisy), *sets, wrong)
 
 
-def cleaned(sets: Sets, key: jax.Array, config: Config) -> jax.Array:
+def cleaned(outer: jm.Outer, sets: Sets, key: jax.Array, config: Config) -> jax.Array:
     """Logits of the weights [train], after the outer steps."""
-    outer = problem(config)
     return jm.fit(
         outer,
         jm.tasks.single(sets.train, sets.validation),
         steps=config.outer_steps,
-        key=key,
+        key=jax.random.clone(key),
     ).params
 
 
@@ -125,18 +124,18 @@ def weighted(w, weights, batch, penalty):
 
 
 def rows_of(sets: Sets, kept: np.ndarray) -> dict:
-    """What is trained on, with a 1 for each example that counts."""
-    ones = np.ones(len(sets.validation.y), np.float32)
+    """Training and validation set, and how much each example counts."""
     both = lambda train: jax.tree.map(
         lambda a, b: np.append(a, b, 0), train, sets.validation
     )
-    noisy = np.ones(len(sets.wrong), np.float32)
+    all_of, none_of = np.ones_like(kept), np.zeros_like(kept)
+    clean = np.ones(len(sets.validation.y))
     return {
-        "noisy": (sets.train, noisy),
-        "noisy and validation": (both(sets.train), np.append(noisy, ones)),
-        "validation": (sets.validation, ones),
-        "kept and validation": (both(sets.train), np.append(kept * noisy, ones)),
-        "right labels and validation": (both(sets.right), np.append(noisy, ones)),
+        "noisy": (both(sets.train), np.append(all_of, 0 * clean)),
+        "noisy and validation": (both(sets.train), np.append(all_of, clean)),
+        "validation": (both(sets.train), np.append(none_of, clean)),
+        "kept and validation": (both(sets.train), np.append(kept, clean)),
+        "right labels and validation": (both(sets.right), np.append(all_of, clean)),
     }
 
 
@@ -158,7 +157,7 @@ def descended(batch, weights, penalty, steps, rate):
 
 def refitted(batch, weights, config: Config) -> jax.Array:
     """Parameters of a row of the table."""
-    given = batch, jnp.asarray(weights), config.penalty
+    given = batch, jnp.asarray(weights, jnp.float32), config.penalty
     return descended(*given, config.refit_steps, 0.5)
 
 
