@@ -88,8 +88,9 @@ def divided(seed: int, config: Config) -> Sets:
     wrong[random.permutation(n)[: round(config.wrong * n)]] = True
     shift = random.integers(1, CLASSES, n)
     noisy[wrong] = (noisy + shift)[wrong] % CLASSES
-    sets = [jm.Batch(x[a:b], y[a:b]) for a, b in ((n, m), (m, None), (0, n))]
-    return Sets(jm.Batch(x[:n], noisy), *sets, wrong)
+    part = lambda a, b: jm.Batch(x[a:b], y[a:b])
+    train = part(0, n)._replace(y=noisy)
+    return Sets(train, part(n, m), part(m, None), part(0, n), wrong)
 
 
 def cleaned(outer: jm.Outer, sets: Sets, key: jax.Array, config: Config) -> jax.Array:

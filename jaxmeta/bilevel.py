@@ -128,12 +128,14 @@ def bilevel(
         found = {"loss": value, "inner_residual": optax.tree.norm(field)}
         return value, metrics | found
 
-    def objective(phi, task, key, step):
-        del step
-        w, task = solved(phi, task, key)
-        return functions.at_solution(w, phi, task, adjoint)[:2]
+    implicit = adjoint if isinstance(adjoint, Implicit) else None
 
-    implicit = isinstance(adjoint, Implicit)
+    def objective(params, task, key, step):
+        del step
+        assert implicit is not None
+        w, task = solved(params, task, key)
+        return functions.at_solution(w, params, task, implicit)[:2]
+
     compiled = jax.jit(adapt), asked, jax.jit(loss)  # each once, if called as it is
     return MetaLearner(init, *compiled, objective if implicit else None)
 
@@ -173,7 +175,7 @@ class Functions:
             self.inner, w, fixed[0], task.support, fixed[1], start
         )
         g = gradient_of(self.inner)(w, phi, task.support)
-        turned = optax.tree.vdot(jax.lax.stop_gradient(u), g)
+        turned = jnp.asarray(optax.tree.vdot(jax.lax.stop_gradient(u), g))
         found = {"inner_residual": optax.tree.norm(jax.lax.stop_gradient(g))}
         found |= {"loss": value, "linear_residual": residual}
         total = value - (turned - jax.lax.stop_gradient(turned))

@@ -4,9 +4,8 @@ For problems in two levels (`jm.bilevel`, `jm.online_bilevel`): penalties, weigh
 examples, architectures are learned on one pair of sets, whole or in minibatches.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +27,7 @@ class Single:
 
     support: Batch
     query: Batch
-    batch_size: int | None = field(default=None)
+    batch_size: int | None = None
 
     @one_program
     def sample(self, key: jax.Array) -> Task:
@@ -67,10 +66,10 @@ def single(train: Batch, validation: Batch, batch_size: int | None = None) -> Si
     if batch_size is not None:
         checks.check_sizes(batch_size=batch_size)
         batch_size = int(batch_size)
-    sets: list[Any] = []
+    sets = []
     for name, batch in (("train", train), ("validation", validation)):
         checks.check_kind(batch, Batch, name)
         arrays = jax.tree.map(lambda a: jnp.asarray(checks.native(a)), batch)
         checks.check_batch(arrays, name)
         sets.append(arrays)
-    return Single(*sets, batch_size)
+    return Single(sets[0], sets[1], batch_size)
