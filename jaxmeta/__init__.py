@@ -23,12 +23,16 @@ from jaxmeta.averages import ema as ema
 from jaxmeta.averages import mean_teacher as mean_teacher
 from jaxmeta.averages import swa as swa
 from jaxmeta.averages import taught as taught
+from jaxmeta.bilevel import Solution as Solution
+from jaxmeta.bilevel import bilevel as bilevel
 from jaxmeta.estimators import PES as PES
 from jaxmeta.estimators import Unroll as Unroll
 from jaxmeta.estimators import es_gradient as es_gradient
 from jaxmeta.estimators import pes as pes
 from jaxmeta.estimators import pes_outer as pes_outer
+from jaxmeta.fixed_point import fixed_point as fixed_point
 from jaxmeta.hosted import collect as collect
+from jaxmeta.inner import FixedPoint as FixedPoint
 from jaxmeta.learners.adaptation import *
 from jaxmeta.learners.amortized import *
 from jaxmeta.learners.gradient import *
@@ -38,6 +42,8 @@ from jaxmeta.learners.solver import *
 from jaxmeta.learners.transductive import *
 from jaxmeta.loading import load as load
 from jaxmeta.noise import with_noise as with_noise
+from jaxmeta.online_bilevel import OnlineState as OnlineState
+from jaxmeta.online_bilevel import online_bilevel as online_bilevel
 from jaxmeta.outer import MetaState as MetaState
 from jaxmeta.outer import init_state as init_state
 from jaxmeta.outer import make_outer as make_outer

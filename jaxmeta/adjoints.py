@@ -11,26 +11,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.ad_checkpoint import checkpoint_name
-from jax.flatten_util import ravel_pytree
 
 from jaxmeta import checks
 from jaxmeta import types as jaxmeta_types
 from jaxmeta.inner import Adjoint as Adjoint
 from jaxmeta.inner import (
     Descent,
+    FixedPoint,
     Game,
     Gradient,
     Objective,
     Operands,
     gradient_of,
     has_keys,
+    is_field,
 )
+from jaxmeta.solvers import linear
 
 PyTree = Any
 EVERYTHING = frozenset({"start", "rule", "context"})
@@ -179,7 +181,7 @@ class Truncated:
             )
             path.append(out)
         path = jax.tree.map(lambda *parts: jnp.concatenate(parts), *path)
-        return _result(descent, (carry, path))
+        return descent.result((carry, path))
 
 
 @dataclass(frozen=True)
@@ -209,13 +211,14 @@ class Forward:
         def forward(primals):
             operands = jax.tree.map(lambda p: p.value, primals)
             asked = [p.perturbed for p in jax.tree.leaves(primals)]
-            only, given = _restrict(lambda i: jax.tree.leaves(run(i)), operands, asked)
+            only, given = _restrict(lambda i: _smooth_leaves(run(i)), operands, asked)
             rows = zip(*jax.jacfwd(only)(given), strict=True)  # one list an input
             return run(operands), ([next(rows) if a else None for a in asked], operands)
 
         def backward(residuals, v):
             jacobian, operands = residuals
-            v = [_instantiate(leaf) for leaf in jax.tree.leaves(v, is_leaf=_is_zero)]
+            v = _smooth_leaves(v, is_leaf=_is_zero)
+            v = [_instantiate(leaf) for leaf in v]
             products = [
                 row
                 and sum(
@@ -233,29 +236,33 @@ class Forward:
 class Implicit:
     """The gradient of the solution, by the implicit function theorem.
 
-    At w* with dL/dw (w*, c) = 0, whatever path led there,
+    At w* with g(w*, c) = dL/dw (w*, c) = 0, whatever path led there,
 
-        dw*/dc = -(H + damping I)^-1 d2L/dw dc,  H = d2L/dw2 at w*,
+        dw*/dc = -(J + damping I)^-1 dg/dc,  J = dg/dw at w*, the Hessian of L
 
     so memory and time of the backward pass do not depend on the steps. It is as exact as
     w* is a solution and as the linear system is solved. The initialisation and the rule
     get no gradient: what is learned must be in the context, e.g. the centre of a
-    proximal term (`imaml`).
+    proximal term (`imaml`). Of a `FixedPoint`, g = w - f(w, c).
 
-    solver: of the linear system. "cg": conjugate gradients, for positive definite H;
-        "neumann": the series sum_i scale (I - scale H)^i, converging for
-        scale < 2 / largest eigenvalue; "identity": H taken as the unit matrix; "dense":
-        the matrix itself, for small problems and tests.
-    iterations: of cg and neumann. damping: added to H. scale: of neumann.
+    solver: of the linear system. "cg": conjugate gradients, for a positive definite
+        Hessian, so for no fixed point; "gmres", "bicgstab": for any J; "normal_cg": "cg"
+        with J J', for any J, with the square of its condition; "neumann": the series
+        sum_i scale (I - scale J)^i, converging if all |1 - scale eigenvalue| < 1; of a
+        fixed point with scale 1, the map's own iteration; "identity": J taken as the unit
+        matrix; "dense": the matrix itself, for small problems and tests.
+    iterations: of all but identity and dense; of gmres, vectors that it keeps. damping:
+        added to J. scale: of neumann.
 
     Raises: ValueError for an unknown solver, iterations below 1, a negative damping or a
         scale that is not positive; for an objective with custom derivatives of the user's
-        own, which need not belong to anything that has a minimum.
+        own, which need not belong to anything that has a minimum; for cg and a fixed point.
     Source: Rajeswaran et al. 2019, iMAML, arXiv 1909.04630, equation 7; Lorraine et al.
-    2020, arXiv 1911.02590 (neumann); Luketina et al. 2016, arXiv 1511.06727 (identity).
+    2020, arXiv 1911.02590 (neumann); Luketina et al. 2016, arXiv 1511.06727 (identity);
+    Bai et al. 2019, Deep Equilibrium Models, arXiv 1909.01377, theorem 1 (fixed points).
     """
 
-    solver: Literal["cg", "neumann", "identity", "dense"] = "cg"
+    solver: linear.Solver = "cg"
     iterations: int = 5
     damping: float = 0.0
     scale: float = 0.1
@@ -264,8 +271,7 @@ class Implicit:
     hint: ClassVar[str] = ", or for Implicit() a learner with a proximal term: imaml"
 
     def __post_init__(self):
-        solvers = ("cg", "neumann", "identity", "dense")
-        checks.check_choice("solver", self.solver, solvers)
+        checks.check_choice("solver", self.solver, get_args(linear.Solver))
         checks.check_sizes(iterations=self.iterations)
         checks.check_numbers(least=0, damping=self.damping)
         checks.check_positive(scale=self.scale)
@@ -283,13 +289,7 @@ class Implicit:
                 "network's noise makes another of each step; expected MixedMode() or "
                 "Reverse() here, or training without with_noise"
             )
-
-        if isinstance(descent.objective, Game):
-            raise ValueError(
-                "Implicit() differentiates the minimum of one objective, and this learner's "
-                "steps lead to none (adversaries, or a kernel's width that follows the "
-                "features); expected MixedMode() or Reverse() here"
-            )
+        self.check(descent.objective)
         found = custom_derivatives(
             descent.objective, operands.start, operands.context, operands.batch
         )
@@ -302,24 +302,20 @@ class Implicit:
         @jax.custom_vjp
         def solve(operands):
             gradient = gradient_of(descent.objective)
-            return descent.run(operands, descent.begin(operands), gradient, _loop)[0][0]
+            return _run(descent, operands, gradient, _loop)
 
         def forward(operands):
-            w = solve(operands)
-            return w, (w, operands)
+            out = solve(operands)
+            return out, (out[0] if descent.goes_on else out, operands)
 
         def backward(residuals, v):
             w, operands = residuals
-            gradient = gradient_of(descent.objective)
-
-            def matrix(u):
-                at = lambda w: gradient(w, operands.context, operands.batch)
-                product = jax.jvp(at, (w,), (u,))[1]
-                return jax.tree.map(lambda h, u: h + self.damping * u, product, u)
-
-            u = jax.tree.map(jnp.negative, self._invert(matrix, v))
+            v = v[0] if descent.goes_on else v
             rest = (operands.context, operands.batch)
+            u = self.invert(descent.objective, w, *rest, v)[0]
+            u = jax.tree.map(jnp.negative, u)
             smooth = [_is_smooth(leaf) for leaf in jax.tree.leaves(rest)]
+            gradient = gradient_of(descent.objective)
             only, given = _restrict(lambda r: gradient(w, *r), rest, smooth)
             products = iter(jax.vjp(only, given)[1](u)[0])
             products = [next(products) if s else None for s in smooth]
@@ -329,35 +325,49 @@ class Implicit:
         solve.defvjp(forward, backward)
         return solve(operands)
 
-    def _invert(self, matrix, v):
-        """(H + damping I)^-1 v, or what the solver makes of it."""
+    def check(self, objective: Objective) -> None:
+        """Raise ValueError for what has no solution, or one that the solver can't do."""
+        if isinstance(objective, Game):
+            raise ValueError(
+                "Implicit() differentiates the minimum of one objective, and this learner's "
+                "steps lead to none (adversaries, or a kernel's width that follows the "
+                "features); expected MixedMode() or Reverse() here"
+            )
+        if isinstance(objective, FixedPoint) and self.solver == "cg":
+            raise ValueError(
+                "solver: conjugate gradients ('cg') need a symmetric matrix, and the "
+                "Jacobian of a fixed point is none; expected Implicit() with 'gmres', "
+                "'bicgstab', 'normal_cg', 'neumann', 'identity' or 'dense'"
+            )
+
+    def invert(
+        self, objective: Objective, w, context, batch, v, start=None
+    ) -> tuple[PyTree, jax.Array]:
+        """What solves (J' + damping I) u = v, J the Jacobian at w of what is descended.
+
+        Args: objective, w, context, batch: of the descent, at its end; v: like w; start:
+            of the solver, like w; None = zeros.
+        Returns: u, like w; |(J' + damping I) u - v| / |v| [], how well it is solved.
+        """
+        at = lambda w: gradient_of(objective)(w, context, batch)
+        along = lambda u: jax.jvp(at, (w,), (u,))[1]
+        across = lambda u: jax.vjp(at, w)[1](u)[0]
+        product = across if is_field(objective) else along
+        damped = lambda f: lambda u: optax.tree.add_scale(f(u), self.damping, u)
+        how = {"iterations": self.iterations, "scale": self.scale, "start": start}
         if self.solver == "identity":
-            return jax.tree.map(lambda a: a / (1 + self.damping), v)
-        if self.solver == "cg":  # jax's own; lineax would add a package for one line
-            cg = jax.scipy.sparse.linalg.cg
-            return cg(matrix, v, tol=0.0, maxiter=self.iterations)[0]
-        if self.solver == "dense":
-            flat, unravel = ravel_pytree(v)
-            column = lambda u: ravel_pytree(matrix(unravel(u)))[0]
-            rows = jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype))
-            return unravel(jnp.linalg.solve(rows, flat))
-
-        def term(_, carry):  # p_{i+1} = (I - scale H) p_i
-            p, total = carry
-            total = jax.tree.map(jnp.add, total, p)
-            return jax.tree.map(lambda p, h: p - self.scale * h, p, matrix(p)), total
-
-        zeros = jax.tree.map(jnp.zeros_like, v)
-        _, total = jax.lax.fori_loop(0, self.iterations, term, (v, zeros))
-        return jax.tree.map(lambda t: self.scale * t, total)
+            u = jax.tree.map(lambda a: a / (1 + self.damping), v)
+        else:
+            u = linear.solve(damped(product), v, damped(along), self.solver, **how)
+        return u, linear.residual(damped(product), u, v)
 
 
 def _mixed_gradient(objective: Objective) -> Gradient:
     """The inner gradient with a forward-over-reverse derivative.
 
-    A game's field is left to reverse mode: its Jacobian is not symmetric.
+    A field is left to reverse mode: its Jacobian is not symmetric.
     """
-    if isinstance(objective, Game):
+    if is_field(objective):
         return objective.gradient
 
     @jax.custom_vjp
@@ -475,14 +485,9 @@ def _displaced(start, carry):
 
 def _run(descent, operands, gradient, loop):
     """The whole descent: w_steps, or the trajectory."""
-    return _result(
-        descent, descent.run(operands, descent.begin(operands), gradient, loop)
+    return descent.result(
+        descent.run(operands, descent.begin(operands), gradient, loop)
     )
-
-
-def _result(descent, ran):
-    (w, _), trajectory = ran
-    return trajectory if descent.trajectory else w
 
 
 def _restrict(f, tree, chosen):
@@ -496,6 +501,10 @@ def _restrict(f, tree, chosen):
         return f(jax.tree.unflatten(structure, full))
 
     return restricted, [a for c, a in zip(chosen, leaves, strict=True) if c]
+
+
+def _smooth_leaves(tree, **how) -> list:
+    return [leaf for leaf in jax.tree.leaves(tree, **how) if _is_smooth(leaf)]
 
 
 def _is_smooth(leaf) -> bool:

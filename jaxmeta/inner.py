@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -53,9 +53,37 @@ class Game:
         return {name: of(name, objective) for name, objective in self.players.items()}
 
 
+@dataclass(frozen=True)
+class FixedPoint:
+    """In place of an objective: a map, whose fixed point w = f(w, context, batch) is sought.
+
+        w <- w + rule(w - f(w, context, batch)),  so sgd(1) iterates f, a lower rate averages
+
+    The Jacobian of that field, I - df/dw, need not be symmetric. What is called is half the
+    squared length of the field.
+
+    f: the map, (w, context, batch) -> a tree like w.
+    """
+
+    f: Callable[[PyTree, PyTree, PyTree], PyTree]
+
+    def __call__(self, w: PyTree, context: PyTree, batch: PyTree) -> jax.Array:
+        field = self.gradient(w, context, batch)
+        return sum((jnp.sum(a**2) for a in jax.tree.leaves(field)), jnp.zeros(())) / 2
+
+    def gradient(self, w: PyTree, context: PyTree, batch: PyTree) -> PyTree:
+        """w - f(w)."""
+        return jax.tree.map(jnp.subtract, w, self.f(w, context, batch))
+
+
 def gradient_of(objective: Objective) -> Gradient:
-    """(w, context, batch) -> what a step goes against: the gradient, or a game's field."""
-    return objective.gradient if isinstance(objective, Game) else jax.grad(objective)
+    """(w, context, batch) -> what a step goes against: the gradient, or a field."""
+    return objective.gradient if is_field(objective) else jax.grad(objective)
+
+
+def is_field(objective: Objective) -> TypeGuard[Game | FixedPoint]:
+    """Whether steps go against what is the gradient of no function."""
+    return isinstance(objective, (Game, FixedPoint))
 
 
 class Operands(NamedTuple):
@@ -66,6 +94,7 @@ class Operands(NamedTuple):
     context: PyTree  # meta-learned, but not adapted
     batch: PyTree  # the data, the same at each step
     xs: PyTree = None  # arrays [steps, ...], one entry for each step
+    state: PyTree = None  # the rule's, to go on from; None = the beginning
 
 
 @dataclass(frozen=True)
@@ -81,6 +110,7 @@ class Descent:
     adjoint: how to differentiate through it, see `jaxmeta.adjoints`.
     hyper: of the rule, where a call gives none.
     trajectory: whether w_1, ..., w_steps are wanted, or the last.
+    goes_on: whether the rule's state after the last step is wanted, too.
 
     A rule whose update needs `value=` gets L, and one whose derivative is infinite where
     a gradient is zero is tamed, see `jaxmeta.tame`.
@@ -92,6 +122,7 @@ class Descent:
     adjoint: "Adjoint"
     hyper: PyTree = ()
     trajectory: bool = False
+    goes_on: bool = False
 
     def __call__(
         self,
@@ -102,6 +133,7 @@ class Descent:
         hyper: PyTree = None,
         xs: PyTree = None,
         trajectory: bool = False,
+        state: PyTree = None,
     ) -> PyTree:
         """Adapt `start` to a batch by gradient steps, differentiably.
 
@@ -113,8 +145,9 @@ class Descent:
             xs: arrays [steps, ...]; the objective then gets (batch, xs[k]) as batch at
                 step k: examples, keys or weights of that step.
             trajectory: return w_1, ..., w_steps on a leading axis in place of w_steps.
+            state: of the rule, after steps before these; None = there are none.
 
-        Returns: w_steps, a tree like `start`.
+        Returns: w_steps, a tree like `start`; with a state, (w_steps, state after them).
         """
         if self.steps == 0:
             if trajectory:
@@ -127,14 +160,24 @@ class Descent:
                     f"array of shape {leaf.shape}"
                 )
         hyper = self.hyper if hyper is None else hyper
-        operands = Operands(start, hyper, context, batch, xs)
-        return self.adjoint.solve(replace(self, trajectory=trajectory), operands)
+        operands = Operands(start, hyper, context, batch, xs, state)
+        wanted = {"trajectory": trajectory, "goes_on": state is not None}
+        return self.adjoint.solve(replace(self, **wanted), operands)
 
     def begin(self, operands: Operands) -> PyTree:
         """The carry before the first step: w_0 and the rule's state."""
         rule = self.rule(operands.hyper)
         checks.check_optimizer(rule, "rule")
+        if operands.state is not None:
+            return operands.start, operands.state
         return operands.start, rule.init(operands.start)
+
+    def result(self, ran: tuple[PyTree, PyTree]) -> PyTree:
+        """What is wanted of (carry, [w after each step])."""
+        (w, state), trajectory = ran
+        if self.trajectory:
+            return trajectory
+        return (w, state) if self.goes_on else w
 
     def run(
         self,
@@ -228,11 +271,13 @@ def descent(
         least: the least number of steps.
 
     Raises: ValueError for a negative `inner_lr`, too few steps, or an adjoint that gives
-        no gradient for all that is learned.
+        no gradient for all that is learned, or has none for the objective.
     """
     checks.check_sizes(least, inner_steps=steps)
     checks.check_functions(objective=objective, rule=rule)
     require(adjoint, learner, *learns)
+    if check := getattr(adjoint, "check", None):
+        check(objective)
     if inner_lr is META_LEARNED:
         return Descent(objective, rule, steps, adjoint)
     if callable(inner_lr):

@@ -109,6 +109,9 @@ RUN = {"learner": LEARNER, "sampler": tasks.sinusoid(), "optimizer": optax.adam(
 PROCESS = jm.Unroll(lambda key: key, lambda params, state, key: (state, 0.0), 3)
 FULL = transfer.Stage(transfer.full(), RUN["optimizer"], 1)
 TASK = tasks.sinusoid(3, 3).sample(jax.random.key(1))
+ZEROS = lambda key: jnp.zeros(1)
+LEVELS = {"inner": lambda w, phi, batch: jnp.sum((w - phi) ** 2), "init": ZEROS}
+LEVELS |= {"outer": LEVELS["inner"], "start": ZEROS}
 
 # what each call needs besides the argument that is wrong
 CALLS = {
@@ -166,6 +169,10 @@ CALLS = {
     adjoints.Reverse: {},
     adjoints.Truncated: {"k": 1},
     adjoints.Implicit: {},
+    jm.fixed_point: {"f": lambda z, phi, x: z / 2},
+    jm.bilevel: {**LEVELS, "inner_steps": 1},
+    jm.online_bilevel: {**LEVELS, "optimizer": RUN["optimizer"]},
+    tasks.single: {"train": TASK.support, "validation": TASK.query},
     jm.es_gradient: {"learner": LEARNER},
     jm.pes: {"problem": PROCESS},
     jm.learned_rule: {

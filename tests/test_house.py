@@ -17,10 +17,16 @@ FAMILIES = sorted({e.family for e in learners.REGISTRY.values()})
 FLOORS = (
     ("cli", "loading"),
     ("testing",),
-    ("training", "metrics", "averages", "estimators", "noise", "statistics"),
+    (
+        *("training", "metrics", "averages", "estimators", "noise", "statistics"),
+        *("bilevel", "online_bilevel"),
+    ),
     ("learners", "tasks"),
     ("outer", "task_axis", "models", "data", "transfer"),
-    ("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
+    (
+        *("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
+        *("fixed_point",),
+    ),
     ("inner", "losses", "defaults", "keys", "tame", "once", "envs", "meshes"),
     ("checks",),
     ("batches",),

@@ -148,3 +148,32 @@ def test_anil_computes_the_bodys_features_once():
     assert len(scans) == 2
     for scan in scans:
         assert (4, 7) not in {v.aval.shape for v in scan.invars}
+
+
+RESUMED = [*EXACT, jm.Forward(), jm.Truncated(2), jm.Implicit()]
+
+
+def test_a_descent_goes_on_from_the_state_of_its_rule(problem):
+    """Twice two steps of Adam are four, by every adjoint; derivatives are of the second."""
+    w, context, batch = problem
+
+    def ends(adjoint):
+        rule = lambda rate: optax.adam(rate, eps_root=1e-8)
+        one, two = (inner.Descent(objective, rule, n, adjoint, 0.1) for n in (2, 4))
+
+        def last(context):
+            now, state = one(*first, batch, state=rule(0.1).init(w))
+            now, state = jax.lax.stop_gradient((now, state))
+            now, state = one(now, context, batch, state=state)
+            return jnp.sum(now["a"] ** 2), (now, state)
+
+        first = w, context
+        gradient, (now, state) = jax.grad(last, has_aux=True)(context)
+        return now, two(w, context, batch), state[0].count, gradient
+
+    found = jax.jit(lambda: [ends(adjoint) for adjoint in RESUMED])()
+    for now, whole, count, gradient in found:
+        assert count == 4 and largest_difference(now, whole) < 1e-12
+        assert jnp.any(gradient != 0)
+    for _, _, _, gradient in found[:-1]:  # all but the solution's
+        np.testing.assert_allclose(gradient, found[0][3], rtol=1e-9)

@@ -32,6 +32,8 @@ from jaxmeta.tasks.pairs import shifted as shifted
 from jaxmeta.tasks.plans import Plan as Plan
 from jaxmeta.tasks.quadratic import Quadratic as Quadratic
 from jaxmeta.tasks.quadratic import quadratic as quadratic
+from jaxmeta.tasks.single import Single as Single
+from jaxmeta.tasks.single import single as single
 from jaxmeta.tasks.sinusoid import Sinusoid as Sinusoid
 from jaxmeta.tasks.sinusoid import sinusoid as sinusoid
 from jaxmeta.tasks.sinusoid_or_line import SinusoidOrLine as SinusoidOrLine

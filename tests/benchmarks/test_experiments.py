@@ -111,6 +111,13 @@ def check_digits(results):
     assert all(0 < row["accuracy"] <= 100 for row in results["rows"])
 
 
+def check_hyper_cleaning(results):
+    rows = {r["trained on"]: r["accuracy"] for r in results["rows"]}
+    assert rows["noisy"].shape == (2,) and len(rows) == 5
+    assert all(0 <= a <= 1 for a in (*rows["noisy"], *results["f1"]))
+    assert (rows["right labels and validation"] > rows["noisy"]).all()
+
+
 def check_lp_ft(results):
     plans = (
         "head",

@@ -111,6 +111,7 @@ TABLES = {
     "shifts": lambda m: kept(m, "shifts"),
     "domain_digits": lambda m: kept(m, "domain_digits"),
     "corners": lambda m: kept(m, "corners"),
+    "hyper_cleaning": lambda m: [("hyper_cleaning", m.lines)],
     "faults": lambda m: kept(m, "faults*"),
     "scaling": lambda m: kept(m, "scaling"),
     "streams": lambda m: [
