@@ -19,7 +19,7 @@ FLOORS = (
     ("testing",),
     ("training", "metrics", "averages", "estimators", "noise", "statistics"),
     ("learners", "tasks"),
-    ("outer", "task_axis", "models", "data", "transfer"),
+    ("outer", "task_axis", "models", "data", "transfer", "continual"),
     ("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
     ("inner", "losses", "defaults", "keys", "tame", "once", "envs", "meshes"),
     ("checks",),
