@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import checks, losses
-from jaxmeta.batches import blank_padding
 from jaxmeta.boundary import entered, remembered
 from jaxmeta.continual import online
 from jaxmeta.continual.memory import Memory, empty, recalled, remembering
@@ -77,7 +76,7 @@ def agem(
 
     def observe(state, batch, key):
         value, g = jax.value_and_grad(batch_loss)(state.params, batch)
-        old = blank_padding(recalled(state.memory, recall, key))
+        old = recalled(state.memory, recall, key)
         reference = jax.grad(batch_loss)(state.params, old)
         conflict = optax.tree.vdot(g, reference) < 0
         after = online.stepped(optimizer, state, projected(g, reference))

@@ -117,7 +117,7 @@ def fisher_information(
         value = lambda z: jnp.mean(loss(z[None], single(y)))
         j, z = jax.jacrev(outputs)(theta), outputs(theta)
         found = jnp.einsum(sides, j, jax.hessian(value)(z), j)
-        return total + jnp.where(count, found, 0), None
+        return total + jnp.where(count, found, 0).astype(total.dtype), None
 
     zeros = jnp.zeros((theta.size,) * (2 if full else 1), theta.dtype)
     total, _ = jax.lax.scan(add, zeros, (x, batch.y, counts))

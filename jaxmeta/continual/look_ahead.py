@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks
+from jaxmeta import checks, keys
 from jaxmeta.batches import blank_padding, concatenate
 from jaxmeta.boundary import entered, remembered
 from jaxmeta.continual import online
@@ -83,8 +83,8 @@ def look_ahead(
     def observe(state, batch, key):
         key_glances, key_remember = jax.random.split(key)
         batch = batch._replace(x=entered(batch.x))
-        keys = jax.random.split(key_glances, glances)
-        state, values = jax.lax.scan(lambda s, k: glance(s, batch, k), state, keys)
+        again = lambda s, i: glance(s, batch, keys.fold(key_glances, i))
+        state, values = jax.lax.scan(again, state, jnp.arange(glances))
         kept = remembering(state.memory, batch, key_remember)
         return state._replace(memory=kept), {"loss": values[0]}
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta import keys
 from jaxmeta.batches import examples
 from jaxmeta.types import Batch, PyTree
 
@@ -35,15 +36,15 @@ def remembering(memory: Memory, batch: Batch, key: jax.Array) -> Memory:
     places = len(jax.tree.leaves(memory.x)[0])
 
     def one(memory, given):
-        row, counts, key = given
-        drawn = jax.random.randint(key, (), 0, memory.seen + 1)
+        row, counts, i = given
+        drawn = jax.random.randint(keys.fold(key, i), (), 0, memory.seen + 1)
         place = jnp.where(memory.seen < places, memory.seen, drawn)
         place = jnp.where(counts, place, places)  # beyond the end: kept nowhere
         put = lambda kept, new: kept.at[place].set(new, mode="drop")
         x, y = jax.tree.map(put, (memory.x, memory.y), row)
         return Memory(x, y, memory.seen + counts), None
 
-    given = ((batch.x, batch.y), counts, jax.random.split(key, n))
+    given = (batch.x, batch.y), counts, jnp.arange(n)
     return jax.lax.scan(one, memory, given)[0]
 
 

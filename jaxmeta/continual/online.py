@@ -7,7 +7,7 @@ import jax
 import optax
 
 from jaxmeta import checks, losses
-from jaxmeta.batches import forward
+from jaxmeta.batches import blank_padding, forward
 from jaxmeta.boundary import entered
 from jaxmeta.types import Batch, Model, PyTree
 
@@ -25,6 +25,7 @@ def batch_loss(
     """(params, batch) -> the mean loss of the examples that count, []."""
 
     def value(params, batch):
+        batch = blank_padding(batch)
         outputs = forward(model, params, entered(batch.x), batch.mask)
         return losses.mean_loss(loss, outputs, batch)
 

@@ -12,7 +12,7 @@ import jax
 import optax
 
 from jaxmeta import checks, losses
-from jaxmeta.batches import blank_padding, concatenate
+from jaxmeta.batches import concatenate
 from jaxmeta.boundary import entered, remembered
 from jaxmeta.continual import online
 from jaxmeta.continual.memory import Memory, empty, recalled, remembering
@@ -59,7 +59,7 @@ def replay(
         key_recall, key_remember = jax.random.split(key)
         batch = batch._replace(x=entered(batch.x))
         old = recalled(state.memory, replayed, key_recall)
-        joined = blank_padding(concatenate(batch, old))
+        joined = concatenate(batch, old)
         value, g = jax.value_and_grad(batch_loss)(state.params, joined)
         after = online.stepped(optimizer, state, g)
         kept = remembering(state.memory, batch, key_remember)

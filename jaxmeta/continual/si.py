@@ -40,7 +40,7 @@ def si(
     model: Model,
     optimizer: optax.GradientTransformation,
     *,
-    strength: float = 1.0,
+    strength: float = 0.1,
     xi: float = 1e-3,
     loss: losses.Loss = losses.cross_entropy,
 ) -> Online:

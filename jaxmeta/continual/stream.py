@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta import checks, losses
+from jaxmeta import checks, keys, losses
 from jaxmeta.batches import blank_padding, examples
 from jaxmeta.boundary import are_values, entered
 from jaxmeta.data.dataset import Dataset
@@ -194,12 +194,11 @@ def _ways(online: Online, stream: Batch) -> int:
 def _run(online, stream, tests, key, batch_size, epochs, ways) -> Progress:
     key_init, key_parts = jax.random.split(key)
     first = jax.tree.map(lambda a: a[0], stream)
-    keys = jax.random.split(key_parts, len(stream.y))
     seen = jnp.zeros(ways, bool)
 
     def step(carry, given):
-        (state, seen), (part, key) = carry, given
-        key_steps, key_end = jax.random.split(key)
+        (state, seen), (part, t) = carry, given
+        key_steps, key_end = jax.random.split(keys.fold(key_parts, t))
         state, loss = _learnt(online, state, part, key_steps, batch_size, epochs)
         if online.end is not None:
             state = online.end(state, part, key_end)
@@ -210,7 +209,7 @@ def _run(online, stream, tests, key, batch_size, epochs, ways) -> Progress:
         return (state, seen | here), (right, loss, jnp.sum(seen & here), ~finite)
 
     start = online.init(key_init, first), seen
-    (state, _), told = jax.lax.scan(step, start, (stream, keys))
+    (state, _), told = jax.lax.scan(step, start, (stream, jnp.arange(len(stream.y))))
     return Progress(*told, state)
 
 
@@ -219,25 +218,26 @@ def _learnt(online, state, part: Batch, key, size: int, epochs: int):
     n = examples(part)
     steps = -(-n // size)
 
-    def epoch(state, key):
-        key_order, key_steps = jax.random.split(key)
+    def epoch(state, e):
+        key_order, key_steps = jax.random.split(keys.fold(key, e))
         draws = jax.random.uniform(key_order, (n,))
         order = jnp.argsort(jnp.where(part.mask > 0, draws, 2.0))  # padding at the end
         order = jnp.pad(order, (0, steps * size - n))
         counts = jnp.where(jnp.arange(steps * size) < n, part.mask[order], 0)
         split = lambda a: jnp.reshape(a, (steps, size))
-        keys = jax.random.split(key_steps, steps)
-        return jax.lax.scan(step, state, (split(order), split(counts), keys))
+        given = split(order), split(counts), jnp.arange(steps)
+        return jax.lax.scan(partial(step, key_steps), state, given)
 
-    def step(state, given):
-        rows, mask, key = given
+    def step(key_steps, state, given):
+        rows, mask, i = given
         x, y = jax.tree.map(lambda a: a[rows], (part.x, part.y))
-        new, metrics = online.observe(state, Batch(x, y, mask), key)
+        own = keys.fold(key_steps, i)
+        new, metrics = online.observe(state, Batch(x, y, mask), own)
         counts = jnp.any(mask > 0)  # else there is nothing to learn
         kept = jax.tree.map(lambda a, b: jnp.where(counts, a, b), new, state)
         return kept, (jnp.where(counts, metrics["loss"], 0), counts)
 
-    state, (values, counts) = jax.lax.scan(epoch, state, jax.random.split(key, epochs))
+    state, (values, counts) = jax.lax.scan(epoch, state, jnp.arange(epochs))
     return state, jnp.sum(values) / jnp.sum(counts)
 
 

@@ -54,6 +54,7 @@ class ANML(NamedTuple):
         n.mlp(n.facts.x_dims, n.facts.features or n.width),
         n.mlp(n.facts.features or n.width, n.facts.ways or n.facts.y_dims),
     ],
+    tiny={"inner_steps": 1},
 )
 def anml(
     encoder: Model,

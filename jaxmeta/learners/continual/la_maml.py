@@ -71,6 +71,7 @@ def asynchronous(rate: float = 0.1, clip: float = 2.0) -> optax.GradientTransfor
     paper="Gupta et al. 2020, arXiv 2007.13904",
     learns=("classification",),
     networks=lambda n: [n.predictor()],
+    tiny={"inner_steps": 1},
 )
 def la_maml(
     model: Model,

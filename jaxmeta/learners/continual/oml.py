@@ -53,6 +53,7 @@ class OML(NamedTuple):
         n.encoder(),
         n.mlp(n.facts.features or n.width, n.facts.ways or n.facts.y_dims),
     ],
+    tiny={"inner_steps": 1},
 )
 def oml(
     encoder: Model,
