@@ -20,20 +20,13 @@ METHODS = {
     "si": continual.si(MODEL, SGD, strength=0.01),
     "replay": continual.replay(MODEL, SGD, memory=6, replayed=3),
     "agem": continual.agem(MODEL, SGD, memory=6, recall=4),
-    "look_ahead": continual.look_ahead(
-        jm.la_maml(MODEL, inner_lr=0.3),
-        jm.asynchronous(),
-        memory=6,
-        replayed=3,
-        adapted=lambda params: params.theta,
-    ),
 }
 
 
 def stream(padding=0.0):
     """Two parts of two classes, apart from each other; the second has one example less."""
     y = np.array([[0, 0, 1, 1, 1], [2, 2, 3, 3, 99]])
-    centres = 2 * np.eye(4)[:, :3] - np.eye(4)[:, [3]]
+    centres = 2 + 2 * np.eye(4)[:, :3] - np.eye(4)[:, [3]]
     x = (centres[y % 4] + 0.1 * np.random.default_rng(0).normal(size=(2, 5, 3)))
     x[1, -1] = padding
     return jm.Batch(x.astype(np.float32), y, np.array([[1.0] * 5, [1.0] * 4 + [0]]))
