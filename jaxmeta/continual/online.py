@@ -19,9 +19,7 @@ def check_parts(model: Model, optimizer: optax.GradientTransformation, loss) -> 
     checks.check_functions(loss=loss)
 
 
-def batch_loss(
-    model: Model, loss: losses.Loss
-) -> Callable[[PyTree, Batch], jax.Array]:
+def batch_loss(model: Model, loss: losses.Loss) -> Callable[[PyTree, Batch], jax.Array]:
     """(params, batch) -> the mean loss of the examples that count, []."""
 
     def value(params, batch):

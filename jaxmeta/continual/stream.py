@@ -8,7 +8,6 @@ Walk. ECCV 2018, arXiv 1801.10112.
     forgetting       = mean_{j < T} (max_{t < T} a[t, j] - a[T, j])
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -70,21 +69,17 @@ def _check_matrix(accuracy) -> None:
         )
 
 
-def parts(
-    dataset: Dataset, each: int = 2, *, order: Sequence[int | str] | None = None
-) -> Batch:
+def parts(dataset: Dataset, each: int = 2) -> Batch:
     """A class-incremental stream: the classes of a data set, some in each part.
 
     Args:
-        dataset: examples by class, in memory. each: classes of a part.
-        order: the classes by number or name, in the order of the stream; None = as they
-            are.
+        dataset: examples by class, in memory; `dataset.select([3, 1, 0, 2])` for another
+            order. each: classes of a part.
 
     Returns: a `Batch` of arrays [parts, examples, ...], padded to the largest part and
         masked; labels are the numbers of the classes in the data set, so that another
-        split of the same classes, in the same order, is its test.
-    Raises: ValueError for records, a class that is named twice, or classes that make no
-        whole number of parts.
+        split of the same classes is its test.
+    Raises: ValueError for records, or classes that make no whole number of parts.
 
     >>> import numpy as np, jaxmeta as jm
     >>> data = jm.data.from_arrays(np.zeros((5, 3)), list("aabcd"))
@@ -98,22 +93,19 @@ def parts(
             f"dataset: {dataset.title} has records, which are read one by one; expected "
             "arrays in memory, e.g. jm.data.from_arrays(...)"
         )
-    names = list(dataset.classes if order is None else order)
-    chosen = dataset.select(names)
-    checks.check_sizes(1, len(names), each=each)
-    if len(names) % each:
+    classes = len(dataset.counts)
+    checks.check_sizes(1, classes, each=each)
+    if classes % each:
         raise ValueError(
-            f"each: expected a divisor of the {len(names)} classes of the stream, got "
+            f"each: expected a divisor of the {classes} classes of {dataset.title}, got "
             f"{each}"
         )
-    number = {name: i for i, name in enumerate(dataset.classes)}
-    labels = np.array([number[name] for name in chosen.classes], np.int32)
-    y = np.repeat(labels, chosen.counts)
-    sizes = chosen.counts.reshape(-1, each).sum(axis=1)
-    starts, most = np.cumsum(sizes) - sizes, np.arange(sizes.max())
-    mask = most[None] < sizes[:, None]
-    rows = starts[:, None] + np.where(mask, most[None], 0)
-    x, y = jax.tree.map(lambda a: jnp.asarray(a[rows]), (chosen.x, y))
+    sizes = dataset.counts.reshape(-1, each).sum(axis=1)
+    starts, place = np.cumsum(sizes) - sizes, np.arange(sizes.max())
+    mask = place[None] < sizes[:, None]
+    rows = starts[:, None] + np.where(mask, place[None], 0)
+    y = np.repeat(np.arange(classes, dtype=np.int32), dataset.counts)
+    x, y = jax.tree.map(lambda a: jnp.asarray(a[rows]), (dataset.x, y))
     return Batch(x, y, jnp.asarray(mask, jnp.float32))
 
 

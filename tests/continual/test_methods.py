@@ -89,7 +89,9 @@ def test_path_integrals_of_si_add_up_to_the_fall_of_the_loss():
     @jax.jit
     def run(batch):
         state = online.init(jax.random.key(0), batch)
-        step = lambda s, _: (lambda s, m: (s, m["loss"]))(*online.observe(s, batch, None))
+        step = lambda s, _: (lambda s, m: (s, m["loss"]))(
+            *online.observe(s, batch, None)
+        )
         state, path = jax.lax.scan(step, state, None, 200)
         return state, path, online.end(state, batch, None)
 
@@ -140,7 +142,9 @@ def test_a_reservoir_keeps_each_example_with_equal_probability():
     @jax.vmap
     def kept(key):
         key_first, key_rest, key_recall = jax.random.split(key, 3)
-        first, rest = (jax.tree.map(lambda a, p=p: a[p], batch) for p in (slice(5), slice(5, n)))
+        first, rest = (
+            jax.tree.map(lambda a, p=p: a[p], batch) for p in (slice(5), slice(5, n))
+        )
         memory = remembering(empty(first, places), first, key_first)
         memory = remembering(memory, rest, key_rest)
         return memory, recalled(memory, 2, key_recall)

@@ -38,7 +38,9 @@ def test_without_queries_the_stream_itself_is_asked():
     task = sampled(ONE)
     np.testing.assert_array_equal(task.query.x[:, :3], task.support.x)
     assert set(np.ravel(task.query.y[:, 3:])) == set(range(6))
-    assert (task.query.x[:, 3:, 1] < np.array([4, 5, 6, 4, 5, 6])[task.query.y[:, 3:]]).all()
+    assert (
+        task.query.x[:, 3:, 1] < np.array([4, 5, 6, 4, 5, 6])[task.query.y[:, 3:]]
+    ).all()
 
 
 @pytest.mark.parametrize(

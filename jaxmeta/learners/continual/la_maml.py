@@ -151,4 +151,6 @@ def la_maml(
         value = jnp.sum(values * counts) / jnp.sum(counts)
         return value, jax.tree.map(lambda a: a[-1], metrics)
 
-    return MetaLearner(init, adapt, predict, query_loss(adapt, predict, loss), objective)
+    return MetaLearner(
+        init, adapt, predict, query_loss(adapt, predict, loss), objective
+    )

@@ -71,15 +71,23 @@ def test_a_network_that_normalises_sees_one_example_at_a_time():
     learner = jm.oml(normalising(), HEAD, **SIZES)
     params = double(learner.init(jax.random.key(0)))
     outputs = learner.predict(params, X)
-    alone = np.concatenate([learner.predict(params, X[i : i + 1]) for i in range(len(X))])
+    alone = np.concatenate(
+        [learner.predict(params, X[i : i + 1]) for i in range(len(X))]
+    )
     np.testing.assert_allclose(outputs, alone)
 
 
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: jm.oml(ENCODER, HEAD, reset="tail"), "no layer 'tail'; expected one of head"),
-        (lambda: jm.oml(ENCODER, ENCODER, reset="w", **SIZES), r"reset: expected a layer"),
+        (
+            lambda: jm.oml(ENCODER, HEAD, reset="tail"),
+            "no layer 'tail'; expected one of head",
+        ),
+        (
+            lambda: jm.oml(ENCODER, ENCODER, reset="w", **SIZES),
+            r"reset: expected a layer",
+        ),
         (lambda: jm.oml(ENCODER, HEAD, ways=4, features=4), r"outputs \[examples, 4\]"),
         (lambda: jm.oml(ENCODER, HEAD, adjoint=jm.Implicit()), "adjoint: oml learns"),
     ],
