@@ -39,7 +39,8 @@ def projected(g: PyTree, reference: PyTree) -> PyTree:
     >>> projected(g, up).tolist(), projected(-g, up).tolist()
     ([1.0, 0.0], [-1.0, 2.0])
     """
-    along, length = optax.tree.vdot(g, reference), optax.tree.vdot(reference, reference)
+    dot = lambda a, b: jnp.asarray(optax.tree.vdot(a, b))
+    along, length = dot(g, reference), dot(reference, reference)
     against = along < 0  # False where there is no reference: it is NaN then
     factor = along / jnp.where(against, length, 1)
     less = lambda g, r: jnp.where(against, g - factor * r, g)
@@ -72,13 +73,13 @@ def agem(
 
     def init(key, batch):
         kept = empty(batch._replace(x=entered(batch.x)), memory)
-        return AGEMState(*online.begun(model, optimizer, key), kept)
+        return AGEMState(*online.begun(model.init, optimizer, key), kept)
 
     def observe(state, batch, key):
         value, g = jax.value_and_grad(batch_loss)(state.params, batch)
         old = recalled(state.memory, recall, key)
         reference = jax.grad(batch_loss)(state.params, old)
-        conflict = optax.tree.vdot(g, reference) < 0
+        conflict = jnp.asarray(optax.tree.vdot(g, reference)) < 0
         after = online.stepped(optimizer, state, projected(g, reference))
         return after, {"loss": value, "conflict": conflict.astype(value.dtype)}
 

@@ -71,7 +71,7 @@ def ewc(
 
     def init(key, batch):
         del batch
-        params, opt_state = online.begun(model, optimizer, key)
+        params, opt_state = online.begun(model.init, optimizer, key)
         anchor = ravel_pytree(params)[0]
         shape = (anchor.size, anchor.size) if full else anchor.shape
         return EWCState(params, opt_state, anchor, jnp.zeros(shape, anchor.dtype))

@@ -70,7 +70,7 @@ def look_ahead(
 
     def init(key, batch):
         kept = empty(batch._replace(x=entered(batch.x)), memory)
-        return LookAheadState(*online.begun(learner, optimizer, key), kept)
+        return LookAheadState(*online.begun(learner.init, optimizer, key), kept)
 
     def glance(state, batch, key):
         key_recall, key_loss = jax.random.split(key)

@@ -9,7 +9,7 @@ import optax
 from jaxmeta import checks, losses
 from jaxmeta.batches import blank_padding, forward
 from jaxmeta.boundary import entered
-from jaxmeta.types import Batch, Model, PyTree
+from jaxmeta.types import Batch, InitFn, Model, PyTree
 
 
 def check_parts(model: Model, optimizer: optax.GradientTransformation, loss) -> None:
@@ -30,9 +30,11 @@ def batch_loss(model: Model, loss: losses.Loss) -> Callable[[PyTree, Batch], jax
     return value
 
 
-def begun(model: Model, optimizer: optax.GradientTransformation, key) -> tuple:
+def begun(
+    init: InitFn, optimizer: optax.GradientTransformation, key: jax.Array
+) -> tuple[PyTree, Any]:
     """First parameters, and the optimiser's state."""
-    params = model.init(key)
+    params = init(key)
     return params, optimizer.init(params)
 
 

@@ -47,7 +47,7 @@ def plain(
 
     def init(key, batch):
         del batch
-        return PlainState(*online.begun(model, optimizer, key))
+        return PlainState(*online.begun(model.init, optimizer, key))
 
     def observe(state, batch, key):
         del key  # deterministic

@@ -53,7 +53,7 @@ def replay(
 
     def init(key, batch):
         kept = empty(batch._replace(x=entered(batch.x)), memory)
-        return ReplayState(*online.begun(model, optimizer, key), kept)
+        return ReplayState(*online.begun(model.init, optimizer, key), kept)
 
     def observe(state, batch, key):
         key_recall, key_remember = jax.random.split(key)

@@ -61,7 +61,7 @@ def si(
 
     def init(key, batch):
         del batch
-        params, opt_state = online.begun(model, optimizer, key)
+        params, opt_state = online.begun(model.init, optimizer, key)
         zeros = jax.tree.map(jnp.zeros_like, params)
         return SIState(params, opt_state, params, zeros, zeros)
 

@@ -143,6 +143,7 @@ def run(
     stream, tests = _entered(stream, "stream"), _entered(tests, "tests")
     ways = _ways(online, stream)
     for name, (_, y, mask) in (("stream", stream), ("tests", tests)):
+        assert mask is not None
         flat = Batch(None, jnp.ravel(y), jnp.ravel(mask))
         checks.check_labels(flat, ways, name)
     return _run(online, stream, tests, key, int(batch_size), int(epochs), ways)
@@ -194,7 +195,7 @@ def _run(online, stream, tests, key, batch_size, epochs, ways) -> Progress:
         state, loss = _learnt(online, state, part, key_steps, batch_size, epochs)
         if online.end is not None:
             state = online.end(state, part, key_end)
-        here = jnp.zeros(ways, bool).at[part.y].max(part.mask > 0)
+        here = jnp.zeros(ways, bool).at[part.y].max(jnp.asarray(part.mask) > 0)
         finite = _finite(state)
         right = jax.vmap(lambda test: _accuracy(online, state, test))(tests)
         right = jnp.where(finite, right, jnp.nan)
@@ -207,15 +208,15 @@ def _run(online, stream, tests, key, batch_size, epochs, ways) -> Progress:
 
 def _learnt(online, state, part: Batch, key, size: int, epochs: int):
     """The state after some passes over a part, and the mean loss of its steps."""
-    n = examples(part)
+    n, mask = examples(part), jnp.asarray(part.mask)
     steps = -(-n // size)
 
     def epoch(state, e):
         key_order, key_steps = jax.random.split(keys.fold(key, e))
         draws = jax.random.uniform(key_order, (n,))
-        order = jnp.argsort(jnp.where(part.mask > 0, draws, 2.0))  # padding at the end
+        order = jnp.argsort(jnp.where(mask > 0, draws, 2.0))  # padding at the end
         order = jnp.pad(order, (0, steps * size - n))
-        counts = jnp.where(jnp.arange(steps * size) < n, part.mask[order], 0)
+        counts = jnp.where(jnp.arange(steps * size) < n, mask[order], 0)
         split = lambda a: jnp.reshape(a, (steps, size))
         given = split(order), split(counts), jnp.arange(steps)
         return jax.lax.scan(partial(step, key_steps), state, given)
