@@ -111,6 +111,8 @@ TABLES = {
     "shifts": lambda m: kept(m, "shifts"),
     "domain_digits": lambda m: kept(m, "domain_digits"),
     "corners": lambda m: kept(m, "corners"),
+    "split_digits": lambda m: kept(m, "split_digits"),
+    "continual_omniglot": lambda m: kept(m, "continual_omniglot"),
     "faults": lambda m: kept(m, "faults*"),
     "scaling": lambda m: kept(m, "scaling"),
     "streams": lambda m: [
