@@ -4,6 +4,7 @@ A meta-learner is four pure functions of one task (`init`, `adapt`, `predict`, `
 everything else is a transformation of them.
 """
 
+from jaxmeta import continual as continual
 from jaxmeta import data as data
 from jaxmeta import envs as envs
 from jaxmeta import learners as learners
@@ -35,6 +36,7 @@ from jaxmeta.hosted import collect as collect
 from jaxmeta.inner import FixedPoint as FixedPoint
 from jaxmeta.learners.adaptation import *
 from jaxmeta.learners.amortized import *
+from jaxmeta.learners.continual import *
 from jaxmeta.learners.gradient import *
 from jaxmeta.learners.metric import *
 from jaxmeta.learners.reinforcement import *
@@ -73,5 +75,6 @@ from jaxmeta.training import scores as scores
 from jaxmeta.types import Batch as Batch
 from jaxmeta.types import MetaLearner as MetaLearner
 from jaxmeta.types import Model as Model
+from jaxmeta.types import Online as Online
 from jaxmeta.types import Outer as Outer
 from jaxmeta.types import Task as Task

@@ -179,6 +179,24 @@ class Outer(NamedTuple):
     mesh: Any = None
 
 
+class Online(NamedTuple):
+    """A learner of a stream, whose parts come one after the other and not again.
+
+    init: (key, batch) -> state, a pytree that keeps its shapes; of the batch, one of the
+        stream, only shapes are used.
+    observe: (state, batch, key) -> (state, metrics), learns from a minibatch in which
+        some example counts; the metric `loss` is its loss.
+    predict: (state, inputs) -> outputs.
+    end: (state, part, key) -> state, what is done where a part ends, with all of its
+        examples (`ewc`); None = the learner need not know where parts end.
+    """
+
+    init: Callable[[jax.Array, Batch], Any]
+    observe: Callable[[Any, Batch, jax.Array], tuple[Any, Metrics]]
+    predict: Callable[[Any, PyTree], Any]
+    end: Callable[[Any, Batch, jax.Array], Any] | None = None
+
+
 class Sampler(Protocol):
     """A task distribution: a pytree whose arrays are leaves, pure in its key."""
 

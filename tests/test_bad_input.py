@@ -21,7 +21,17 @@ import optax
 import pytest
 
 import jaxmeta as jm
-from jaxmeta import adjoints, data, envs, learners, models, solvers, tasks, transfer
+from jaxmeta import (
+    adjoints,
+    continual,
+    data,
+    envs,
+    learners,
+    models,
+    solvers,
+    tasks,
+    transfer,
+)
 from jaxmeta.data import Dataset
 from jaxmeta.learners.registry import Facts
 from jaxmeta.types import Model, Sampler
@@ -112,6 +122,8 @@ TASK = tasks.sinusoid(3, 3).sample(jax.random.key(1))
 ZEROS = lambda key: jnp.zeros(1)
 LEVELS = {"inner": lambda w, phi, batch: jnp.sum((w - phi) ** 2), "init": ZEROS}
 LEVELS |= {"outer": LEVELS["inner"], "start": ZEROS}
+ONLINE = {"model": models.mlp(), "optimizer": RUN["optimizer"]}
+STREAM = jm.Batch(np.zeros((2, 3, 1)), np.zeros((2, 3), int))
 
 # what each call needs besides the argument that is wrong
 CALLS = {
@@ -128,6 +140,7 @@ CALLS = {
     tasks.domains: {"source": DATA, "target": DATA},
     tasks.rotated: {"dataset": DATA},
     tasks.shifted: {"dataset": DATA},
+    tasks.streams: {"dataset": DATA, "shots": 2},
     tasks.umtra: {"images": IMAGES},
     tasks.cactus: {
         **{"images": IMAGES, "embeddings": IMAGES.reshape(60, 16)},
@@ -209,6 +222,18 @@ CALLS = {
     envs.semicircle: {},
     envs.grid: {},
     envs.dark_room: {},
+    continual.plain: ONLINE,
+    continual.ewc: ONLINE,
+    continual.si: ONLINE,
+    continual.replay: ONLINE,
+    continual.agem: ONLINE,
+    continual.look_ahead: {"learner": LEARNER, "optimizer": RUN["optimizer"]},
+    continual.parts: {"dataset": DATA},
+    continual.run: {
+        **{"online": continual.plain(models.mlp(1, 2), RUN["optimizer"]), "key": KEY},
+        **{"stream": STREAM, "tests": STREAM},
+    },
+    jm.asynchronous: {},
     transfer.linear_probe: {},
     transfer.bitfit: {},
     transfer.film: {},
@@ -346,7 +371,7 @@ def test_a_wrong_argument_gets_a_sentence(call, argument, kind, values):
 
 RUNS = (jm.fit, jm.fit_population, jm.evaluate, jm.evaluate_episodes, jm.sample_tasks)
 RUNS += (data.omniglot, data.mini_imagenet, data.tiered_imagenet, data.cub)
-RUNS += (solvers.sinkhorn, data.movielens)
+RUNS += (solvers.sinkhorn, data.movielens, continual.run)
 SAME = [
     c for c in GENERATED if c.values[2] in RIGHT and c.values[0].args[0] not in RUNS
 ]

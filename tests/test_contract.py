@@ -35,7 +35,7 @@ ONCE = {
 OF_THE_BOUNDARY = {"bytes_are_images"}
 CHEAP = {"an_empty_support_set_is_refused", "adapted_is_self_contained"}
 # their outputs are a network's, whose classes are not made of the support set's examples
-OPEN = {"mann", "snail", "in_context"}
+OPEN = {"mann", "snail", "in_context", "oml", "anml"}
 PROMISED = [
     row(name, problem, promise, core=promise in CHEAP or name in CORE)
     for name, problem in ROWS

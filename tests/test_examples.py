@@ -19,7 +19,8 @@ from jaxmeta import cli, learners
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONG_PAGES = {
-    f"docs/{name}.md" for name in ("own_data", "transfer", "adaptation", "bilevel")
+    f"docs/{name}.md"
+    for name in ("own_data", "transfer", "adaptation", "bilevel", "streams")
 }
 LONG = {"01_learning_to_learn"}  # it computes more than it compiles
 

@@ -22,7 +22,7 @@ FLOORS = (
         *("bilevel", "online_bilevel"),
     ),
     ("learners", "tasks"),
-    ("outer", "task_axis", "models", "data", "transfer"),
+    ("outer", "task_axis", "models", "data", "transfer", "continual"),
     (
         *("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
         *("fixed_point",),

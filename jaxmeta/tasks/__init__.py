@@ -39,6 +39,8 @@ from jaxmeta.tasks.sinusoid import sinusoid as sinusoid
 from jaxmeta.tasks.sinusoid_or_line import SinusoidOrLine as SinusoidOrLine
 from jaxmeta.tasks.sinusoid_or_line import sinusoid_or_line as sinusoid_or_line
 from jaxmeta.tasks.streamed import Streamed as Streamed
+from jaxmeta.tasks.streams import Streams as Streams
+from jaxmeta.tasks.streams import streams as streams
 from jaxmeta.tasks.tabular import Tables as Tables
 from jaxmeta.tasks.tabular import tables as tables
 from jaxmeta.tasks.unsupervised import Cactus as Cactus

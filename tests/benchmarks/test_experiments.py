@@ -250,6 +250,23 @@ def check_shifts(results):
     assert_across(results, ["source only", "target only"], shifts, runs=2)
 
 
+def check_split_digits(results):
+    rows = {row["method"]: row for row in results["rows"]}
+    assert list(rows) == ["plain", "replay", "joint"]
+    for row in rows.values():
+        assert row["accuracy"].shape == row["forgetting"].shape == (1,)
+        assert row["ends"].shape == (1, 5) and 0 <= row["accuracy"].min() <= 1
+    np.testing.assert_allclose(rows["plain"]["ends"].mean(), rows["plain"]["accuracy"])
+
+
+def check_continual_omniglot(results):
+    names = [row["learner"] for row in results["rows"]]
+    assert names == ["head on a network without training", "OML"]
+    for row in results["rows"]:
+        assert row["classes"] == 3 and row["new"].shape == (1,)
+        assert 0 <= row["new"][0] <= 1 and 0 <= row["stream"][0] <= 1
+
+
 def assert_across(results, titles, columns, runs):
     """Shares that are wrong, one of each run."""
     rows = {row["learner"]: row["errors"] for row in results["rows"]}

@@ -112,6 +112,8 @@ TABLES = {
     "domain_digits": lambda m: kept(m, "domain_digits"),
     "corners": lambda m: kept(m, "corners"),
     "hyper_cleaning": lambda m: [("hyper_cleaning", m.lines)],
+    "split_digits": lambda m: kept(m, "split_digits"),
+    "continual_omniglot": lambda m: kept(m, "continual_omniglot"),
     "faults": lambda m: kept(m, "faults*"),
     "scaling": lambda m: kept(m, "scaling"),
     "streams": lambda m: [
