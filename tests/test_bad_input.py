@@ -145,7 +145,7 @@ CALLS = {
     data.mini_imagenet: {"root": "nowhere"},
     data.tiered_imagenet: {"root": "nowhere"},
     data.cub: {"root": "nowhere"},
-    data.movielens: {"root": "nowhere"},
+    data.ratings: {"root": "nowhere"},
     data.from_tfds: {"name": "mnist"},
     data.from_folder: {"path": "nowhere"},
     data.from_csv: {"path": "nowhere"},
@@ -339,7 +339,7 @@ def test_a_wrong_argument_gets_a_sentence(call, argument, kind, values):
 
 RUNS = (jm.fit, jm.fit_population, jm.evaluate, jm.evaluate_episodes, jm.sample_tasks)
 RUNS += (data.omniglot, data.mini_imagenet, data.tiered_imagenet, data.cub)
-RUNS += (solvers.sinkhorn, data.movielens)
+RUNS += (solvers.sinkhorn, data.ratings)
 SAME = [
     c for c in GENERATED if c.values[2] in RIGHT and c.values[0].args[0] not in RUNS
 ]
