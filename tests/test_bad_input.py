@@ -79,7 +79,8 @@ FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
 FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"weight", "reconstruction", "adversarial_lr", "adversarial_steps"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
-FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most"}
+FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most", "shrinkage"}
+FROM_ZERO |= {"user_shrinkage", "cluster_weight"}
 ZERO_HERE = {
     ("clip", jm.rl2),
     ("shift", tasks.shifted),
@@ -103,6 +104,10 @@ NAMED |= {"folder": "path"}
 
 IMAGES = np.random.default_rng(0).random((60, 4, 4, 1), np.float32)
 DATA = data.from_arrays(IMAGES, np.arange(60) % 6)
+ITEMS = np.arange(60, dtype=np.int32) % 3
+RATED = data.from_arrays(
+    {"item": ITEMS}, np.arange(60) % 6, targets=np.ones((60, 1)), name="rated"
+)
 LEARNER = jm.maml(models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
 KEY = jax.random.key(0)
 RUN = {"learner": LEARNER, "sampler": tasks.sinusoid(), "optimizer": optax.adam(1e-3)}
@@ -122,6 +127,7 @@ CALLS = {
     tasks.tables: {},
     tasks.episodes: {"dataset": DATA, "queries": 2},
     tasks.classes: {"dataset": DATA},
+    tasks.users: {"dataset": RATED, "queries": 2},
     tasks.domains: {"source": DATA, "target": DATA},
     tasks.rotated: {"dataset": DATA},
     tasks.shifted: {"dataset": DATA},
@@ -160,12 +166,14 @@ CALLS = {
     models.transformer: {"inputs": 2, "outputs": 2, "heads": 1},
     models.set_encoder: {"inputs": 2, "outputs": 2},
     models.cross_attention: {"inputs": 2, "values": 2, "heads": 1},
+    models.rater: {"items": 3},
     models.reader: {"outputs": 2, "heads": 1},
     models.from_functions: {"init": lambda key: (), "apply": lambda params, x: x},
     adjoints.MixedMode: {},
     adjoints.Reverse: {},
     adjoints.Truncated: {"k": 1},
     adjoints.Implicit: {},
+    jm.item_means: {"item": ITEMS, "rating": np.ones(60), "items": 3},
     jm.es_gradient: {"learner": LEARNER},
     jm.pes: {"problem": PROCESS},
     jm.learned_rule: {
@@ -242,6 +250,9 @@ class Unrun:
         return models.mlp(1, 64, (4,))
 
     maps = pairs = mlp = sets = attention = encoder
+
+    def rater(self, outputs):
+        return models.rater(3, outputs, (4,), width=2)
 
 
 SMALL = {"env": jm.envs.bandit(arms=2), "classes": 4, "heads": 1, "reads": 1}
