@@ -4,7 +4,7 @@ Lee et al. MeLU: Meta-Learned User Preference Estimator for Cold-Start Recommend
 2019, arXiv 1908.00413: of users with 13 to 100 ratings, 10 random ones are the query set.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -33,8 +33,32 @@ class Users(ByTask):
         return _everyone(self, key)
 
     def everything(self) -> Iterator[Batch]:
-        """All ratings at once, user after user."""
-        yield Batch(self.x, self.targets)
+        """All ratings of these users at once, user after user."""
+        starts, counts = (
+            np.asarray(self.planner.offsets),
+            np.asarray(self.planner.counts),
+        )
+        each = [np.arange(a, a + n) for a, n in zip(starts, counts, strict=True)]
+        take = lambda a: a[np.concatenate(each)]
+        yield Batch(*jax.tree.map(take, (self.x, self.targets)))
+
+    def select(self, chosen: Sequence[int]) -> "Users":
+        """Some of the users, by their numbers in the data set's classes.
+
+        As many others are sampled by the same program: only numbers change.
+        Raises: ValueError for none, or a user who is not there.
+        """
+        numbers, users = np.asarray(chosen), len(self.planner.counts)
+        whole = numbers.ndim == 1 and numbers.dtype.kind in "iu" and len(numbers)
+        if not whole or numbers.min() < 0 or numbers.max() >= users:
+            raise ValueError(
+                f"chosen: expected numbers of users in 0..{users - 1}, at least one, got "
+                f"{checks.said(chosen)}"
+            )
+        offsets, counts = self.planner.offsets[numbers], self.planner.counts[numbers]
+        return replace(
+            self, planner=replace(self.planner, offsets=offsets, counts=counts)
+        )
 
 
 @jax.jit

@@ -36,7 +36,7 @@ from jaxmeta.models import layers, parameters, set_encoder
 from jaxmeta.models.parameters import Parameter
 from jaxmeta.types import MetaLearner, Model, PyTree
 
-TINY = {"latents": 4, "width": 8, "hidden": (8, 8), "clusters": 2}
+TINY = {"latents": 4, "width": 8, "hidden": (8,), "clusters": 2}
 
 
 class TaNPParams(NamedTuple):
@@ -102,6 +102,7 @@ def tanp(
     Raises: ValueError for sizes below 1, a temperature that is not positive, or a negative
         weight.
     """
+    checks.check_models(embedding=embedding)
     embedding = sized(embedding, features)
     checks.check_sizes(latents=latents, width=width, clusters=clusters)
     checks.check_shapes(hidden=hidden)
