@@ -30,7 +30,7 @@ def write(folder: Path, users: int = 200, items: int = 120, seed: int = 0) -> No
         f"{i + 1}|{ages[i]}|{'MF'[woman[i]]}|{NAMES[jobs[i]]}|{i % 10}0000\n"
         for i in range(users)
     ]
-    flags = lambda k: "|".join("01"[g == k] for g in range(-1, len(GENRES)))
+    flags = lambda k: "|".join(str(int(g == k)) for g in range(-1, len(GENRES)))
     films = [f"{i + 1}|Film {i + 1}|||url|{flags(kind[i])}\n" for i in range(items)]
     for name, lines in (("u.user", people), ("u.item", films), ("u.data", ratings)):
         (folder / name).write_text("".join(lines), encoding="latin-1")

@@ -3,18 +3,17 @@
 Lin, Wu, Zhou, Pan, Cao, Wang. Task-adaptive Neural Process for User Cold-Start
 Recommendation. WWW 2021, arXiv 2103.06137. With x the embedding of user and item:
 
-    z ~ q(z | T) = N(mu, exp(s)),  (mu, s) from the mean of h(x_i, y_i)         (section 4.1)
-    o = mean of m(x_i, y_i) over the support, the user's identity               (section 4.2)
+    z ~ q(z | T) = N(mu, exp(s)),  (mu, s) from the mean of h(x_i, y_i)
+    o = mean of m(x_i, y_i) over the support, the user's identity
     c_j = (1 + |o - A_j| / a)^(-(a + 1) / 2), divided by their sum;  o' = o + sum_j c_j A_j
     h_l = relu(tanh(W_l o') W h_{l-1} + tanh(V_l o')),  h_0 = (x, z)            (FiLM)
     L = mean squared error + KL(q(z | all) | q(z | support)) + lambda KL(t | c)
 
-t_j is c_j^2, divided by their sum.
+t_j is c_j^2, divided by their sum. Distances are those of the authors' code, not squared.
 
 Departures:
 - t_j is of one user; the authors divide c_j^2 by what cluster j has in a batch of users.
 - The support set is what the sampler gives; the authors draw its size anew.
-- |o - A_j| is not squared, as in the authors' code; the paper squares it.
 - One z is drawn in training as in the authors' code; without a key it is its mean.
 
 Meta-parameters: of the embedding, h, m and the decoder, and the centres A.
