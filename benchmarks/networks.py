@@ -41,6 +41,10 @@ class Conv4:
         """One hidden layer."""
         return models.mlp(inputs, outputs, (self.width,))
 
+    def rater(self, outputs: int) -> Model:
+        """That of MeLU."""
+        return models.rater(self.facts.items, outputs, width=self.width)
+
     def sets(self, inputs: int, outputs: int) -> Model:
         """A deep set."""
         return models.set_encoder(inputs, outputs, hidden=(self.width,))

@@ -39,6 +39,7 @@ from jaxmeta.learners.amortized import *
 from jaxmeta.learners.continual import *
 from jaxmeta.learners.gradient import *
 from jaxmeta.learners.metric import *
+from jaxmeta.learners.recommendation import *
 from jaxmeta.learners.reinforcement import *
 from jaxmeta.learners.solver import *
 from jaxmeta.learners.transductive import *

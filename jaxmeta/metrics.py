@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checks, keys, losses, meshes
+from jaxmeta.ranking import ranking as ranking
 from jaxmeta.task_axis import over_tasks
 from jaxmeta.tasks.plain import as_pytree
 from jaxmeta.types import Batch, Metrics

@@ -63,6 +63,10 @@ class TinyNetworks:
     def mlp(self, inputs, outputs):
         return self._mlp(inputs, outputs)
 
+    def rater(self, outputs):
+        sizes = {"hidden": (16,), "width": 2, "activation": self.activation}
+        return jm.models.rater(self.facts.items, outputs, **sizes)
+
     def sets(self, inputs, outputs):
         return jm.models.set_encoder(inputs, outputs, hidden=(16,), after=(16,))
 
@@ -83,7 +87,24 @@ def sampler_of(problem: str, blobs, unlabelled: int = 0):
     """One object for all learners, since another is compiled anew."""
     if problem == "classification":
         return jm.tasks.episodes(blobs, WAYS, shots=2, queries=3, unlabelled=unlabelled)
+    if problem == "recommendation":
+        return jm.tasks.users(few_ratings(), queries=3)
     return jm.tasks.sinusoid(shots=5, queries=5)
+
+
+def few_ratings(users: int = 40, items: int = 6, each: int = 5) -> jm.data.Dataset:
+    """What users think of items, as `jm.data.ratings` has it: items are better or worse,
+    users kinder or not, and women like the first half of the genres."""
+    random = np.random.default_rng(0)
+    quality, kindness = random.normal(size=items), random.normal(size=users)
+    facts = random.integers(0, (2, 7, 21, 11), (users, 4))
+    genres = np.eye(18)[random.integers(0, 18, items)]
+    user = np.repeat(np.arange(users), each)
+    item = np.concatenate([random.permutation(items)[:each] for _ in range(users)])
+    taste = np.where(genres[item].argmax(1) < 9, 1, -1) * (1 - 2 * facts[user, 0])
+    rating = 3 + quality[item] + 0.5 * kindness[user] + 0.5 * taste
+    x = {"item": item, "user": facts[user], "genres": genres[item]}
+    return jm.data.from_arrays(x, user, targets=rating[:, None], name="few ratings")
 
 
 def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):

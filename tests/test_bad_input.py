@@ -89,7 +89,8 @@ FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
 FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"weight", "reconstruction", "adversarial_lr", "adversarial_steps"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
-FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most"}
+FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most", "shrinkage"}
+FROM_ZERO |= {"user_shrinkage", "cluster_weight"}
 ZERO_HERE = {
     ("clip", jm.rl2),
     ("shift", tasks.shifted),
@@ -113,6 +114,10 @@ NAMED |= {"folder": "path"}
 
 IMAGES = np.random.default_rng(0).random((60, 4, 4, 1), np.float32)
 DATA = data.from_arrays(IMAGES, np.arange(60) % 6)
+ITEMS = np.arange(60, dtype=np.int32) % 3
+RATED = data.from_arrays(
+    {"item": ITEMS}, np.arange(60) % 6, targets=np.ones((60, 1)), name="rated"
+)
 LEARNER = jm.maml(models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
 KEY = jax.random.key(0)
 RUN = {"learner": LEARNER, "sampler": tasks.sinusoid(), "optimizer": optax.adam(1e-3)}
@@ -137,6 +142,7 @@ CALLS = {
     tasks.tables: {},
     tasks.episodes: {"dataset": DATA, "queries": 2},
     tasks.classes: {"dataset": DATA},
+    tasks.users: {"dataset": RATED, "queries": 2},
     tasks.domains: {"source": DATA, "target": DATA},
     tasks.rotated: {"dataset": DATA},
     tasks.shifted: {"dataset": DATA},
@@ -161,7 +167,7 @@ CALLS = {
     data.mini_imagenet: {"root": "nowhere"},
     data.tiered_imagenet: {"root": "nowhere"},
     data.cub: {"root": "nowhere"},
-    data.movielens: {"root": "nowhere"},
+    data.ratings: {"root": "nowhere"},
     data.from_tfds: {"name": "mnist"},
     data.from_folder: {"path": "nowhere"},
     data.from_csv: {"path": "nowhere"},
@@ -176,6 +182,7 @@ CALLS = {
     models.transformer: {"inputs": 2, "outputs": 2, "heads": 1},
     models.set_encoder: {"inputs": 2, "outputs": 2},
     models.cross_attention: {"inputs": 2, "values": 2, "heads": 1},
+    models.rater: {"items": 3},
     models.reader: {"outputs": 2, "heads": 1},
     models.from_functions: {"init": lambda key: (), "apply": lambda params, x: x},
     adjoints.MixedMode: {},
@@ -186,6 +193,7 @@ CALLS = {
     jm.bilevel: {**LEVELS, "inner_steps": 1},
     jm.online_bilevel: {**LEVELS, "optimizer": RUN["optimizer"]},
     tasks.single: {"train": TASK.support, "validation": TASK.query},
+    jm.item_means: {"item": ITEMS, "rating": np.ones(60), "items": 3},
     jm.es_gradient: {"learner": LEARNER},
     jm.pes: {"problem": PROCESS},
     jm.learned_rule: {
@@ -274,6 +282,9 @@ class Unrun:
         return models.mlp(1, 64, (4,))
 
     maps = pairs = mlp = sets = attention = encoder
+
+    def rater(self, outputs):
+        return models.rater(3, outputs, (4,), width=2)
 
 
 SMALL = {"env": jm.envs.bandit(arms=2), "classes": 4, "heads": 1, "reads": 1}
@@ -371,7 +382,7 @@ def test_a_wrong_argument_gets_a_sentence(call, argument, kind, values):
 
 RUNS = (jm.fit, jm.fit_population, jm.evaluate, jm.evaluate_episodes, jm.sample_tasks)
 RUNS += (data.omniglot, data.mini_imagenet, data.tiered_imagenet, data.cub)
-RUNS += (solvers.sinkhorn, data.movielens, continual.run)
+RUNS += (solvers.sinkhorn, data.ratings, continual.run)
 SAME = [
     c for c in GENERATED if c.values[2] in RIGHT and c.values[0].args[0] not in RUNS
 ]

@@ -27,7 +27,10 @@ FLOORS = (
         *("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
         *("fixed_point",),
     ),
-    ("inner", "losses", "defaults", "keys", "tame", "once", "envs", "meshes"),
+    (
+        *("inner", "losses", "ranking", "defaults", "keys", "tame", "once", "envs"),
+        *("meshes",),
+    ),
     ("checks",),
     ("batches",),
     ("types",),

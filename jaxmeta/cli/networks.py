@@ -72,6 +72,12 @@ class FlagNetworks:
         """Three hidden layers of `width`."""
         return models.mlp(inputs, outputs, (self.width,) * 3)
 
+    def rater(self, outputs: int) -> Model:
+        """Embeddings of user and item of half the width, two hidden layers of `width`."""
+        width = self.width
+        embedded = max(1, width // 2)
+        return models.rater(self.facts.items, outputs, (width, width), width=embedded)
+
     def sets(self, inputs: int, outputs: int) -> Model:
         """A deep set."""
         return models.set_encoder(inputs, outputs, hidden=(self.width,) * 3)

@@ -12,8 +12,8 @@ from jaxmeta.data.folder import read_images as read_images
 from jaxmeta.data.glyphs import glyphs as glyphs
 from jaxmeta.data.huggingface import from_huggingface as from_huggingface
 from jaxmeta.data.mini_imagenet import mini_imagenet as mini_imagenet
-from jaxmeta.data.movielens import movielens as movielens
 from jaxmeta.data.omniglot import omniglot as omniglot
+from jaxmeta.data.ratings import ratings as ratings
 from jaxmeta.data.records import from_array_record as from_array_record
 from jaxmeta.data.records import from_records as from_records
 from jaxmeta.data.table import from_csv as from_csv

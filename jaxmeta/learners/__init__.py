@@ -10,6 +10,7 @@ from jaxmeta.learners.transductive import *
 from jaxmeta.learners.reinforcement import *
 from jaxmeta.learners.adaptation import *
 from jaxmeta.learners.continual import *
+from jaxmeta.learners.recommendation import *
 
 from jaxmeta.learners.objectives import query_loss as query_loss
 from jaxmeta.learners.registry import REGISTRY as REGISTRY

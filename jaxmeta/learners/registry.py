@@ -21,7 +21,7 @@ from jaxmeta.envs import Agent, Env
 from jaxmeta.rollouts import blanked
 from jaxmeta.types import Model, Sampler
 
-Problem = Literal["classification", "regression", "reinforcement"]
+Problem = Literal["classification", "regression", "reinforcement", "recommendation"]
 Constructor = TypeVar("Constructor", bound=Callable[..., Any])
 
 
@@ -35,6 +35,7 @@ class Facts(NamedTuple):
     classes: int | None = None  # of the whole training set
     features: int | None = None  # numbers that the encoder makes of an input
     env: Env | None = None  # where an agent acts
+    items: int = 1  # that users rate
 
 
 class Networks(Protocol):
@@ -72,6 +73,10 @@ class Networks(Protocol):
 
     def mlp(self, inputs: int, outputs: int) -> Model:
         """[examples, inputs] -> [examples, outputs]."""
+        ...
+
+    def rater(self, outputs: int) -> Model:
+        """What is known of a user and an item -> [examples, outputs]."""
         ...
 
     def sets(self, inputs: int, outputs: int) -> Model:
@@ -188,7 +193,8 @@ def register(
                 f"register: there is a learner {name!r} in "
                 f"{REGISTRY[name].constructor.__module__}; choose another name"
             )
-        targets = "values" if learns == ("regression",) else None
+        alone = ("regression",), ("recommendation",)
+        targets = "values" if learns in alone else None
         boundary = learner(targets=targets, unlabelled=unlabelled)
         constructor: Any = (_agent if trains_on == "trials" else boundary)(make)
         REGISTRY[name] = Entry(
@@ -245,6 +251,7 @@ def facts_of(
         examples(support),
         classes,
         features,
+        items=getattr(sampler, "items", 1),
     )
 
 

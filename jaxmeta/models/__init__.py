@@ -14,6 +14,7 @@ from jaxmeta.models.attention import check_heads as check_heads
 from jaxmeta.models.conv4 import conv4 as conv4
 from jaxmeta.models.mlp import mlp as mlp
 from jaxmeta.models.precision import computed_in as computed_in
+from jaxmeta.models.rater import rater as rater
 from jaxmeta.models.reader import ReaderModel as ReaderModel
 from jaxmeta.models.reader import reader as reader
 from jaxmeta.models.relation_module import relation_module as relation_module

@@ -47,3 +47,5 @@ from jaxmeta.tasks.unsupervised import Cactus as Cactus
 from jaxmeta.tasks.unsupervised import Umtra as Umtra
 from jaxmeta.tasks.unsupervised import cactus as cactus
 from jaxmeta.tasks.unsupervised import umtra as umtra
+from jaxmeta.tasks.users import Users as Users
+from jaxmeta.tasks.users import users as users

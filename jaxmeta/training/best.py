@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxmeta import checks
 from jaxmeta.training.evaluate import Report
 
-LOWER = ("loss", "mse", "objective")  # less is better; of all others, more
+LOWER = ("loss", "mse", "mae", "objective")  # less is better; of all others, more
 
 
 class Best:

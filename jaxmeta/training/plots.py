@@ -265,6 +265,19 @@ def curve(
     figure.savefig(path, dpi=120)
 
 
+def ratings(given: np.ndarray, predicted: np.ndarray, path: Path) -> None:
+    """Draw what a user gave to some items beside what was predicted, [n, 1] each."""
+    figure = _figure(4.0, 4.0)
+    axes = figure.subplots()
+    order = np.argsort(given[:, 0], kind="stable")
+    axes.plot(given[order, 0], color="black", linestyle=":", marker="o", label="given")
+    axes.plot(predicted[order, 0], linestyle="", marker="x", label="predicted")
+    axes.set_xlabel("items asked for, in the order of the user")
+    axes.set_ylabel("rating")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
 def _called(names: tuple[str, ...], ways: int) -> list[str]:
     """What each class of a task is called: the end of a long name."""
     known = [n if len(n) <= 12 else f"…{n[-11:]}" for n in names[:ways]]

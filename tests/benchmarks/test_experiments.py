@@ -245,6 +245,18 @@ def check_domain_digits(results):
     assert rows["pixel nearest neighbour"]["O -> M"][0] > 0.4  # M is noise here
 
 
+def check_movielens(results):
+    assert results["data"] == "generated"
+    rows = {row["learner"]: row for row in results["rows"]}
+    assert len(rows) == 5 and "MeLU, 1 step of 5e-6" in rows
+    assert all(len(row["ndcg"]) == 2 for row in rows.values())
+    # a bias changes no order; the means of the generated items are worth something
+    plain, biased = rows["item mean"], rows["item mean + user bias"]
+    np.testing.assert_allclose(plain["ndcg"], biased["ndcg"])
+    assert np.mean(biased["mae"]) < np.mean(plain["mae"]) < 1
+    assert np.mean(plain["ndcg"]) > np.mean(rows["random"]["ndcg"])
+
+
 def check_shifts(results):
     shifts = ["covariate", "target", "conditional", "subspace"]
     assert_across(results, ["source only", "target only"], shifts, runs=2)

@@ -108,6 +108,7 @@ TABLES = {
     "grid": lambda m: kept(m, "grid"),
     "navigation": lambda m: kept(m, "navigation"),
     "moons": lambda m: kept(m, "moons"),
+    "movielens": lambda m: kept(m, "movielens"),
     "shifts": lambda m: kept(m, "shifts"),
     "domain_digits": lambda m: kept(m, "domain_digits"),
     "corners": lambda m: kept(m, "corners"),

@@ -61,12 +61,28 @@ def suitable(name):
     if entry.acts:
         small = "--minibatches 1 --episodes 2 --arms 2 --pulls 3"
         return ["--data", "bandit", *small.split(), *flags]
+    if entry.learns == ("recommendation",):
+        return ["--data", "ratings", "--root", rated(), *flags]
     number = list(learners.REGISTRY).index(name)
     if entry.learns[number % len(entry.learns)] == "regression":
         return ["--data", "sinusoid", *flags]
     if "maps" in asked(entry):  # conv4's
         return ["--jitter", "0", "--ways", "3", "--queries", "2", *flags]
     return [*IMAGES, *flags]
+
+
+def rated() -> str:
+    """A folder of a few ratings, in the format of MovieLens-1M."""
+    folder = Path("rated")
+    folder.mkdir(exist_ok=True)
+    users = [f"{u}::{'FM'[u % 2]}::25::{u % 21}::48067\n" for u in range(1, 31)]
+    movies = [f"{m}::A film (2000)::Comedy\n" for m in range(1, 16)]
+    ratings = [
+        f"{u}::{m}::{1 + m % 5}::0\n" for u in range(1, 31) for m in range(1, 16)
+    ]
+    for name, lines in (("users", users), ("movies", movies), ("ratings", ratings)):
+        (folder / f"{name}.dat").write_text("".join(lines), encoding="latin-1")
+    return str(folder)
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +232,8 @@ def test_list_shows_the_registries(capsys):
         ("train --shots 5 --queries 9", r"shots \+ queries: 5 \+ 9 .*has 8"),
         ("train --ways 1", "ways: expected a whole number >= 2, got 1"),
         ("train --data omniglot", "expected --root"),
+        ("train melu --data ratings", "ratings: expected --root, a folder"),
+        ("train maml --data ratings", "expected one of item_mean, melu, tanp"),
         ("train --data omniglot --root .", "no archive .*images_background.zip"),
         ("train --data sinusoid --model conv4", "has no images; expected mlp"),
         ("train --data gaussian-process --shots 3", "leave --shots out"),

@@ -10,6 +10,7 @@ from jaxmeta.cli.sources import goals as goals
 from jaxmeta.cli.sources import grid as grid
 from jaxmeta.cli.sources import harmonics as harmonics
 from jaxmeta.cli.sources import omniglot as omniglot
+from jaxmeta.cli.sources import ratings as ratings
 from jaxmeta.cli.sources import sinusoid as sinusoid
 from jaxmeta.cli.sources import tabular_mdp as tabular_mdp
 from jaxmeta.cli.sources.source import SOURCES as SOURCES

@@ -1,0 +1,273 @@
+"""A user is a task: what they will think of films, from what they rated.
+
+    python benchmarks/movielens.py --root FOLDER
+
+FOLDER has the files of MovieLens-100K. Users with 13 to 100 ratings are divided by 80, 10
+and 10 %, ten random ratings of a test user are ranked, and the five best are relevant.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import generated_ratings
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from published import published
+from report import device, save, table
+
+import jaxmeta as jm
+from jaxmeta.tasks import Users
+
+METRICS = ("precision", "ndcg", "mrr", "mae")
+Scores = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The protocol, and how learners are trained. root: None = generated ratings."""
+
+    root: Path | None = None
+    splits: int = 20
+    draws: int = 5  # of the ten queries of each test user
+    ratings: tuple[int, int] = (13, 100)
+    steps: int = 500
+    tasks_per_step: int = 8
+    width: int = 16
+    learning_rate: float = 1e-3
+    rows: tuple[str, ...] | None = None  # titles; None = all
+
+    @classmethod
+    def tiny(cls) -> "Config":
+        """Seconds."""
+        rows = (
+            "random",
+            "item mean",
+            "item mean + user bias",
+            "R2D2 above the item mean",
+        )
+        few = {"splits": 2, "draws": 2, "steps": 2, "tasks_per_step": 2, "width": 2}
+        return cls(**few, rows=(*rows, "MeLU, 1 step of 5e-6"))
+
+
+def run(key: jax.Array, config: Config) -> dict:
+    """Rows: of each split the means over its test users of the three scores of the ranking
+    and of the absolute error, in stars."""
+    everyone, found = users(config), {}
+    for split, own in enumerate(jax.random.split(key, config.splits)):
+        key_train, key_test = jax.random.split(own)
+        parts = divided(everyone, split)
+        for title, row in ROWS.items():
+            if config.rows is None or title in config.rows:
+                judged = row(
+                    jax.random.clone(key_train),
+                    jax.random.clone(key_test),
+                    parts,
+                    config,
+                )
+                found.setdefault(title, []).append(jax.device_get(judged))
+    return {
+        "data": "generated" if config.root is None else "MovieLens-100K",
+        "rows": [
+            {
+                "learner": t,
+                **{m: [float(s[m]) for s in f] for m in METRICS if m in f[0]},
+            }
+            for t, f in found.items()
+        ],
+    }
+
+
+def users(config: Config) -> Users:
+    """All users of the protocol."""
+    if config.root is not None:
+        return _read(config.root, config)
+    with tempfile.TemporaryDirectory() as folder:
+        generated_ratings.write(Path(folder), users=60, items=40)
+        return _read(Path(folder), config)
+
+
+def _read(root: Path, config: Config) -> Users:
+    least, most = config.ratings
+    return jm.tasks.users(jm.data.ratings(root, least=least, most=most))
+
+
+def divided(everyone: Users, seed: int) -> dict[str, Users]:
+    """Users to train on and to test on, 80 and 10 %; the rest would choose between
+    learners."""
+    number = len(everyone.planner.counts)
+    order = np.random.default_rng(seed).permutation(number)
+    train, rest = order[: int(0.8 * number)], order[int(0.9 * number) :]
+    return {"train": everyone.select(train), "test": everyone.select(rest)}
+
+
+def item_means(train: Users) -> jax.Array:
+    """[items] shrunk by five ratings of the overall mean."""
+    (known,) = train.everything()
+    return jm.item_means(known.x["item"], known.y, train.items).mean
+
+
+def by_chance(key, key_test, parts, config: Config) -> Scores:
+    """The queries in random order."""
+    del config
+    test, found = parts["test"].everyone(key_test), jax.vmap(jm.metrics.ranking)
+    order = jax.random.uniform(key, test.query.y.shape)
+    return {name: jnp.mean(v) for name, v in found(order, test.query).items()}
+
+
+def mean_of_items(user_shrinkage: float | None, key, key_test, parts, config) -> Scores:
+    """Nothing is learned but the means."""
+    del key
+    learner = jm.item_mean(items=parts["test"].items, user_shrinkage=user_shrinkage)
+    params = jm.learners.ItemMeans(item_means(parts["train"]))
+    return judged(learner, params, parts["test"], key_test, config.draws)
+
+
+def trained(make: Callable[..., Any], key, key_test, parts, config) -> Scores:
+    """A learner of the ratings, from which 3.5 is subtracted: networks begin near 0."""
+    offset = jnp.full(parts["train"].items, 3.5)
+    return above(
+        offset, make(parts["train"].items, config), key, key_test, parts, config
+    )
+
+
+def on_the_mean(make: Callable[..., Any], key, key_test, parts, config) -> Scores:
+    """A learner of what the item mean leaves."""
+    learner = made(make, parts["train"].items, config)
+    offset = item_means(parts["train"])
+    return above(offset, learner, key, key_test, parts, config)
+
+
+def above(offset, learner: jm.MetaLearner, key, key_test, parts, config) -> Scores:
+    """Scores of a learner of what ratings are above an offset of each item, [items]."""
+    train, test = (without(offset, parts[name]) for name in ("train", "test"))
+    state = jm.fit(
+        learner,
+        train,
+        outer(config.learning_rate),
+        steps=config.steps,
+        tasks_per_step=config.tasks_per_step,
+        key=key,
+    )
+    return judged(learner, state.params, test, key_test, config.draws, offset)
+
+
+@jax.jit
+def without(offset: jax.Array, sampler: Users) -> Users:
+    """The users, and their ratings without an offset for each item."""
+    return replace(
+        sampler, targets=sampler.targets - offset[sampler.x["item"]][:, None]
+    )
+
+
+def judged(learner, params, test: Users, key, draws: int, offset=None) -> Scores:
+    """Means over the test users and several draws of their queries."""
+    offset = jnp.zeros(test.items) if offset is None else offset
+    keys = jax.random.split(key, draws)
+    each = [_judged(learner, params, test.everyone(k), offset) for k in keys]
+    return jax.tree.map(lambda *a: jnp.mean(jnp.stack(a)), *each)
+
+
+@partial(jax.jit, static_argnums=0)
+def _judged(learner, params, tasks: jm.Task, offset: jax.Array) -> Scores:
+    def one(task):
+        query = task.query
+        outputs = learner.predict(learner.adapt(params, task.support), query.x)
+        more = offset[query.x["item"]][:, None]
+        scores = jm.metrics.ranking(outputs + more, query._replace(y=query.y + more))
+        return scores | {"mae": jnp.mean(jnp.abs(outputs - query.y))}
+
+    return jax.tree.map(jnp.mean, jax.vmap(one)(tasks))
+
+
+def melu(
+    inner_lr: float, inner_steps: int, items: int, config: Config
+) -> jm.MetaLearner:
+    """MeLU's network, with an embedding of the film in place of director and actors."""
+    model = jm.models.rater(items, width=config.width)
+    return jm.melu(model, inner_lr=inner_lr, inner_steps=inner_steps)
+
+
+def tanp(items: int, config: Config) -> jm.MetaLearner:
+    """The sizes of the authors' code."""
+    return jm.tanp(jm.models.rater(items, 32, (32,), width=config.width))
+
+
+def ridge(items: int, config: Config) -> jm.MetaLearner:
+    """R2D2 whose first feature is 1, so that it begins as the item mean and user bias."""
+    return jm.r2d2(taste(items, config.width), ways=None, penalty=3.0)
+
+
+def taste(items: int, width: int) -> jm.Model:
+    """Linear features of a film: 1, of its genres, and its own."""
+
+    def init(key):
+        key_genres, key_items = jax.random.split(key)
+        return {
+            "genres": 0.3 * jax.random.normal(key_genres, (18, width)),
+            "items": 0.05 * jax.random.normal(key_items, (items, width)),
+        }
+
+    def apply(params, x):
+        several = jnp.maximum(jnp.sum(x["genres"], axis=1, keepdims=True), 1)
+        of_genres = x["genres"] / several @ params["genres"]
+        one = jnp.ones((len(of_genres), 1), of_genres.dtype)
+        return jnp.concatenate([one, of_genres + params["items"][x["item"]]], axis=1)
+
+    return jm.Model(init, apply)
+
+
+outer = cache(optax.adam)  # one object and one learner, one program for all splits
+
+
+@cache
+def made(make: Callable[..., jm.MetaLearner], items: int, config: Config):
+    """The learner of a row."""
+    return make(items, config)
+
+
+ROWS: dict[str, Callable[..., Scores]] = {
+    "random": by_chance,
+    "item mean": partial(mean_of_items, None),
+    "item mean + user bias": partial(mean_of_items, 3.0),
+    "MeLU, 1 step of 5e-6": partial(trained, partial(melu, 5e-6, 1)),
+    "MeLU, 3 steps of 0.02": partial(trained, partial(melu, 0.02, 3)),
+    "TaNP": partial(trained, tanp),
+    "R2D2 above the item mean": partial(on_the_mean, ridge),
+}
+
+
+def spelled(results: dict) -> list[dict]:
+    """Lines of the table: mean and standard deviation over the splits, what is published."""
+    lines = []
+    for row in results["rows"]:
+        theirs = published("movielens", row["learner"])
+        line = {"learner": row["learner"]}
+        for metric in METRICS:
+            line |= {metric: said(row[metric]) if metric in row else "-"}
+            if metric != "mae":
+                line |= {f"{metric}, published": theirs.get(metric, "-")}
+        lines.append(line)
+    return lines
+
+
+def said(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+def main(config: Config) -> None:
+    """Train, test, print the table, keep the numbers."""
+    results = run(jax.random.key(0), config)
+    table(f"Users of {results['data']}, {device()}", spelled(results))
+    print(save("movielens", results))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
