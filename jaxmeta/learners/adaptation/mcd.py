@@ -50,7 +50,6 @@ from jaxmeta.learners.features import sized
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
-
 PARTS = "encoder", "heads"  # of what moves
 
 
