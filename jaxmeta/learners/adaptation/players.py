@@ -111,6 +111,7 @@ def descending(
     Raises: ValueError as `maml`.
     """
     checks.check_sizes(0, inner_steps=training.inner_steps)
+    checks.check_functions(rule=training.rule)
 
     def objective_of(player):
         def objective(moving, now, still, batch):
@@ -157,7 +158,7 @@ def in_turn(rule: inner.Rule, players: dict[str, Player], turns) -> inner.Rule:
 
         def moves(part):
             has_turn = jnp.asarray([part in turn for turn in turns])
-            return lambda step: has_turn[step % len(turns)]
+            return lambda step, **_: has_turn[step % len(turns)]
 
         parts = {n: {part: part for part in p.parts} for n, p in players.items()}
         rules = {n: optax.conditionally_mask(of_part, moves(n)) for n in _joined(parts)}
