@@ -16,6 +16,8 @@ from jaxmeta.learners.registry import Facts, build
 from jaxmeta.training.evaluate import interval
 from jaxmeta.types import UNLABELLED, Batch, MetaLearner, Model, Task
 
+SOFTMAX = {"head": "softmax"}  # a row's classifier, in place of the network
+
 
 class Layers(Conv4):
     """`Networks` with one hidden layer, and as many features."""
@@ -34,7 +36,8 @@ class Row:
     """A line of a table.
 
     learner: its name. hyper: its arguments. inputs: whether it moves the inputs themselves
-    and has no encoder; its head is then the network. on: the task that it is trained on.
+    and has no encoder; its head is then the network, or what `hyper` says. on: the task that
+    it is trained on.
     """
 
     title: str
@@ -52,7 +55,7 @@ class Row:
             facts = facts._replace(features=width)
             return build(self.learner, facts, Layers(facts, width), **hyper)
         if entry.takes("head"):
-            hyper |= {"head": networks.head()}
+            hyper = {"head": networks.head()} | hyper
         return entry.constructor(None, ways=facts.ways, **hyper)
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 import tyro
-from across import Domain, Row, chosen, errors, said, stacked, tasks_of
+from across import SOFTMAX, Domain, Row, chosen, errors, said, stacked, tasks_of
 from report import device, save, table
 
 import jaxmeta as jm
@@ -27,7 +27,8 @@ ROWS = (
     Row("source only", "source_only"),
     Row("standardised by the source", "source_only", on="by source"),
     Row("standardised per domain", "source_only", on="by domain"),
-    Row("CORAL, softmax regression", "coral", PLAIN, inputs=True),
+    Row("CORAL, softmax regression", "coral", PLAIN | SOFTMAX, inputs=True),
+    Row("CORAL, nearest neighbour", "coral", {"head": "nearest"}, inputs=True),
     Row("Deep CORAL", "deep_coral"),
     Row("MMD", "mmd"),
     Row("JAN", "jan"),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import tyro
-from across import Domain, Row, chosen, errors, said, tasks_of
+from across import SOFTMAX, Domain, Row, chosen, errors, said, tasks_of
 from published import published
 from report import device, save, table
 
@@ -27,7 +27,7 @@ ROWS = (
     Row("Deep CORAL", "deep_coral"),
     Row("MMD", "mmd"),
     Row("JAN", "jan"),
-    Row("CORAL", "coral", PLAIN, inputs=True),
+    Row("CORAL", "coral", PLAIN | SOFTMAX, inputs=True),
     Row("optimal transport", "optimal_transport", PLAIN, inputs=True),
     Row("optimal transport, class-regularised", "optimal_transport",
         PLAIN | {"class_penalty": "group_lasso"}, inputs=True),

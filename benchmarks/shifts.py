@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 import tyro
-from across import Domain, Row, chosen, errors, said, stacked, tasks_of
+from across import SOFTMAX, Domain, Row, chosen, errors, said, stacked, tasks_of
 from published import published
 from report import device, save, table
 
@@ -22,7 +22,7 @@ from jaxmeta.learners.registry import Facts
 
 PLAIN = {"rule": optax.sgd}
 AS_IT_IS = PLAIN | {"standardise": "none"}
-COVARIANCE = AS_IT_IS | {"regularization": 1e-6}
+COVARIANCE = AS_IT_IS | SOFTMAX | {"regularization": 1e-6}
 ROWS = (
     Row("source only", "source_only", PLAIN),
     Row("target only", "source_only", PLAIN, on="in-domain"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import docstring_parser
+import optax
 import tyro
 
 from jaxmeta import checks, learners
@@ -411,6 +412,7 @@ def _kind(entry: learners.Entry, argument: str) -> Any:
         return type(default)
     words = tuple[str, ...]
     kinds = {int | None: int, float | None: float, words | None: words}
+    kinds |= {float | optax.Schedule | None: float}
     return kinds.get(annotation)
 
 

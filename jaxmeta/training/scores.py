@@ -8,6 +8,7 @@ hyper-parameters, keep the one with the greatest score. None looks at the query 
     prediction_entropy          Morerio et al. 2018, arXiv 1711.10288
     soft_neighbourhood_density  Saito et al. 2021, arXiv 2108.10860
     circular_validation         Bruzzone and Marconcini 2010, IEEE TPAMI 32
+    mixval                      Hu et al. 2023, NeurIPS 36
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import checks
-from jaxmeta.batches import blank_padding, columns
+from jaxmeta.batches import blank_padding, columns, of_examples, untagged
 from jaxmeta.boundary import entered
 from jaxmeta.learners.adaptation.domains import averaged, sides
 from jaxmeta.solvers.logistic import logistic
@@ -156,6 +157,72 @@ def circular_validation(
     right = ask(learner.adapt(params, swapped, back)) == batch.y
     source, _ = sides(batch, jnp.result_type(float))
     return averaged(right.astype(source.dtype), source)
+
+
+def mixval(
+    learner: MetaLearner,
+    adapted: Any,
+    batch: Batch,
+    key: jax.Array | None = None,
+    *,
+    mix: float = 0.55,
+) -> jax.Array:
+    """How often a mixture of two target examples is said to be what its greater part is.
+
+        x = lambda x_i + (1 - lambda) x_j,   ICE = E[c(x) = c(x_i)],   lambda > 1/2
+
+    c is the class that is predicted, j drawn for each i: among those of the same class
+    (whether classes are dense), and of another (whether the boundary is between them).
+    The score is the mean of both ICE.
+
+    Departures: j is drawn from all of the target, in the authors' code it is another one
+    of the same minibatch. Where there is no such j at all, that ICE is 0: a model that
+    says one class of everything scores 1/2 at most.
+
+    Args:
+        learner, adapted, batch: as in `importance_weighted`; inputs are floating numbers.
+        key: draws the pairs; None = always the same. mix: lambda.
+    Returns: [], from 0 to 1; NaN for predictions that are NaN. Raises: as there, for
+        inputs that can't be mixed, and for a mix that is not between 1/2 and 1.
+
+    >>> import jaxmeta as jm, numpy as np
+    >>> wide = lambda adapted, x, mask=None: np.stack([x[:, 0] * 0, abs(x[:, 0]) - 1], 1)
+    >>> learner = jm.nearest_neighbour(ways=2)._replace(predict=wide)
+    >>> x, y = np.array([[0.0], [2.0], [0.0], [0.1], [2.0], [-2.1]]), [0, 1, -1, -1, -1, -1]
+    >>> float(mixval(learner, (), jm.Batch(x, np.array(y))))  # 2 and -2.1 have 0 between
+    0.75
+    """
+    checks.check_numbers(above=0.5, below=1, mix=mix)
+    batch = _entered(learner, batch)
+    _check_mixable(batch.x)
+    key = jax.random.key(0) if key is None else key
+    _, target = sides(batch, jnp.result_type(float))
+    asked = lambda x: learner.predict(adapted, x, target)
+    logits = asked(batch.x)
+    said = jnp.argmax(logits, axis=1)
+    same = said[:, None] == said[None, :]
+    others = (target[None, :] > 0) & ~jnp.eye(len(said), dtype=bool)
+
+    def ice(key, partners):
+        j = jax.random.categorical(key, jnp.where(partners, 0.0, -jnp.inf))
+        x = of_examples(lambda a: mix * a + (1 - mix) * a[j], batch.x)
+        right = jnp.argmax(asked(x), axis=1) == said
+        return averaged(right.astype(target.dtype), target * jnp.any(partners, axis=1))
+
+    keys = jax.random.split(key)
+    score = (ice(keys[0], others & same) + ice(keys[1], others & ~same)) / 2
+    broken = jnp.any(jnp.isnan(logits) & (target[:, None] > 0))
+    return jnp.where(broken, jnp.nan, score)
+
+
+def _check_mixable(x: Any) -> None:
+    """Raise ValueError for inputs of which there is no mixture."""
+    for leaf in jax.tree.leaves(untagged(x)):
+        if not checks.is_floating(leaf):
+            raise ValueError(
+                "batch: expected inputs of floating numbers, of which two can be mixed, "
+                f"got {leaf.dtype}; take another score, e.g. prediction_entropy"
+            )
 
 
 def _entered(learner: MetaLearner, batch: Batch) -> Batch:

@@ -108,6 +108,58 @@ def test_circular_validation_of_a_toy():
     assert found == [1.0, 1.0, 0.5]
 
 
+def deciding(classify):
+    """A learner that says class `classify(x)`, 0 or 1, whatever it adapted to."""
+    predict = lambda adapted, x, mask=None: jax.nn.one_hot(
+        jnp.asarray(classify(x[:, 0])).astype(int), 2
+    )
+    return saying(())._replace(predict=predict)
+
+
+def on_a_line(target):
+    """Two source examples and those of the target."""
+    x = np.array([0.0, 1.0, *target])[:, None]
+    return jm.Batch(x, np.array([0, 1, *[-1] * len(target)]))
+
+
+def test_mixval_by_hand():
+    """Classes at 0 and 1: 0.45 of the way to the other one is beyond a boundary at 0.4
+    from the one side, not from the other; and one class has no pairs of two."""
+    batch = on_a_line([0.0, 0.02, 1.0, 1.02])
+    score = lambda bound: scores.mixval(deciding(lambda x: x > bound), (), batch)
+    found = jax.jit(jax.vmap(score))(jnp.array([0.5, 0.4, 9.0]))
+    assert found.tolist() == [1.0, 0.75, 0.5]
+
+
+def test_mixval_is_the_mean_over_all_pairs():
+    """Of its draws, against a loop over the pairs; examples of the source and padding are
+    in none of them."""
+    x = random.normal(size=9)
+    classify = lambda x: jnp.sin(3 * x) > 0
+    batch = on_a_line(x)._replace(mask=np.array([1] * 10 + [0]))
+    known, right = np.sin(3 * x[:8]) > 0, {True: [], False: []}
+    for i in range(8):
+        one = {True: [], False: []}
+        for j in set(range(8)) - {i}:
+            mixed = 0.7 * x[i] + 0.3 * x[j]
+            one[known[i] == known[j]].append((np.sin(3 * mixed) > 0) == known[i])
+        for same in one:
+            right[same] += [np.mean(one[same])] if one[same] else []
+    expected = (np.mean(right[True]) + np.mean(right[False])) / 2
+    score = lambda key: scores.mixval(deciding(classify), (), batch, key, mix=0.7)
+    found = jax.jit(jax.vmap(score))(jax.random.split(jax.random.key(0), 4000))
+    np.testing.assert_allclose(found.mean(), expected, atol=3 * found.std() / 4000**0.5)
+
+
+def test_what_mixval_can_not_mix_is_said_and_nan_stays():
+    with pytest.raises(ValueError, match="mix: expected a number in"):
+        scores.mixval(saying(LOGITS), (), BATCH, mix=0.5)
+    words = BATCH._replace(x=np.zeros((5, 3), int))
+    with pytest.raises(ValueError, match="inputs of floating numbers"):
+        scores.mixval(saying(LOGITS), (), words)
+    assert np.isnan(scores.mixval(saying(LOGITS * np.nan), (), BATCH))
+
+
 def test_scores_choose_among_learners_of_the_family():
     """All of them as one program over tasks, with draws of the learner's own."""
     data = jm.data.from_arrays(random.normal(size=(40, 2)), np.arange(40) % 2)
@@ -125,6 +177,7 @@ def test_scores_choose_among_learners_of_the_family():
                 scores.importance_weighted,
                 scores.prediction_entropy,
                 scores.soft_neighbourhood_density,
+                scores.mixval,
             )
         ]
         return [*plain, scores.circular_validation(learner, params, support, key)]
@@ -132,7 +185,8 @@ def test_scores_choose_among_learners_of_the_family():
     found = jax.jit(jax.vmap(one))(
         tasks.support, jax.random.split(jax.random.key(2), 3)
     )
-    weighted, entropy, density, circular = map(np.asarray, found)
+    weighted, entropy, density, mixed, circular = map(np.asarray, found)
+    assert ((mixed >= 0) & (mixed <= 1)).all()
     assert ((weighted >= 0) & (weighted <= 1)).all() and (entropy < 0).all()
     assert ((density > 0) & (density < np.log(12))).all()
     assert np.allclose(circular * 14, np.round(circular * 14))
@@ -143,6 +197,7 @@ NAMED = [
     scores.prediction_entropy,
     scores.soft_neighbourhood_density,
     scores.circular_validation,
+    scores.mixval,
 ]
 
 

@@ -15,9 +15,10 @@ finite where eigenvalues are equal, where the derivative of eigenvectors is not.
 Departures:
 - Means are aligned, too (`mean`); the paper's are 0, since it standardises each domain
   by itself (`standardise="domain"`).
-- The classifier is softmax regression by gradient descent, the paper's a linear SVM.
+- The classifier is softmax regression by gradient descent, the nearest neighbour or a
+  network (`head`), the paper's a linear SVM.
 
-Meta-parameters: the encoder's, if there is one.
+Meta-parameters: those of the encoder and of the head, where they are networks.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,8 @@ from jaxmeta import checks
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.learners.adaptation.deep_coral import covariance
 from jaxmeta.learners.adaptation.domains import averaged
-from jaxmeta.learners.adaptation.moving import MOMENTUM, Training, moving
+from jaxmeta.learners.adaptation.heads import Head, Training
+from jaxmeta.learners.adaptation.moving import MOMENTUM, moving
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model
 
@@ -96,12 +98,14 @@ def coral(
     mean: Literal["target", "source"] = "target",
     standardise: Literal["none", "source", "domain"] = "domain",
     epsilon: float = 0.0,
+    together: bool = True,
+    head: Head = "softmax",
     inner_lr: float | optax.Schedule = 0.5,
     inner_steps: int = 200,
     adjoint: Adjoint = MixedMode(),
     rule: Callable[..., optax.GradientTransformation] = MOMENTUM,
 ) -> MetaLearner:
-    """CORAL: correlation alignment, and softmax regression on the aligned source.
+    """CORAL: correlation alignment, and a classifier of the aligned source.
 
     Args:
         encoder: inputs -> [examples, features]; None = the features are the inputs, and
@@ -113,20 +117,25 @@ def coral(
             "none" = as they are, "source" = both domains by the source's, "domain" = each
             by its own.
         epsilon: added to deviations, so that what hardly varies is not blown up.
-        inner_lr: step size of the softmax regression, which starts at zero.
+        together: whether an encoder that normalises by its batch sees both domains as one;
+            query examples it sees by themselves.
+        head: the classifier: "softmax" = softmax regression, from zero; "nearest" = the
+            class of the nearest neighbour, without training; or a network, [examples,
+            features] -> [examples, ways], whose start is meta-learned.
+        inner_lr: step size of the classifier.
         inner_steps: its steps; by the default rule they come as far as twice as many of
             plain gradient descent, `optax.sgd`.
         adjoint: how to differentiate `loss` through the steps.
         rule: makes the update rule from `inner_lr`; the default has a momentum of 1/2.
 
     Returns: a `MetaLearner`; `predict` gives logits [examples, ways].
-    Raises: ValueError for fewer than 2 ways, or a negative regularization.
+    Raises: ValueError for fewer than 2 ways, a negative regularization, or another head.
     """
     checks.check_numbers(least=0, regularization=regularization)
     checks.check_choice("mean", mean, ("target", "source"))
     aligned = partial(align, regularization=regularization, mean=mean)
     return moving(
-        "coral", encoder, None, lambda z, onehot, *sides: aligned(z, *sides),
+        "coral", encoder, head, lambda z, onehot, *sides: aligned(z, *sides),
         Training(inner_lr, inner_steps, adjoint, rule),
-        ways=ways, standardise=standardise, epsilon=epsilon,
+        ways=ways, standardise=standardise, epsilon=epsilon, together=together,
     )  # fmt: skip

@@ -7,6 +7,7 @@ target are nowhere in it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -119,24 +120,27 @@ def predicting(encoder: Model) -> PredictFn:
     return predict
 
 
-def look(encoder: Model, together: bool) -> Callable[[Network, Batch], Seen]:
-    """A network's view of a support set.
+def view(run: Callable, support: Batch, together: bool) -> PyTree:
+    """What a network says of both domains: run, (x, mask) -> arrays [n, ...].
 
-    together: whether a network that normalises by its batch sees both domains as one, or
-        each by its own statistics.
+    together: whether one that normalises by its batch sees both domains as one, or each
+        by its own statistics.
     """
-    run = classify(encoder)
+    if together:
+        return run(support.x, support.mask)
+    source, target = sides(support, jnp.result_type(float))
+    of_source, of_target = run(support.x, source), run(support.x, target)
+    choose = lambda s, t: jnp.where(source[:, None] > 0, s, t)
+    return jax.tree.map(choose, of_source, of_target)
+
+
+def look(encoder: Model, together: bool) -> Callable[[Network, Batch], Seen]:
+    """A network's view of a support set; together: as in `view`."""
+    run, together = classify(encoder), together or not encoder.uses_mask
 
     def seen(network, support):
-        dtype = network.w.dtype
-        source, target = sides(support, dtype)
-        if together or not encoder.uses_mask:
-            z, logits = run(network, support.x, support.mask)
-        else:
-            of_source = run(network, support.x, source)
-            of_target = run(network, support.x, target)
-            choose = lambda s, t: jnp.where(source[:, None] > 0, s, t)
-            z, logits = map(choose, of_source, of_target)
+        source, target = sides(support, network.w.dtype)
+        z, logits = view(partial(run, network), support, together)
         return Seen(z, logits, support.y, source, target, support.x)
 
     return seen

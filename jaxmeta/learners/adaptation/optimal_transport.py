@@ -38,7 +38,8 @@ import optax
 from jaxmeta import checks
 from jaxmeta.adjoints import Adjoint, MixedMode
 from jaxmeta.batches import for_all
-from jaxmeta.learners.adaptation.moving import MOMENTUM, Training, moving
+from jaxmeta.learners.adaptation.heads import Head, Training
+from jaxmeta.learners.adaptation.moving import MOMENTUM, moving
 from jaxmeta.learners.features import squared_distances
 from jaxmeta.learners.registry import register
 from jaxmeta.solvers import sinkhorn
@@ -168,7 +169,8 @@ def optimal_transport(
     rounds: int = 10,
     standardise: Literal["none", "source", "domain"] = "none",
     epsilon: float = 0.0,
-    head: Model | None = None,
+    together: bool = True,
+    head: Head = "softmax",
     inner_lr: float | optax.Schedule = 0.5,
     inner_steps: int = 200,
     adjoint: Adjoint = MixedMode(),
@@ -188,8 +190,11 @@ def optimal_transport(
             "none" = as they are, "source" = both domains by the source's, "domain" = each
             by its own.
         epsilon: added to deviations, so that what hardly varies is not blown up.
-        head: the classifier, [examples, features] -> [examples, ways], whose start is
-            meta-learned; None = softmax regression, from zero.
+        together: whether an encoder that normalises by its batch sees both domains as one;
+            query examples it sees by themselves.
+        head: the classifier: "softmax" = softmax regression, from zero; "nearest" = the
+            class of the nearest neighbour, without training; or a network, [examples,
+            features] -> [examples, ways], whose start is meta-learned.
         inner_lr: step size of the classifier.
         inner_steps: its steps; by the default rule they come as far as twice as many of
             plain gradient descent, `optax.sgd`.
@@ -215,5 +220,5 @@ def optimal_transport(
     return moving(
         "optimal_transport", encoder, head, partial(carried, plan),
         Training(inner_lr, inner_steps, adjoint, rule),
-        ways=ways, standardise=standardise, epsilon=epsilon,
+        ways=ways, standardise=standardise, epsilon=epsilon, together=together,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from jaxmeta.learners.adaptation.domains import (
 )
 from jaxmeta.learners.features import sized
 from jaxmeta.learners.objectives import query_loss
+from jaxmeta.tame import tamed
 from jaxmeta.types import Batch, MetaLearner, Model, PyTree
 
 
@@ -42,6 +43,7 @@ class Step(NamedTuple):
     support: Batch  # its examples
     progress: jax.Array  # [] how far training is, from 0 to 1
     now: PyTree  # w as a constant of the step's gradient, not of the meta-gradient
+    turn: jax.Array  # [] which one it is of those that a step is made of
 
 
 class Player(NamedTuple):
@@ -94,21 +96,28 @@ def check_training(training: Training, **weights) -> None:
 
 
 def descending(
-    name: str, training: Training, players: dict[str, Player], now: bool = False
+    name: str,
+    training: Training,
+    players: dict[str, Player],
+    now: bool = False,
+    turns: tuple[tuple[str, ...], ...] = (),
 ) -> Callable:
     """Training, as a function (w, support, key) -> w, differentiably.
 
     Args: name of the learner; training; players, who step at the same time; now: whether
-        their objectives use `Step.now`.
+        their objectives use `Step.now`; turns: what a step is made of, one after the
+        other with the same examples: the parts that move; () = all of them, once.
     Returns: that function; w = {part: parameters}, and what is nobody's part stays.
     Raises: ValueError as `maml`.
     """
+    checks.check_sizes(0, inner_steps=training.inner_steps)
+    checks.check_functions(rule=training.rule)
 
     def objective_of(player):
         def objective(moving, now, still, batch):
-            support, (progress, rows) = batch
+            support, ((progress, rows), turn) = batch
             now = {**still, **_joined(now)}
-            step = Step(chosen(support, rows), progress, now)
+            step = Step(chosen(support, rows), progress, now, turn)
             return player.objective({**still, **_joined(moving)}, step)
 
         return objective
@@ -117,19 +126,45 @@ def descending(
     descend = inner.descent(
         name,
         game if now or len(players) > 1 else game.__call__,  # that is a true gradient
-        steps=training.inner_steps,
+        steps=training.inner_steps * max(len(turns), 1),
         adjoint=training.adjoint,
-        rule=training.rule,
+        rule=in_turn(training.rule, players, turns) if turns else training.rule,
         inner_lr=training.inner_lr,
     )
 
     def train(w, support, key):
         start = {n: {k: w[k] for k in p.parts} for n, p in players.items()}
         still = {k: w[k] for k in w.keys() - _joined(start).keys()}
-        xs = steps_of(support, key, training)
+        xs = repeated(steps_of(support, key, training), max(len(turns), 1))
         return {**still, **_joined(descend(start, still, support, xs=xs))}
 
     return train
+
+
+def repeated(xs: PyTree, times: int) -> tuple[PyTree, jax.Array]:
+    """Arrays [steps, ...], each entry as often as a step has turns, and which it is."""
+    turns = jnp.tile(jnp.arange(times), len(jax.tree.leaves(xs)[0]))
+    return jax.tree.map(lambda a: jnp.repeat(a, times, axis=0), xs), turns
+
+
+def in_turn(rule: inner.Rule, players: dict[str, Player], turns) -> inner.Rule:
+    """A rule for each part by itself, whose state stays where it is not the part's turn."""
+
+    def made(inner_lr):
+        of_part = rule(inner_lr)
+        checks.check_optimizer(of_part, "rule")
+        # from outside, what is in a branch is not tamed
+        of_part = of_part._replace(update=tamed(of_part.update))
+
+        def moves(part):
+            has_turn = jnp.asarray([part in turn for turn in turns])
+            return lambda step, **_: has_turn[step % len(turns)]
+
+        parts = {n: {part: part for part in p.parts} for n, p in players.items()}
+        rules = {n: optax.conditionally_mask(of_part, moves(n)) for n in _joined(parts)}
+        return optax.partition(rules, parts)
+
+    return made
 
 
 def _joined(parts: dict[str, dict]) -> dict:

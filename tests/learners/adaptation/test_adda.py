@@ -2,6 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 from two_domains import (
     BY_SGD,
@@ -18,6 +20,8 @@ from two_domains import (
 )
 
 import jaxmeta as jm
+from jaxmeta.learners.adaptation.adda import adversarial
+from jaxmeta.learners.adaptation.players import Training
 
 pytestmark = pytest.mark.usefixtures("x64")
 D = small()
@@ -44,6 +48,17 @@ def test_its_two_descents_by_hand():
     expected = play(w, objectives, steps=2, rate=0.3)["target"]
     found = learner.adapt(params, task().support).network
     agree(found, learned._replace(encoder=expected))
+
+
+@pytest.mark.parametrize("rate", [0.2, lambda step: 0.2 / (1 + step)])
+def test_the_second_descent_is_as_long_and_a_fifth_as_fast_by_default(rate):
+    """As in the authors' script, of numbers and of schedules."""
+    training = Training(rate, 7, None, False, optax.sgd, jm.MixedMode())
+    after = adversarial(training, None, None)
+    assert after.inner_steps == 7
+    found = [after.inner_lr(k) if callable(rate) else after.inner_lr for k in (0, 1)]
+    np.testing.assert_allclose(found, [0.04, 0.02] if callable(rate) else 0.04)
+    assert adversarial(training, 0.3, 2)[:2] == (0.3, 2)
 
 
 def test_without_adversarial_steps_it_is_the_source_network():

@@ -97,6 +97,45 @@ def test_coral_is_the_numbers_of_numpy(standardise):
     close(found, log_softmax(query @ w + b, axis=1), 1e-8)
 
 
+def test_the_nearest_neighbour_of_the_aligned_source_is_the_numbers_of_numpy():
+    learner = jm.coral(None, ways=4, standardise="none", head="nearest")
+    adapted = learner.adapt(learner.init(jax.random.key(0)), SUPPORT)
+    x = aligned(X_S, X_T, 1.0) + X_T.mean(axis=0)
+    query = RANDOM.normal(size=(5, D))
+    squares = ((query[:, None] - x[None]) ** 2).sum(axis=2)  # [queries, source]
+    of_class = [-squares[:, Y[SOURCE > 0] == k].min(axis=1) for k in range(3)]
+    expected = np.stack([*of_class, np.full(5, -np.inf)], axis=1)  # none of the fourth
+    close(learner.predict(adapted, query), expected, 1e-8)
+
+
+def by_batch():
+    """Features from which the mean of the examples that count is taken."""
+
+    def apply(w, x, mask=None):
+        counts = jnp.ones(len(x)) if mask is None else mask.astype(x.dtype)
+        return (x - (counts @ x / jnp.sum(counts))[None]) @ w
+
+    return jm.Model(lambda key: jnp.eye(D), apply, uses_mask=True)
+
+
+@pytest.mark.parametrize("make", [jm.coral, jm.optimal_transport])
+def test_an_encoder_that_normalises_sees_domains_together_or_apart(make):
+    """Inputs centred by hand, both domains by one mean or each by its own."""
+    how = {"ways": 3, "standardise": "none", "head": "nearest"}
+    if make is jm.optimal_transport:
+        how["iterations"] = 3
+    w, mean = {"encoder": jnp.eye(D)}, lambda rows: Z[rows].mean(axis=0)
+    both = np.where(SUPPORT.mask[:, None] > 0, mean(SUPPORT.mask > 0), 0)
+    own = np.where(SOURCE[:, None] > 0, mean(SOURCE > 0), mean(TARGET > 0))
+    found = []
+    for together, centre in ((True, both), (False, own)):
+        kept = make(by_batch(), together=together, **how).adapt(w, SUPPORT).head
+        by_hand = make(None, **how).adapt({}, SUPPORT._replace(x=Z - centre)).head
+        close(kept.z, by_hand.z, 1e-9)
+        found.append(np.asarray(kept.z))
+    assert np.abs(found[0] - found[1]).max() > 0.1
+
+
 def test_the_default_rule_comes_as_far_in_half_the_steps():
     """Of gradient descent, on the moved source; its classes overlap."""
     how = {"ways": 3, "standardise": "none", "inner_lr": 0.01}
@@ -198,6 +237,10 @@ def test_wrong_arguments_are_said():
         jm.coral(None, epsilon=-1.0)
     with pytest.raises(ValueError, match="mean: expected one of target, source"):
         jm.coral(None, mean="none")
+    with pytest.raises(ValueError, match="head: expected one of softmax, nearest"):
+        jm.coral(None, head="ridge")
+    with pytest.raises(ValueError, match="together: expected"):
+        jm.coral(None, together=1)
     learner = jm.source_only(IDENTITY, standardise="domain")
     x = {"a": np.ones((3, 2)), "b": np.ones((3, 2))}
     with pytest.raises(ValueError, match="one array"):

@@ -1,24 +1,28 @@
 """MCD: the discrepancy, and its steps."""
 
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.special import softmax
 from two_domains import (
     BY_SGD,
-    ENCODER,
+    FEATURES,
+    RATE,
+    STEPS,
     agree,
     cross_entropy,
-    play,
     slices,
     start,
     task,
 )
 
 import jaxmeta as jm
+from jaxmeta.learners.adaptation.players import Player, in_turn, repeated
 
 pytestmark = pytest.mark.usefixtures("x64")
 MODULE = importlib.import_module("jaxmeta.learners.adaptation.mcd")
@@ -33,29 +37,79 @@ def test_the_discrepancy_is_the_mean_difference_of_probabilities():
     assert (MODULE.d(one, one) == 0).all() and (MODULE.d(one, one + 3) < 1e-15).all()
 
 
-def test_its_steps_by_hand():
-    """The heads against what the features want, of the target alone."""
+def linear():
+    """G z = x A."""
+    return jm.Model(
+        lambda key: jax.random.normal(key, (2, FEATURES)), lambda a, x: x @ a
+    )
+
+
+def said(w, x):
+    """Logits of both heads."""
+    z = x @ w["encoder"]
+    return [z @ w["heads"].w[i] + w["heads"].b[i][None] for i in range(2)]
+
+
+def parts(w):
+    """L_s and L_adv, from slices of the support set."""
     x_s, y_s, x_t = slices(task().support)
-    learner = jm.mcd(ENCODER, weight=0.7, **BY_SGD)
-    params = start(learner)
+    l_s = sum(cross_entropy(logits, y_s) for logits in said(w, x_s))
+    p_1, p_2 = (jax.nn.softmax(logits, axis=1) for logits in said(w, x_t))
+    return l_s, 0.7 * jnp.mean(jnp.abs(p_1 - p_2))
 
-    def said(w, x):
-        z = ENCODER.apply(w["encoder"], x)
-        return [z @ w["heads"].w[i] + w["heads"].b[i][None] for i in range(2)]
 
-    def parts(w):
-        l_s = sum(cross_entropy(logits, y_s) for logits in said(w, x_s))
-        p_1, p_2 = (jax.nn.softmax(logits, axis=1) for logits in said(w, x_t))
-        return l_s, 0.7 * jnp.mean(jnp.abs(p_1 - p_2))
+def test_a_b_and_c_in_turn_by_hand():
+    """An optimiser of G, one of the heads; each knows its own steps alone."""
+    rule = partial(optax.adam, eps=1e-3)
+    learner = jm.mcd(linear(), weight=0.7, repeats=2, **BY_SGD | {"rule": rule})
+    w = params = start(learner)
+    slope_a = jax.jit(jax.grad(lambda w: parts(w)[0]))
+    slope_b = jax.jit(jax.grad(lambda w: parts(w)[0] - parts(w)[1]))
+    slope_c = jax.jit(jax.grad(lambda w: parts(w)[1]))
+    own = rule(RATE)
+    state = {n: own.init(w[n]) for n in w}
 
-    objectives = {
-        "encoder": lambda w, step: parts(w)[0] + parts(w)[1],
-        "heads": lambda w, step: parts(w)[0] - parts(w)[1],
-    }
-    expected = play(params, objectives)
+    def move(w, slope, *names):
+        g, w = slope(w), dict(w)
+        for n in names:
+            update, state[n] = own.update(g[n], state[n], w[n])
+            w[n] = optax.apply_updates(w[n], update)
+        return w
+
+    for _ in range(STEPS):
+        w = move(w, slope_a, "encoder", "heads")
+        w = move(w, slope_b, "heads")
+        for _ in range(2):
+            w = move(w, slope_c, "encoder")
     adapted = learner.adapt(params, task().support)
-    agree(adapted.network.encoder, expected["encoder"])
-    agree(adapted.network.w, expected["heads"].w.mean(axis=0))
+    agree(adapted.network.encoder, w["encoder"])
+    agree(adapted.network.w, w["heads"].w.mean(axis=0))
     x = task().query.x
-    one, two = said(expected, x)
+    one, two = said(w, x)
     np.testing.assert_allclose(learner.predict(adapted, x), (one + two) / 2, rtol=1e-9)
+
+
+def test_a_step_has_one_minibatch():
+    """A, B and C see the same examples, and the next step others."""
+    rows = jnp.array([[0, 1], [2, 3]])
+    (progress, again), turn = repeated((jnp.array([0.0, 0.5]), rows), 3)
+    assert again.tolist() == [[0, 1]] * 3 + [[2, 3]] * 3
+    assert progress.tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
+    assert turn.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_rule_in_turn_has_derivatives_at_a_gradient_of_zero():
+    """Adam divides by its root."""
+    players = {"own": Player(("a",), lambda w, step: jnp.sum(w["a"]))}
+    rule = in_turn(optax.adam, players, (("a",), ()))(0.1)
+
+    def moved(g):
+        w = {"own": {"a": jnp.ones(2)}}
+        return jnp.sum(rule.update({"own": {"a": g}}, rule.init(w), w)[0]["own"]["a"])
+
+    assert np.isfinite(jax.jit(jax.grad(moved))(jnp.zeros(2))).all()
+
+
+def test_no_repeats_are_refused():
+    with pytest.raises(ValueError, match="repeats: expected"):
+        jm.mcd(linear(), repeats=0)
