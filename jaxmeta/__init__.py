@@ -37,6 +37,10 @@ from jaxmeta.learners.reinforcement import *
 from jaxmeta.learners.solver import *
 from jaxmeta.learners.transductive import *
 from jaxmeta.loading import load as load
+from jaxmeta.multitask import combiners as combiners
+from jaxmeta.multitask import gradnorm as gradnorm
+from jaxmeta.multitask import task_gradients as task_gradients
+from jaxmeta.multitask import uncertainty_weighting as uncertainty_weighting
 from jaxmeta.noise import with_noise as with_noise
 from jaxmeta.outer import MetaState as MetaState
 from jaxmeta.outer import init_state as init_state

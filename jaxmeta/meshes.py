@@ -103,6 +103,11 @@ def summed(tree: PyTree, mesh: Mesh, reduce: Reduce) -> PyTree:
     return back(jax.lax.psum(flat, TASKS))
 
 
+def joined(tree: PyTree) -> PyTree:
+    """Within `split`, arrays [own tasks, ...] as arrays of all devices' tasks, in order."""
+    return jax.tree.map(lambda a: jax.lax.all_gather(a, TASKS, tiled=True), tree)
+
+
 def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """Within jit, arrays that were split, whole on every device: each process can read
     them."""

@@ -17,7 +17,15 @@ FAMILIES = sorted({e.family for e in learners.REGISTRY.values()})
 FLOORS = (
     ("cli", "loading"),
     ("testing",),
-    ("training", "metrics", "averages", "estimators", "noise", "statistics"),
+    (
+        "training",
+        "metrics",
+        "averages",
+        "estimators",
+        "noise",
+        "statistics",
+        "multitask",
+    ),
     ("learners", "tasks"),
     ("outer", "task_axis", "models", "data", "transfer"),
     ("boundary", "adjoints", "solvers", "rollouts", "hosted", "policies"),
