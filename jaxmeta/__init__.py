@@ -44,6 +44,10 @@ from jaxmeta.learners.reinforcement import *
 from jaxmeta.learners.solver import *
 from jaxmeta.learners.transductive import *
 from jaxmeta.loading import load as load
+from jaxmeta.multitask import combiners as combiners
+from jaxmeta.multitask import gradnorm as gradnorm
+from jaxmeta.multitask import task_gradients as task_gradients
+from jaxmeta.multitask import uncertainty_weighting as uncertainty_weighting
 from jaxmeta.noise import with_noise as with_noise
 from jaxmeta.online_bilevel import OnlineState as OnlineState
 from jaxmeta.online_bilevel import online_bilevel as online_bilevel

@@ -122,9 +122,11 @@ def swa(outer: Outer, start: int, every: int = 1) -> Outer:
         number = means.number + ((state.step - start) % every == 0)
         number = jnp.where(state.step < start, 0, number).astype(jnp.int32)
         # 1 / number of the way when one more counts; all of it before the first does
-        part = jnp.where(number > means.number, 1 / jnp.maximum(number, 1), 0.0)
-        part = jnp.where(number == 0, 1.0, part)
-        move = lambda mean, p: mean + part.astype(mean.dtype) * (p - mean)
+        moves = (number > means.number) | (number == 0)
+        part = lambda dtype: jnp.where(
+            moves, 1 / jnp.maximum(number, 1).astype(dtype), 0
+        )
+        move = lambda mean, p: mean + part(mean.dtype) * (p - mean)
         return Means(
             jax.tree.map(move, means.params, state.params), state, number
         ), metrics

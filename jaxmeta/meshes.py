@@ -113,7 +113,7 @@ def places(number: int, mesh: Mesh | None) -> np.ndarray:
     return np.unique(np.concatenate([every[where] for where in own]))
 
 
-def joined(
+def from_processes(
     tree: PyTree, own: np.ndarray, number: int, mesh: Mesh, axis: int = 0
 ) -> PyTree:
     """Arrays over all of so many tasks, of which each process gives those of `places`.
@@ -131,6 +131,11 @@ def joined(
         )
 
     return jax.tree.map(whole, tree)
+
+
+def joined(tree: PyTree) -> PyTree:
+    """Within `split`, arrays [own tasks, ...] as arrays of all devices' tasks, in order."""
+    return jax.tree.map(lambda a: jax.lax.all_gather(a, TASKS, tiled=True), tree)
 
 
 def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:

@@ -116,11 +116,14 @@ def _own_gradient(learner: MetaLearner, tasks_at_once: int | None, reduce) -> Ca
 
 def _estimated(gradient: Callable) -> Callable:
     """A user's gradient in the form of `_own_gradient`."""
+    of_all = "mesh" in inspect.signature(gradient).parameters
 
     def local(params, tasks, key, step, first=0, mesh=None, draw=None):
         del draw  # of a tree alone, which it is not
         if mesh is None:
             return gradient(params, tasks, key, step)
+        if of_all:
+            return gradient(params, tasks, key, step, first, mesh)
         found = gradient(params, tasks, key, step, first)
         size = meshes.size_of(mesh)
         total = meshes.summed(found, mesh, "mean")
@@ -253,7 +256,9 @@ def make_step(
         learner, optimizer: what is trained, and the outer optimiser.
         tasks_at_once, mesh, reduce: as in `meta_gradient`.
         gradient: an estimator in place of `meta_gradient(learner)`, a function of the same
-            form, e.g. `jm.es_gradient(learner)`; then without tasks_at_once.
+            form, e.g. `jm.es_gradient(learner)`; then without tasks_at_once. On a mesh it
+            has a fifth argument, `first`, the place of its first task, and what it gives is
+            averaged over devices; one with a sixth, `mesh`, gives the same on all of them.
 
     Returns: (state, tasks, key) -> (state, metrics), jitted. The state that goes in is
         donated: use the one that comes out. The metrics are means over the tasks; the

@@ -19,7 +19,7 @@ FLOORS = (
     ("testing",),
     (
         *("training", "metrics", "averages", "estimators", "noise", "statistics"),
-        *("bilevel", "online_bilevel"),
+        *("bilevel", "online_bilevel", "multitask"),
     ),
     ("learners", "tasks"),
     ("outer", "task_axis", "models", "data", "transfer", "continual"),

@@ -216,7 +216,7 @@ def chunks(
             if mesh is None:
                 raw = jax.tree.map(jnp.asarray, raw)
             else:
-                raw = meshes.joined(raw, own, tasks, mesh, axis=1)
+                raw = meshes.from_processes(raw, own, tasks, mesh, axis=1)
             yield stream.given(raw, key_data, mesh)
 
     return chunk, several()

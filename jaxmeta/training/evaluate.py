@@ -125,7 +125,7 @@ def _of_records(
         places = meshes.places(len(some), mesh)
         raw = sampler.read(some[places])
         if mesh is not None:  # each process reads the tasks of its own devices
-            raw = meshes.joined(raw, places, len(some), mesh)
+            raw = meshes.from_processes(raw, places, len(some), mesh)
             params, some = meshes.replicated((params, some), mesh)
         given = sampler.given(raw, some, mesh)
         how = {"tasks_at_once": min(tasks_at_once, number), "metrics": metrics}

@@ -1,5 +1,6 @@
 """Learners whose `adapt` is an inner optimisation on the support loss."""
 
+from jaxmeta.learners.gradient.act_maml import act_maml as act_maml
 from jaxmeta.learners.gradient.alfa import alfa as alfa
 from jaxmeta.learners.gradient.anil import anil as anil
 from jaxmeta.learners.gradient.bmaml import bmaml as bmaml
