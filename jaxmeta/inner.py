@@ -276,7 +276,7 @@ def descent(
     checks.check_sizes(least, inner_steps=steps)
     checks.check_functions(objective=objective, rule=rule)
     require(adjoint, learner, *learns)
-    if check := getattr(adjoint, "check", None):
+    if check := getattr(adjoint, "check", None):  # of an adjoint that is not for all
         check(objective)
     if inner_lr is META_LEARNED:
         return Descent(objective, rule, steps, adjoint)

@@ -61,7 +61,7 @@ def online_bilevel(
     Args:
         inner, outer, init, start, inner_lr, rule: as in `bilevel`.
         optimizer: of phi. inner_steps: of w, for one of phi.
-        adjoint: as in `bilevel`; not constant in memory are only the `inner_steps`.
+        adjoint: as in `bilevel`; memory grows with `inner_steps` alone, if it does.
 
     Returns: an `Outer` for `fit`, with `OnlineState`s, which draws one task a step, its
         support set for w and its query set for phi, e.g. minibatches of one problem

@@ -92,18 +92,23 @@ def test_implicit_gradients_of_a_quadratic(adjoint, inverse):
     at = jnp.asarray(PHI), TASK
 
     @jax.jit
-    def both():
-        by_loss = jax.grad(learner.loss, has_aux=True)(*at)
-        return by_loss, jax.grad(learner.objective, has_aux=True)(*at, None, 0)
+    def found_by():
+        found = [jax.grad(learner.objective, has_aux=True)(*at, None, 0)]
+        if adjoint in (
+            IMPLICIT[1][0],
+            IMPLICIT[2][0],
+        ):  # two are enough for the other way
+            found.append(jax.grad(learner.loss, has_aux=True)(*at))
+        return found
 
-    found = both()
-    for gradient, metrics in found:  # of what is tested, and of what is descended
+    found = found_by()
+    for gradient, metrics in found:  # of what is descended, and of what is tested
         np.testing.assert_allclose(gradient, expected(solution, inverse), rtol=1e-8)
         assert metrics["inner_residual"] < 1e-12
     v = solution - TARGET
     system = A + adjoint.damping * np.eye(4)
     left = np.linalg.norm(system @ inverse @ v - v) / np.linalg.norm(v)
-    np.testing.assert_allclose(found[1][1]["linear_residual"], left, atol=1e-8)
+    np.testing.assert_allclose(found[0][1]["linear_residual"], left, atol=1e-8)
 
 
 def test_the_penalties_of_hypertorch():

@@ -150,7 +150,7 @@ def test_anil_computes_the_bodys_features_once():
         assert (4, 7) not in {v.aval.shape for v in scan.invars}
 
 
-RESUMED = [*EXACT, jm.Forward(), jm.Truncated(2), jm.Implicit()]
+RESUMED = [jm.MixedMode(), jm.Forward(), jm.Truncated(2), jm.Implicit()]
 
 
 def test_a_descent_goes_on_from_the_state_of_its_rule(problem):
