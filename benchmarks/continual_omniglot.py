@@ -59,9 +59,10 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        few = {"steps": 2, "width": 2, "gate_width": 2, "remember": 2, "shots": 2}
-        return cls(None, ("OML",), **few, lengths=(3,),
-                   rates=(0.1,), test_streams=1, scratch=False)  # fmt: skip
+        return cls(
+            None, ("OML",), steps=2, width=2, gate_width=2, remember=2, shots=2,
+            lengths=(3,), rates=(0.1,), test_streams=1, scratch=False,
+        )  # fmt: skip
 
 
 def networks(config: Config) -> tuple[jm.Model, jm.Model]:
