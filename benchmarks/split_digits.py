@@ -45,18 +45,19 @@ def methods(config: Config) -> dict[str, jm.Online]:
     """Name -> how it learns; "joint" is plain training on all parts at once."""
     model = jm.models.mlp((8, 8, 1), 10, (config.width,))
     adam = optax.adam(config.learning_rate)
-    how = {"memory": config.memory, "replayed": config.replayed}
+    size, some = config.memory, config.replayed
     return {
         "plain": continual.plain(model, adam),
         "EWC": continual.ewc(model, adam, strength=config.ewc),
         "SI": continual.si(model, adam, strength=config.si),
-        "A-GEM": continual.agem(model, adam, memory=config.memory),
-        "replay": continual.replay(model, adam, **how),
+        "A-GEM": continual.agem(model, adam, memory=size),
+        "replay": continual.replay(model, adam, memory=size, replayed=some),
         "La-MAML": continual.look_ahead(
             jm.la_maml(model, inner_lr=0.1),
             jm.asynchronous(),
+            memory=size,
+            replayed=some,
             adapted=lambda params: params.theta,
-            **how,
         ),
         "joint": continual.plain(model, adam),
     }

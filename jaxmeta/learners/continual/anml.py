@@ -66,7 +66,7 @@ def anml(
     inner_lr: float = 0.1,
     inner_steps: int = 1,
     adapt_encoder: bool = True,
-    reset: str | None = None,
+    reset: str = "",
     loss: losses.Loss = losses.cross_entropy,
     adjoint: Adjoint = MixedMode(),
 ) -> MetaLearner:
@@ -83,7 +83,7 @@ def anml(
         adapt_encoder: whether the encoder learns from the stream, too; the paper's does
             in meta-training, and does not in its test.
         reset: name of the head's layer whose outputs for the classes of the support set
-            begin from 0 ("head" of `jm.models.mlp`); None = no reset.
+            begin from 0 ("head" of `jm.models.mlp`); "" = no reset.
         loss: loss of one example, for adaptation and for the outer objective.
         adjoint: how to differentiate through the stream.
 

@@ -63,7 +63,7 @@ def oml(
     features: int = 64,
     inner_lr: float = 0.03,
     inner_steps: int = 1,
-    reset: str | None = None,
+    reset: str = "",
     loss: losses.Loss = losses.cross_entropy,
     adjoint: Adjoint = MixedMode(),
 ) -> MetaLearner:
@@ -77,7 +77,7 @@ def oml(
         inner_lr: alpha, step size of adaptation.
         inner_steps: steps on each example of the support set, in its order.
         reset: name of the head's layer whose outputs for the classes of the support set
-            begin from 0 ("head" of `jm.models.mlp`); None = no reset.
+            begin from 0 ("head" of `jm.models.mlp`); "" = no reset.
         loss: loss of one example, for adaptation and for the outer objective.
         adjoint: how to differentiate through the stream.
 

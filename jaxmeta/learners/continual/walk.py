@@ -75,24 +75,24 @@ def one_by_one(model: Model) -> Callable[[PyTree, PyTree], jax.Array]:
     return outputs
 
 
-def check_reset(model: Model, name: str | None) -> None:
-    """Raise ValueError unless it is None, or a layer that a network's parameters name."""
-    if name is None:
-        return
+def check_reset(model: Model, name: str) -> None:
+    """Raise ValueError unless it is "", or a layer that a network's parameters name."""
     checks.check_names(reset=name)
+    if not name:
+        return
     layers = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     names = sorted(layers) if isinstance(layers, dict) else []
     if name not in names:
         raise ValueError(
             f"reset: the head has no layer {name!r}; expected one of "
-            f"{', '.join(map(str, names)) or 'a dict, it has no named layers'}, or None"
+            f"{', '.join(map(str, names)) or 'a dict, it has no named layers'}, or ''"
         )
 
 
-def fresh(head: PyTree, name: str | None, stream: Batch, ways: int) -> PyTree:
+def fresh(head: PyTree, name: str, stream: Batch, ways: int) -> PyTree:
     """A head whose outputs for the classes of a stream begin from 0; the others keep what
-    they are. name: of the layer that makes the outputs, None = leave it as it is."""
-    if name is None:
+    they are. name: of the layer that makes the outputs, "" = leave it as it is."""
+    if not name:
         return head
     here = jnp.zeros(ways, bool).at[stream.y].max(counting(stream) > 0)
 

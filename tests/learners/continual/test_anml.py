@@ -41,8 +41,10 @@ def written_out(params, constant, adapt_encoder):
     return asked(outputs, by_hand(outputs, w, constant)[-1])
 
 
-@pytest.mark.parametrize("adapt_encoder", [True, False])
-@pytest.mark.parametrize("order", ADJOINTS)
+@pytest.mark.parametrize(
+    ("order", "adapt_encoder"),
+    [("second order", True), ("first order", True), ("second order", False)],
+)
 def test_anml_is_gated_steps_one_example_after_the_other(order, adapt_encoder):
     adjoint, constant = ADJOINTS[order]
     learner = jm.anml(
