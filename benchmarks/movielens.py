@@ -52,8 +52,8 @@ class Config:
             "item mean + user bias",
             "R2D2 above the item mean",
         )
-        few = {"splits": 2, "draws": 2, "steps": 2, "tasks_per_step": 2, "width": 2}
-        return cls(**few, rows=(*rows, "MeLU, 1 step of 5e-6"))
+        rows = (*rows, "MeLU, 1 step of 5e-6")
+        return cls(splits=2, draws=2, steps=2, tasks_per_step=2, width=2, rows=rows)
 
 
 def run(key: jax.Array, config: Config) -> dict:
