@@ -18,7 +18,9 @@ from jaxmeta import cli, learners
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LONG_PAGES = {f"docs/{name}.md" for name in ("own_data", "transfer", "adaptation")}
+LONG_PAGES = {
+    f"docs/{name}.md" for name in ("own_data", "transfer", "adaptation", "users")
+}
 LONG = {"01_learning_to_learn"}  # it computes more than it compiles
 
 
