@@ -7,6 +7,7 @@ published counterpart has no row.
 """
 
 import json
+import statistics
 from pathlib import Path
 
 from published import published
@@ -59,7 +60,22 @@ def numbers() -> dict[str, dict[str, str]]:
     ours = f"{sum(seeds) / len(seeds):.2f} ({min(seeds):.2f} to {max(seeds):.2f})"
     on = "sinusoids, error with 2 context parameters"
     rows["cavia"] = row(on, ours, "cavia", "CAVIA", "2")
+    rows |= recommenders()
     return dict(sorted(rows.items()))
+
+
+def recommenders() -> dict[str, dict[str, str]]:
+    """Rows of MovieLens."""
+    titles = {"item_mean": "item mean", "melu": "MeLU, 1 step of 5e-6", "tanp": "TaNP"}
+    of = {r["learner"]: r["ndcg"] for r in result("movielens")["rows"]}
+    said = lambda v: (
+        f"{statistics.mean(v):.3f} ± {statistics.stdev(v):.3f} (sd of splits)"
+    )
+    on = "MovieLens-100K, nDCG of the first 5"
+    return {
+        name: row(on, said(of[title]), "movielens", title, "ndcg")
+        for name, title in titles.items()
+    }
 
 
 def main() -> None:

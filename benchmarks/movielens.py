@@ -52,8 +52,7 @@ class Config:
             "item mean + user bias",
             "R2D2 above the item mean",
         )
-        few = {"splits": 2, "draws": 2, "steps": 2, "tasks_per_step": 2, "width": 2}
-        return cls(**few, rows=(*rows, "MeLU, 1 step of 5e-6"))
+        return cls(splits=2, draws=2, steps=2, tasks_per_step=2, width=2, rows=rows)
 
 
 def run(key: jax.Array, config: Config) -> dict:
@@ -107,10 +106,12 @@ def divided(everyone: Users, seed: int) -> dict[str, Users]:
     return {"train": everyone.select(train), "test": everyone.select(rest)}
 
 
-def item_means(train: Users) -> jax.Array:
-    """[items] shrunk by five ratings of the overall mean."""
+def item_means(train: Users, of_users: bool = False) -> jax.Array:
+    """[items] shrunk by five ratings of the overall mean; of what users' biases leave?"""
     (known,) = train.everything()
-    return jm.item_means(known.x["item"], known.y, train.items).mean
+    user = np.repeat(np.arange(len(train.planner.counts)), train.planner.counts)
+    who = user if of_users else None
+    return jm.item_means(known.x["item"], known.y, train.items, user=who).mean
 
 
 def by_chance(key, key_test, parts, config: Config) -> Scores:
@@ -138,9 +139,9 @@ def trained(make: Callable[..., Any], key, key_test, parts, config) -> Scores:
 
 
 def on_the_mean(make: Callable[..., Any], key, key_test, parts, config) -> Scores:
-    """A learner of what the item mean leaves."""
+    """A learner of what the item mean leaves, the mean of what users' biases leave."""
     learner = made(make, parts["train"].items, config)
-    offset = item_means(parts["train"])
+    offset = item_means(parts["train"], of_users=True)
     return above(offset, learner, key, key_test, parts, config)
 
 

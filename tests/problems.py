@@ -107,6 +107,16 @@ def few_ratings(users: int = 40, items: int = 6, each: int = 5) -> jm.data.Datas
     return jm.data.from_arrays(x, user, targets=rating[:, None], name="few ratings")
 
 
+def one_user(known: int = 3) -> jm.Task:
+    """The first of them, as it is, which compiles nothing."""
+    data = few_ratings()
+    rows = lambda part: jax.tree.map(
+        lambda a: jnp.asarray(a[part]), (data.x, data.targets)
+    )
+    query = slice(known, int(data.counts[0]))
+    return jm.Task(jm.Batch(*rows(slice(0, known))), jm.Batch(*rows(query)))
+
+
 def make(name: str, problem: str, blobs, activation=jax.nn.relu, **hyper):
     """(learner, sampler) with tiny networks."""
     entry = learners.REGISTRY[name]

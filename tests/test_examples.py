@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONG_PAGES = {
     f"docs/{name}.md"
-    for name in ("own_data", "transfer", "adaptation", "bilevel", "streams")
+    for name in ("own_data", "transfer", "adaptation", "bilevel", "streams", "users")
 }
 LONG = {"01_learning_to_learn"}  # it computes more than it compiles
 

@@ -42,7 +42,7 @@ class Users(ByTask):
         take = lambda a: a[np.concatenate(each)]
         yield Batch(*jax.tree.map(take, (self.x, self.targets)))
 
-    def select(self, chosen: Sequence[int]) -> "Users":
+    def select(self, chosen: Sequence[int] | np.ndarray) -> "Users":
         """Some of the users, by their numbers in the data set's classes.
 
         As many others are sampled by the same program: only numbers change.

@@ -7,8 +7,8 @@ Accurate Collaborative Filtering. TKDD 2010, section 2.1, biases shrunk to the m
     b_u = (sum over the support of (y - m_i)) / (number of them + s)
     y(u, i) = m_i + b_u
 
-Departure: m_i is of all users together; the paper takes an item's deviation first and
-the users' from it, or fits both by gradient descent.
+Departure: the paper fits m_i and b_u together by gradient descent; here m_i is of all
+users together, or in closed form in turn with b_u (`item_means(user=...)`).
 
 Meta-parameters: m_i. `item_means` has them in closed form; training descends to others.
 """
@@ -26,6 +26,8 @@ from jaxmeta.learners.recommendation.judging import rating_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner
 
+ROUNDS = 20  # of item means and users' biases, each of what the other leaves
+
 
 class ItemMeans(NamedTuple):
     """Meta-parameters of `item_mean`."""
@@ -41,14 +43,23 @@ class Biased(NamedTuple):
 
 
 def item_means(
-    item: Any, rating: Any, items: int, *, shrinkage: float = 5.0
+    item: Any,
+    rating: Any,
+    items: int,
+    *,
+    user: Any = None,
+    shrinkage: float = 5.0,
+    user_shrinkage: float = 3.0,
 ) -> ItemMeans:
     """The mean rating of each item, with some ratings of the overall mean beside.
 
     Args:
         item: [n] numbers of items. rating: [n] or [n, 1], what each was given.
         items: how many there are; the mean of one without a rating is the overall mean.
+        user: [n] numbers of who rated; then m_i are of what users' biases leave, and biases
+        of what the m_i leave, in turn. None = users are all alike.
         shrinkage: k, ratings of the overall mean that each item has besides.
+        user_shrinkage: s, as in `item_mean`.
 
     Returns: the meta-parameters of `item_mean`.
     Raises: ValueError for arrays of different lengths, an item out of range, a negative
@@ -58,24 +69,45 @@ def item_means(
     [4.142857074737549, 4.0, 3.8333332538604736]
     """
     checks.check_sizes(items=items)
-    checks.check_numbers(least=0, shrinkage=shrinkage)
-    item, rating = (
-        checks.to_array(n, a) for n, a in (("item", item), ("rating", rating))
-    )
+    checks.check_numbers(least=0, shrinkage=shrinkage, user_shrinkage=user_shrinkage)
+    item, rating = checks.to_array("item", item), checks.to_array("rating", rating)
     if item.ndim != 1 or rating.shape not in ((len(item),), (len(item), 1)):
         raise ValueError(
             "item, rating: expected numbers of items [n] and a rating for each, got "
             f"shapes {item.shape} and {rating.shape}"
         )
-    if item.dtype.kind not in "iu" or not len(item) or item.min() < 0:
-        raise ValueError(
-            f"item: expected whole numbers from 0, got {checks.said(item)}"
-        )
+    _check_numbers("item", item)
     checks.check_sizes(int(item.max()) + 1, items=items)
     overall, left = rating.mean(), rating.reshape(-1) - rating.mean()
-    total, number = np.bincount(item, left, items), np.bincount(item, minlength=items)
-    means = overall + total / np.maximum(number + shrinkage, 1e-9)
-    return ItemMeans(jnp.asarray(means))
+    means = _shrunk(item, left, items, shrinkage)
+    if user is not None:
+        user = checks.to_array("user", user)
+        _check_numbers("user", user)
+        if user.shape != item.shape:
+            raise ValueError(
+                f"user: expected a number for each rating, {item.shape}, got {user.shape}"
+            )
+        for _ in range(ROUNDS):
+            biases = _shrunk(
+                user, left - means[item], int(user.max()) + 1, user_shrinkage
+            )
+            means = _shrunk(item, left - biases[user], items, shrinkage)
+    return ItemMeans(jnp.asarray(overall + means))
+
+
+def _shrunk(
+    group: np.ndarray, values: np.ndarray, groups: int, more: float
+) -> np.ndarray:
+    """[groups] means of the values of each, with `more` zeros beside them."""
+    total = np.bincount(group, values, groups)
+    return total / np.maximum(np.bincount(group, minlength=groups) + more, 1e-9)
+
+
+def _check_numbers(argument: str, numbers: np.ndarray) -> None:
+    if numbers.dtype.kind not in "iu" or not numbers.size or numbers.min() < 0:
+        raise ValueError(
+            f"{argument}: expected whole numbers from 0, got {checks.said(numbers)}"
+        )
 
 
 @register(

@@ -114,11 +114,13 @@ def tanp(
 
     def init(key):
         keys = jax.random.split(key, 5)
-        first = (
-            model.init(k) for model, k in zip((embedding, h, m), keys, strict=False)
+        return TaNPParams(
+            embedding.init(keys[0]),
+            h.init(keys[1]),
+            m.init(keys[2]),
+            parameters.fill(described, keys[3]),
+            centre(keys[4], (clusters, width), jnp.float32),
         )
-        centres = centre(keys[4], (clusters, width), jnp.float32)
-        return TaNPParams(*first, parameters.fill(described, keys[3]), centres)
 
     def pairs(params, batch):
         x = forward(embedding, params.embedding, batch.x, batch.mask)

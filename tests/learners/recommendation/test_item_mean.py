@@ -25,6 +25,18 @@ def test_means_are_shrunk_to_the_overall_mean():
     assert abs(float(plain[2]) - RATING[ITEM == 2].mean()) < 1e-12
 
 
+def test_means_of_what_users_leave_are_the_least_squares():
+    """Minimum of the squared errors and both penalties, by one linear system."""
+    user = np.arange(40) % 7
+    found = jm.item_means(
+        ITEM, RATING, 5, user=user, shrinkage=5, user_shrinkage=3
+    ).mean
+    a = np.concatenate([np.eye(5)[ITEM], np.eye(7)[user]], axis=1)
+    system = a.T @ a + np.diag([5.0] * 5 + [3.0] * 7)
+    wanted = np.linalg.solve(system, a.T @ (RATING - RATING.mean()))[:5]
+    np.testing.assert_allclose(found, RATING.mean() + wanted, atol=1e-8)
+
+
 @pytest.mark.parametrize("shrinkage", [3.0, 0.0, None])
 def test_a_user_is_their_shrunk_mean_residual(shrinkage):
     params = jm.item_means(ITEM, RATING, 5)
@@ -73,3 +85,12 @@ def test_an_unknown_item_is_nan():
 def test_what_has_no_means_is_said(item, rating, items, sentence):
     with pytest.raises(ValueError, match=sentence):
         jm.item_means(np.array(item), np.array(rating), items)
+
+
+def test_users_are_numbers_of_the_ratings():
+    for user, sentence in (
+        (ITEM[:3], "a number for each rating"),
+        (ITEM - 9, "from 0"),
+    ):
+        with pytest.raises(ValueError, match=f"user: expected .*{sentence}"):
+            jm.item_means(ITEM, RATING, 5, user=user)
