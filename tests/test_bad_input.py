@@ -79,7 +79,7 @@ FROM_ZERO |= {"jitter", "context", "pools", "remat", "start", "bias_std"}
 FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"weight", "reconstruction", "adversarial_lr", "adversarial_steps"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
-FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most"}
+FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most", "ponder_weight"}
 ZERO_HERE = {
     ("clip", jm.rl2),
     ("shift", tasks.shifted),
@@ -89,6 +89,10 @@ ZERO_HERE = {
     ("noise", tasks.sinusoid_or_line),
     ("heads", models.set_encoder),
     ("regularization", jm.coral),
+    ("regularization", jm.combiners.upgrad),
+    ("regularization", jm.combiners.dualproj),
+    ("c", jm.combiners.cagrad),
+    ("alpha", jm.gradnorm),
 }  # 0 is right here only
 SIGNED = {"reward_mean"}  # below 0 as well
 FROM_ZERO |= SIGNED
@@ -109,6 +113,8 @@ RUN = {"learner": LEARNER, "sampler": tasks.sinusoid(), "optimizer": optax.adam(
 PROCESS = jm.Unroll(lambda key: key, lambda params, state, key: (state, 0.0), 3)
 FULL = transfer.Stage(transfer.full(), RUN["optimizer"], 1)
 TASK = tasks.sinusoid(3, 3).sample(jax.random.key(1))
+
+KINDS_OF_TASKS = {"kinds": 2, "which": len}
 
 # what each call needs besides the argument that is wrong
 CALLS = {
@@ -168,6 +174,13 @@ CALLS = {
     adjoints.Implicit: {},
     jm.es_gradient: {"learner": LEARNER},
     jm.pes: {"problem": PROCESS},
+    jm.task_gradients: {"learner": LEARNER, "combine": jm.combiners.mean},
+    jm.uncertainty_weighting: {"learner": LEARNER, **KINDS_OF_TASKS},
+    jm.gradnorm: {**{k: RUN[k] for k in ("learner", "optimizer")}, **KINDS_OF_TASKS},
+    jm.combiners.cagrad: {"gramian": jnp.eye(2)},
+    jm.combiners.nash_mtl: {"gramian": jnp.eye(2)},
+    jm.combiners.upgrad: {"gramian": jnp.eye(2)},
+    jm.combiners.dualproj: {"gramian": jnp.eye(2)},
     jm.learned_rule: {
         "model": models.mlp(),
         "rule": optax.sgd,

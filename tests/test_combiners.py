@@ -19,19 +19,6 @@ EXACT = {
     "upgrad": partial(combiners.upgrad, regularization=0.0),
     "dualproj": partial(combiners.dualproj, regularization=0.0),
 }
-ALL = {
-    name: getattr(combiners, name)
-    for name in (
-        "mean",
-        "pcgrad",
-        "mgda",
-        "cagrad",
-        "imtl_g",
-        "nash_mtl",
-        "aligned_mtl",
-    )
-    + ("upgrad", "dualproj")
-}
 # the test suite of TorchJD (github.com/TorchJD/torchjd), to its four digits
 PUBLISHED = {
     "mean": (1, 1, 1),
@@ -44,6 +31,8 @@ PUBLISHED = {
     "upgrad": (0.2929, 1.9004, 1.9004),
     "dualproj": (0.5563, 1.1109, 1.1109),
 }
+
+ALL = {name: getattr(combiners, name) for name in PUBLISHED}
 
 
 @jax.jit

@@ -113,6 +113,8 @@ TABLES = {
     "corners": lambda m: kept(m, "corners"),
     "faults": lambda m: kept(m, "faults*"),
     "scaling": lambda m: kept(m, "scaling"),
+    "valley": lambda m: kept(m, "valley"),
+    "halting": lambda m: kept(m, "halting"),
     "streams": lambda m: [
         ("streams", lambda r, part=part: m.spelled(r[part]))
         for part in ("rates", "trainings", "memory")
