@@ -10,7 +10,6 @@ import optax
 import pytest
 
 import jaxmeta as jm
-from jaxmeta.multitask.gradients import of_tasks
 
 KEY = jax.random.key(0)
 SIZES = jnp.array([0.1, 1.0, 30.0])
@@ -152,10 +151,3 @@ def test_mean_of_the_last_steps_is_exact(x64):
         params.append(np.asarray(state.state.params))
     np.testing.assert_allclose(state.params, np.mean(params[3:], 0), rtol=1e-14)
     assert int(state.number) == 6
-
-
-def test_tasks_one_by_one_are_those_at_once():
-    tasks = jm.sample_tasks(SAMPLER, KEY, 4)
-    found = [of_tasks(LEARNER, n)(jnp.zeros(()), tasks, None, 0) for n in (None, 2)]
-    for a, b in zip(*map(jax.tree.leaves, found), strict=True):
-        np.testing.assert_array_equal(a, b)

@@ -79,7 +79,7 @@ def test_halting_fixed_at_a_step_is_so_many_steps_bit_for_bit(n):
 
 def test_what_is_after_the_halt_may_be_anything():
     h = jnp.array([0.2, 0.9, jnp.nan, 0.5])
-    p, steps, rest = halted(h)
+    p, steps, rest = jax.jit(halted)(h)
     np.testing.assert_allclose(p, [0.2, 0.8, 0, 0], rtol=1e-6)
     assert steps == 2 and rest == pytest.approx(0.8)
     assert np.isnan(jnp.stack(halted(h.at[1].set(jnp.nan))[1:])).all()
