@@ -56,9 +56,9 @@ class Config:
 
     steps: int = 100_000
     rate: float = 1e-3
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = ("mean", "PCGrad", "MGDA", "MGDA, 1e-8 added", "CAGrad")
     points: int = 200
-    shifts: int = 4
+    shifts: int = 3
 
     @classmethod
     def tiny(cls) -> "Config":

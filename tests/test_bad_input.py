@@ -90,7 +90,7 @@ FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"weight", "reconstruction", "adversarial_lr", "adversarial_steps"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
 FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most", "shrinkage"}
-FROM_ZERO |= {"user_shrinkage", "cluster_weight"}
+FROM_ZERO |= {"user_shrinkage", "cluster_weight", "ponder_weight"}
 ZERO_HERE = {
     ("clip", jm.rl2),
     ("shift", tasks.shifted),
@@ -100,6 +100,10 @@ ZERO_HERE = {
     ("noise", tasks.sinusoid_or_line),
     ("heads", models.set_encoder),
     ("regularization", jm.coral),
+    ("regularization", jm.combiners.upgrad),
+    ("regularization", jm.combiners.dualproj),
+    ("c", jm.combiners.cagrad),
+    ("alpha", jm.gradnorm),
 }  # 0 is right here only
 SIGNED = {"reward_mean"}  # below 0 as well
 FROM_ZERO |= SIGNED
@@ -129,6 +133,8 @@ LEVELS = {"inner": lambda w, phi, batch: jnp.sum((w - phi) ** 2), "init": ZEROS}
 LEVELS |= {"outer": LEVELS["inner"], "start": ZEROS}
 ONLINE = {"model": models.mlp(), "optimizer": RUN["optimizer"]}
 STREAM = jm.Batch(np.zeros((2, 3, 1)), np.zeros((2, 3), int))
+
+KINDS_OF_TASKS = {"kinds": 2, "which": len}
 
 # what each call needs besides the argument that is wrong
 CALLS = {
@@ -196,6 +202,13 @@ CALLS = {
     jm.item_means: {"item": ITEMS, "rating": np.ones(60), "items": 3},
     jm.es_gradient: {"learner": LEARNER},
     jm.pes: {"problem": PROCESS},
+    jm.task_gradients: {"learner": LEARNER, "combine": jm.combiners.mean},
+    jm.uncertainty_weighting: {"learner": LEARNER, **KINDS_OF_TASKS},
+    jm.gradnorm: {**{k: RUN[k] for k in ("learner", "optimizer")}, **KINDS_OF_TASKS},
+    jm.combiners.cagrad: {"gramian": jnp.eye(2)},
+    jm.combiners.nash_mtl: {"gramian": jnp.eye(2)},
+    jm.combiners.upgrad: {"gramian": jnp.eye(2)},
+    jm.combiners.dualproj: {"gramian": jnp.eye(2)},
     jm.learned_rule: {
         "model": models.mlp(),
         "rule": optax.sgd,

@@ -10,7 +10,6 @@ import optax
 import pytest
 
 import jaxmeta as jm
-from jaxmeta.multitask.gradients import of_tasks
 
 KEY = jax.random.key(0)
 SIZES = jnp.array([0.1, 1.0, 30.0])
@@ -42,6 +41,13 @@ def slopes():
 
 
 SAMPLER = Kinds()
+
+
+def of_kind(k):
+    batch = jm.Batch({"kind": jnp.full(1, k)}, jnp.zeros((1, 1)))
+    return jm.Task(batch, batch)
+
+
 LEARNER = slopes()
 
 
@@ -88,7 +94,7 @@ def test_the_least_of_the_objective_is_at_the_logarithm_of_the_loss(x64):
     params, step = learner.init(KEY), jnp.zeros((), int)
     params = params._replace(params=jnp.zeros(()), s=jnp.log(SIZES.astype(float)))
     for k in range(3):
-        task = jax.tree.map(lambda a: a.at[:].set(k), SAMPLER.sample(jax.random.key(k)))
+        task = of_kind(k)
         value, slope = jax.value_and_grad(
             lambda p, task=task: learner.objective(p, task, None, step)[0]
         )(params)
@@ -116,10 +122,8 @@ def test_a_slow_kind_gets_more_weight():
 
 def test_a_kind_that_is_not_there_is_not_learnt_from():
     learner = jm.uncertainty_weighting(LEARNER, 2, which)  # and tasks of three
-    task = SAMPLER.sample(KEY)
-    bad = jax.tree.map(lambda a: a.at[:].set(2), task)
     params = learner.init(jax.random.key(1))
-    assert np.isnan(learner.objective(params, bad, None, 0)[0])
+    assert np.isnan(learner.objective(params, of_kind(2), None, 0)[0])
     outer = jm.gradnorm(LEARNER, optax.sgd(0.1), 2, which, tasks_per_step=8)
     before = outer.init(jax.random.key(2))
     after, metrics = jax.jit(outer.step)(before, SAMPLER, jax.random.key(3))
@@ -128,7 +132,7 @@ def test_a_kind_that_is_not_there_is_not_learnt_from():
     one_too_many = lambda task: task.query.x["kind"]
     wrong = jm.uncertainty_weighting(LEARNER, 2, one_too_many)
     with pytest.raises(ValueError, match=r"which: expected the kind .*got an array"):
-        wrong.objective(params, task, None, 0)
+        wrong.objective(params, of_kind(0), None, 0)
 
 
 def test_mean_of_the_last_steps_is_exact(x64):
@@ -147,10 +151,3 @@ def test_mean_of_the_last_steps_is_exact(x64):
         params.append(np.asarray(state.state.params))
     np.testing.assert_allclose(state.params, np.mean(params[3:], 0), rtol=1e-14)
     assert int(state.number) == 6
-
-
-def test_tasks_one_by_one_are_those_at_once():
-    tasks = jm.sample_tasks(SAMPLER, KEY, 4)
-    found = [of_tasks(LEARNER, n)(jnp.zeros(()), tasks, None, 0) for n in (None, 2)]
-    for a, b in zip(*map(jax.tree.leaves, found), strict=True):
-        np.testing.assert_array_equal(a, b)

@@ -44,8 +44,7 @@ def mean(gramian: jax.Array, key: jax.Array | None = None) -> jax.Array:
     Args: gramian: J J' [tasks, tasks]; key: not used.
     Returns: weights [tasks]. Raises: ValueError for what is no square matrix.
     """
-    del key
-    _check(gramian)
+    _check(gramian, key)
     return jnp.full(len(gramian), 1 / len(gramian), gramian.dtype)
 
 
@@ -57,14 +56,14 @@ def pcgrad(gramian: jax.Array, key: jax.Array | None = None) -> jax.Array:
 
     Args: gramian: J J' [tasks, tasks]; key: of the orders, one for each task.
     Returns: weights [tasks], of a sum: without conflicts they are 1.
-    Raises: ValueError for what is no square matrix, or no key.
+    Raises: ValueError for what is no square matrix, or without a key.
 
     >>> import jax, jax.numpy as jnp
     >>> J = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
     >>> pcgrad(J @ J.T, jax.random.key(0)).round(4)
     Array([2.2222, 1.5789], dtype=float32)
     """
-    _check(gramian)
+    _check(gramian, key)
     checks.check_key(key)
     tasks = jnp.arange(len(gramian))
     squares = _or_one(jnp.diag(gramian))
@@ -92,8 +91,7 @@ def mgda(gramian: jax.Array, key: jax.Array | None = None) -> jax.Array:
     Returns: weights [tasks], >= 0, that add up to 1.
     Raises: ValueError for what is no square matrix.
     """
-    del key
-    _check(gramian)
+    _check(gramian, key)
     scaled = gramian / _scale(gramian)
     length = lambda w: w @ scaled @ w / 2
     return minimum(length, mean(gramian), on_simplex=True)
@@ -113,8 +111,7 @@ def cagrad(
     Returns: weights [tasks]; the authors divide them by 1 + c.
     Raises: ValueError for what is no square matrix, or a c out of range.
     """
-    del key
-    _check(gramian)
+    _check(gramian, key)
     checks.check_numbers(least=0, below=1, c=c)
     scaled, equal = gramian / _scale(gramian), mean(gramian)
     product, small = scaled @ equal, 1e-8
@@ -136,8 +133,7 @@ def imtl_g(gramian: jax.Array, key: jax.Array | None = None) -> jax.Array:
     Departures: a pseudo-inverse takes the place of the inverse, for gradients that depend
     on each other (Quinton and Rey 2024, appendix).
     """
-    del key
-    _check(gramian)
+    _check(gramian, key)
     scaled = gramian / _scale(gramian)
     d = jnp.sqrt(jnp.diag(scaled))
     w = jnp.linalg.pinv(scaled, hermitian=True) @ d
@@ -162,8 +158,7 @@ def nash_mtl(
     Departures: the authors' code solves for `a` roughly, by a sequence of linearised
     problems, and may keep it over several meta-steps.
     """
-    del key
-    _check(gramian)
+    _check(gramian, key)
     checks.check_positive(max_norm=max_norm)
     d = jnp.sqrt(_or_one(jnp.diag(gramian)))
     cosines = gramian / (d[:, None] * d[None, :])
@@ -191,8 +186,7 @@ def aligned_mtl(gramian: jax.Array, key: jax.Array | None = None) -> jax.Array:
     Args: gramian: J J' [tasks, tasks]; key: not used.
     Returns: weights [tasks]. Raises: ValueError for what is no square matrix.
     """
-    del key
-    _check(gramian)
+    _check(gramian, key)
     values, vectors = jnp.linalg.eigh(gramian)
     noise = jnp.max(values) * len(values) * jnp.finfo(values.dtype).eps
     there = values > noise  # directions that there are
@@ -214,8 +208,7 @@ def upgrad(
     Returns: weights [tasks], >= 0.
     Raises: ValueError for what is no square matrix, or a negative number.
     """
-    del key
-    _check(gramian)
+    _check(gramian, key)
     each = jnp.diag(mean(gramian))
     return jnp.sum(jax.vmap(_projection(gramian, regularization))(each), axis=0)
 
@@ -230,8 +223,7 @@ def dualproj(
     Returns: weights [tasks], >= 0.
     Raises: ValueError for what is no square matrix, or a negative number.
     """
-    del key
-    _check(gramian)
+    _check(gramian, key)
     return _projection(gramian, regularization)(mean(gramian))
 
 
@@ -260,8 +252,11 @@ def _or_one(values: jax.Array) -> jax.Array:
     return jnp.where(values == 0, 1, values)
 
 
-def _check(gramian) -> None:
-    """Raise ValueError unless it is a square matrix of floating numbers."""
+def _check(gramian, key) -> None:
+    """Raise ValueError unless it is a square matrix of floating numbers, and for what is
+    no key."""
+    if key is not None:
+        checks.check_key(key)
     shape = getattr(gramian, "shape", ())
     square = len(shape) == 2 and shape[0] == shape[1] and shape[0] > 0
     if not square or not checks.is_floating(gramian):

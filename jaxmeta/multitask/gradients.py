@@ -1,4 +1,4 @@
-"""The gradients of the tasks of a meta-step, one by one, and what a combiner makes of them."""
+"""The gradients of the tasks of a meta-step, one by one, and what combiners make of them."""
 
 from collections.abc import Callable
 from typing import NamedTuple

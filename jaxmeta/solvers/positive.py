@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 
-CENTRING = 0.2  # mu, as a share of what w o z is on average
+CENTRING = 0.1  # mu, as a share of what w o z is on average
 NEAR = 0.99  # of the way to the bounds is the longest step
 
 
@@ -33,14 +33,14 @@ def minimum(
     start: jax.Array,
     *,
     on_simplex: bool = False,
-    iterations: int = 40,
+    iterations: int = 25,
 ) -> jax.Array:
     """The weights >= 0, on the simplex if they are to add up to 1, of least f.
 
     Args:
         f: w [n] -> [], convex, twice differentiable, of derivatives of about 1.
         start: [n], > 0, on the simplex if the solution is.
-        iterations: each brings mu down by a factor of up to 5.
+        iterations: each brings mu down by a factor of up to 10.
 
     Returns: w [n]. It has no derivative worth having: what is solved for is a constant of
         whoever asks.

@@ -211,6 +211,19 @@ def check_faults(results):
         assert row["nothing lost"] == row["times"] > 0, row
 
 
+def check_valley(results):
+    assert list(results) == ["mean", "CAGrad"]
+    for values in results.values():  # from three starts, twice each
+        assert values.shape == (3, 2, 5) and (values[1, :, -1] < values[1, :, 0]).all()
+    np.testing.assert_allclose(results["mean"][:, :, 0], results["CAGrad"][:, :, 0])
+
+
+def check_halting(results):
+    joint, maml, halting = results.values()
+    assert "steps" not in joint and "steps" not in maml
+    assert 1 <= halting["steps"][0] <= 2
+
+
 def check_sinusoid(results):
     one, _, ten = results["MAML"]
     assert ten < one  # more steps, less error

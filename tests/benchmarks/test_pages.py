@@ -117,6 +117,8 @@ TABLES = {
     "continual_omniglot": lambda m: kept(m, "continual_omniglot"),
     "faults": lambda m: kept(m, "faults*"),
     "scaling": lambda m: kept(m, "scaling"),
+    "valley": lambda m: kept(m, "valley"),
+    "halting": lambda m: kept(m, "halting"),
     "streams": lambda m: [
         ("streams", lambda r, part=part: m.spelled(r[part]))
         for part in ("rates", "trainings", "memory")

@@ -1,12 +1,12 @@
 """Learners whose `adapt` is an inner optimisation on the support loss."""
 
-from jaxmeta.learners.gradient.act_maml import act_maml as act_maml
 from jaxmeta.learners.gradient.alfa import alfa as alfa
 from jaxmeta.learners.gradient.anil import anil as anil
 from jaxmeta.learners.gradient.bmaml import bmaml as bmaml
 from jaxmeta.learners.gradient.boil import boil as boil
 from jaxmeta.learners.gradient.bootstrapped import bootstrapped as bootstrapped
 from jaxmeta.learners.gradient.cavia import cavia as cavia
+from jaxmeta.learners.gradient.halting_maml import halting_maml as halting_maml
 from jaxmeta.learners.gradient.imaml import imaml as imaml
 from jaxmeta.learners.gradient.learned_optimizer import (
     learned_optimizer as learned_optimizer,

@@ -7,10 +7,10 @@ import pytest
 from linear_task import MODEL, TASK, W, query_loss, slope
 
 import jaxmeta as jm
-from jaxmeta.learners.gradient.act_maml import halted
+from jaxmeta.learners.gradient.halting_maml import halted
 
 STEPS, RATE, COST = 4, 0.1, 0.3
-LEARNER = jm.act_maml(
+LEARNER = jm.halting_maml(
     MODEL, inner_lr=RATE, inner_steps=STEPS, ponder_weight=COST, loss=jm.losses.mse
 )
 A, B = -0.4, np.array([-0.9, -0.4, 0.3, 0.3])
@@ -64,7 +64,7 @@ def test_objective_and_gradient_beside_loops_and_finite_differences(x64):
 def test_halting_fixed_at_a_step_is_so_many_steps_bit_for_bit(n):
     model = jm.models.mlp(hidden=(8,))
     options = {"inner_lr": 0.01, "loss": jm.losses.mse}
-    learner = jm.act_maml(model, inner_steps=STEPS, **options)
+    learner = jm.halting_maml(model, inner_steps=STEPS, **options)
     plain = jm.maml(model, inner_steps=n, **options)
     task = jm.tasks.sinusoid(5, 5).sample(jax.random.key(0))
     params = learner.init(jax.random.key(1))
@@ -79,14 +79,15 @@ def test_halting_fixed_at_a_step_is_so_many_steps_bit_for_bit(n):
 
 def test_what_is_after_the_halt_may_be_anything():
     h = jnp.array([0.2, 0.9, jnp.nan, 0.5])
-    p, steps, rest = halted(h)
+    p, steps, rest = jax.jit(halted)(h)
     np.testing.assert_allclose(p, [0.2, 0.8, 0, 0], rtol=1e-6)
     assert steps == 2 and rest == pytest.approx(0.8)
+    assert np.isnan(jnp.stack(halted(h.at[1].set(jnp.nan))[1:])).all()
     p, steps, rest = halted(jnp.full(3, 0.1))  # never enough: all steps
     np.testing.assert_allclose(p, [0.1, 0.1, 0.8], rtol=1e-6)
 
 
 def test_parameters_of_other_steps_are_refused():
-    other = jm.act_maml(MODEL, inner_steps=2, loss=jm.losses.mse)
+    other = jm.halting_maml(MODEL, inner_steps=2, loss=jm.losses.mse)
     with pytest.raises(ValueError, match="inner_steps: these parameters halt within 2"):
         LEARNER.adapt(other.init(jax.random.key(0)), TASK.support)

@@ -36,7 +36,7 @@ from jaxmeta.types import MetaLearner, Model, PyTree, Task
 SMALL = 1e-8  # under the logarithm
 
 
-class ACTMAML(NamedTuple):
+class HaltingMAML(NamedTuple):
     """Meta-parameters: where a descent starts, and what makes it halt."""
 
     theta: PyTree  # of the model
@@ -67,15 +67,17 @@ def halted(h: jax.Array, epsilon: float = 0.01) -> Halted:
     last = jnp.arange(len(h)) == steps - 1
     rest = jnp.sum(jnp.where(last, 1 - before, 0))
     p = jnp.where(last, rest, jnp.where(reached, h, 0))
-    return Halted(p, steps.astype(h.dtype), rest)
+    # whether it halts at an h that is NaN can't be known
+    known = jnp.where(jnp.any(last & jnp.isnan(h)), jnp.nan, 1)
+    return Halted(known * p, known * steps, known * rest)
 
 
 @register(
     paper="Graves 2016, arXiv 1603.08983",
-    learns=("regression", "classification"),
+    learns=("classification", "regression"),
     networks=lambda n: [n.predictor()],
 )
-def act_maml(
+def halting_maml(
     model: Model,
     *,
     inner_lr: float | optax.Schedule = 0.1,
@@ -96,14 +98,14 @@ def act_maml(
         adjoint: how to differentiate through the inner loop.
         rule: makes the inner update rule from `inner_lr`, as `optax.sgd` does.
 
-    Returns: a `MetaLearner`; its params are an `ACTMAML`, `adapted` a tree of the model's
+    Returns: a `MetaLearner`; its params are an `HaltingMAML`, `adapted` a tree of the model's
         parameters, the weighted mean of those after each step. `loss` is the query loss,
         and the metric `steps` is N; `objective` has the ponder cost.
     Raises: ValueError for `inner_steps` below 1, a negative `ponder_weight`, an adjoint that
         gives no gradient for an initialisation, or parameters of other steps.
 
     >>> import jax, jaxmeta as jm
-    >>> learner = jm.act_maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
+    >>> learner = jm.halting_maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
     >>> task = jm.tasks.sinusoid(shots=5).sample(jax.random.key(0))
     >>> loss, metrics = learner.loss(learner.init(jax.random.key(1)), task)
     >>> float(metrics["steps"])
@@ -112,7 +114,7 @@ def act_maml(
     checks.check_numbers(least=0, ponder_weight=ponder_weight)
     fit = support_objective(model, loss)
     descend = inner.descent(
-        "act_maml",
+        "halting_maml",
         fit,
         steps=inner_steps,
         adjoint=adjoint,
@@ -123,8 +125,8 @@ def act_maml(
 
     def init(key):
         even = 1 / (inner_steps + 0.1)  # of one step: nearly all
-        b = jnp.full(inner_steps, jnp.log(even / (1 - even)))
-        return ACTMAML(model.init(key), jnp.zeros(()), b)
+        b = jnp.zeros(inner_steps) + jnp.log(even / (1 - even))
+        return HaltingMAML(model.init(key), jnp.zeros(()), b)
 
     def path(params, support):
         """The weighted mean of the parameters after each step, and the halting."""
@@ -166,7 +168,7 @@ def _mean(p: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.sum(p * jnp.where(p > 0, w, 0), axis=0)
 
 
-def _check_steps(params: ACTMAML, inner_steps: int) -> None:
+def _check_steps(params: HaltingMAML, inner_steps: int) -> None:
     """Raise ValueError unless each step has its own number b."""
     if params.b.shape != (inner_steps,):
         raise ValueError(
