@@ -1,6 +1,7 @@
 """The devices of a run (`jaxmeta train --devices N`, `--distributed`)."""
 
 import contextlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,6 +36,6 @@ def mesh_of(number: int | None, distributed: bool = False) -> Mesh | None:
     return Mesh(np.array([d for own in each for d in own[:number]]), (meshes.TASKS,))
 
 
-def _by_process() -> list[list[jax.Device]]:
+def _by_process() -> list[list[Any]]:
     own = lambda n: [d for d in jax.devices() if d.process_index == n]
     return [own(n) for n in range(jax.process_count())]

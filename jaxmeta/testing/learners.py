@@ -567,7 +567,7 @@ def _traced(a) -> bool:
     return isinstance(a, jax.core.Tracer)
 
 
-def _joined(a, b) -> np.ndarray:
+def _joined(a, b) -> Any:
     return np.concatenate([a, b])
 
 
