@@ -79,7 +79,7 @@ def test_unbiased_is_zero_in_the_mean_and_the_closed_form_of_two_normals():
 
 
 def objective_of(learner, monkeypatch):
-    """What a constructor descends: (w, context, (support, (progress, rows))) -> []."""
+    """What a constructor descends: (w, context, (support, ((progress, rows), turn)))."""
     seen = {}
     plain = inner.descent
 
@@ -100,7 +100,7 @@ def support():
 def value(monkeypatch, make, weight, progress=1.0, **how):
     """The objective at a network, less what it is without a discrepancy."""
     w = network()
-    given = support(), (jnp.asarray(progress), None)
+    given = support(), ((jnp.asarray(progress), None), jnp.asarray(0))
     at = lambda weight: objective_of(
         lambda: make(IDENTITY, features=3, weight=weight, **how), monkeypatch
     )({"own": {"network": w}}, {}, given)
