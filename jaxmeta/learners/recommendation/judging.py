@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 
 from jaxmeta import losses
-from jaxmeta.learners.objectives import query_loss
 from jaxmeta.ranking import ranking
 from jaxmeta.types import AdaptFn, LossFn, PredictFn
 
@@ -16,15 +15,10 @@ def rating_loss(adapt: AdaptFn, predict: PredictFn, loss: losses.Loss) -> LossFn
     """
 
     def judged(params, task, key=None):
-        outputs = []  # what the loss was made of, so that it is predicted once
-
-        def remembering(adapted, inputs, mask=None):
-            outputs.append(predict(adapted, inputs, mask))
-            return outputs[-1]
-
-        value, metrics = query_loss(adapt, remembering, loss)(params, task, key)
-        query, (found,) = task.query, outputs
-        error = losses.mean(jnp.abs(found - query.y), query.mask)
-        return value, metrics | {"mae": error} | ranking(found, query)
+        adapted, query = adapt(params, task.support, key), task.query
+        outputs = predict(adapted, query.x, query.mask)
+        value = losses.mean_loss(loss, outputs, query)
+        error = losses.mean(jnp.abs(outputs - query.y), query.mask)
+        return value, {"loss": value, "mae": error, **ranking(outputs, query)}
 
     return judged
