@@ -219,9 +219,7 @@ def test_training_goes_on_bit_for_bit_and_is_the_same_on_a_mesh():
     whole = run(outer, WAVES, steps=6)
     again = run(outer, WAVES, steps=6, state=run(outer, WAVES, steps=3))
     mesh = Mesh(np.array(jax.devices()[:2]), ("tasks",))
-    many = run(
-        jm.make_outer(LINE, ADAM, gradient=gradient, mesh=mesh), WAVES, steps=6
-    )
+    many = run(jm.make_outer(LINE, ADAM, gradient=gradient, mesh=mesh), WAVES, steps=6)
     for a, b, c in zip(*map(jax.tree.leaves, (whole, again, many)), strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, c, rtol=1e-4, atol=1e-6)

@@ -15,7 +15,6 @@ would save. N has no derivative; R has.
 
 Departures:
 - What halts sees the support loss and the number of the step, not the whole state w_n.
-- It begins with h_n = 1 / inner_steps, which takes all steps; Graves begins with few.
 
 Meta-parameters: theta, and a, b of the halting.
 """
@@ -109,7 +108,7 @@ def halting_maml(
     >>> task = jm.tasks.sinusoid(shots=5).sample(jax.random.key(0))
     >>> loss, metrics = learner.loss(learner.init(jax.random.key(1)), task)
     >>> float(metrics["steps"])
-    5.0
+    2.0
     """
     checks.check_numbers(least=0, ponder_weight=ponder_weight)
     fit = support_objective(model, loss)
@@ -124,9 +123,8 @@ def halting_maml(
     )
 
     def init(key):
-        even = 1 / (inner_steps + 0.1)  # of one step: nearly all
-        b = jnp.zeros(inner_steps) + jnp.log(even / (1 - even))
-        return HaltingMAML(model.init(key), jnp.zeros(()), b)
+        # h = 0.73: few steps at the beginning (Graves, section 3)
+        return HaltingMAML(model.init(key), jnp.zeros(()), jnp.ones(inner_steps))
 
     def path(params, support):
         """The weighted mean of the parameters after each step, and the halting."""
