@@ -146,7 +146,9 @@ def halting_maml(
     def judged(params, task):
         adapted, halting = path(params, task.support)
         value, metrics = judge(adapted, task)
-        return value, metrics | {"steps": halting.steps}, halting
+        # of a task that can't be judged, nothing is said
+        steps = jnp.where(jnp.isnan(value), jnp.nan, halting.steps)
+        return value, metrics | {"steps": steps}, halting
 
     def task_loss(params, task: Task, key=None):
         del key
