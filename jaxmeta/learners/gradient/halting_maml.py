@@ -57,8 +57,8 @@ def halted(h: jax.Array, epsilon: float = 0.01) -> Halted:
     Args: h: [steps], each in 0..1. epsilon: so that one step may be enough.
 
     >>> import jax.numpy as jnp
-    >>> halted(jnp.array([0.5, 0.3, 0.4, 0.9])).p.round(2)
-    Array([0.5, 0.3, 0.2, 0. ], dtype=float32)
+    >>> halted(jnp.array([0.5, 0.25, 0.5, 0.9])).p
+    Array([0.5 , 0.25, 0.25, 0.  ], dtype=float32)
     """
     before = jnp.concatenate([jnp.zeros_like(h[:1]), jnp.cumsum(h)[:-1]])
     reached = before < 1 - epsilon
