@@ -54,14 +54,13 @@ def learners(config: Config) -> dict[str, tuple[jm.MetaLearner, jm.MetaLearner]]
         )
     }
     for steps in (*config.fewer, config.inner_steps):
-        rows[f"MAML, {steps} steps"] = (
-            jm.maml(network, inner_steps=steps, **given),
-        ) * 2
+        maml = jm.maml(network, inner_steps=steps, **given)
+        rows[f"MAML, {steps} steps"] = (maml, maml)
     for price in config.prices:
         halts = jm.halting_maml(
             network, inner_steps=config.inner_steps, ponder_weight=price, **given
         )
-        rows[f"halting_maml, a step costs {price:g}"] = (halts,) * 2
+        rows[f"halting_maml, a step costs {price:g}"] = (halts, halts)
     return rows
 
 

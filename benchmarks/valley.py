@@ -96,7 +96,7 @@ def paths(key: jax.Array, combine: Callable, config: Config) -> jax.Array:
         jacobian = jax.jacobian(losses)(at)
         gradient = weighted(combine(gramian_of(jacobian), own), jacobian)
         updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(at, updates), state, key), None
+        return (at + updates, state, key), None
 
     def part(carry, _):
         value = jnp.mean(losses(carry[0]))

@@ -76,6 +76,7 @@ def pcgrad(gramian: jax.Array, key: jax.Array | None = None) -> jax.Array:
         start = (tasks == i).astype(gramian.dtype)
         return jax.lax.scan(project, start, jax.random.permutation(key, tasks))[0]
 
+    assert key is not None
     keys = jax.random.split(key, len(gramian))
     return jnp.sum(jax.vmap(of_task)(tasks, keys), axis=0)
 

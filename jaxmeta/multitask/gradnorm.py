@@ -162,6 +162,6 @@ def _balanced(
     target = mean(now.w * norms) * (rates / mean(rates)) ** alpha
     away = lambda w: jnp.sum(jnp.where(there, jnp.abs(w * norms - target), 0))
     updates, opt_state = optimizer.update(jax.grad(away)(now.w), now.opt_state, now.w)
-    w = jnp.where(there, optax.apply_updates(now.w, updates), now.w)
+    w = now.w + jnp.where(there, jnp.asarray(updates), 0)
     w = jnp.maximum(w, LEAST)
     return Balance(w * len(w) / jnp.sum(w), first, opt_state)
