@@ -76,6 +76,8 @@ NUMBERS = (
     *("tests/transfer/", "tests/test_games.py", "tests/training/test_scores.py"),
     *("tests/envs/", "tests/tasks/", "tests/benchmarks/", "tests/continual/"),
     *("tests/test_bilevel.py", "tests/test_combiners.py", "tests/test_outers.py"),
+    *("tests/test_multitask.py", "tests/test_ranking.py", "tests/test_inner.py"),
+    "tests/test_meshes.py",  # docs/scaling.md stays
     *("tests/test_metrics.py", "tests/test_properties.py", "tests/cli/"),
 )
 

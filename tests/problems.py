@@ -26,9 +26,12 @@ CLASSES = 20
 LEARNERS = {n: e for n, e in learners.REGISTRY.items() if not e.acts}
 AGENTS = {n: e for n, e in learners.REGISTRY.items() if e.acts}
 ROWS = [(n, p) for n, entry in LEARNERS.items() for p in entry.learns]
+# five steps of conjugate gradients on squared errors leave three digits in single precision
+WELL_POSED = {"imaml": "classification"}
 # one row a learner, both problems in turn: for what is expensive and hardly depends on them
 ONE_EACH = [
-    (n, e.learns[i % len(e.learns)]) for i, (n, e) in enumerate(LEARNERS.items())
+    (n, WELL_POSED.get(n, e.learns[i % len(e.learns)]))
+    for i, (n, e) in enumerate(LEARNERS.items())
 ]
 # the first learner of each family: its costly rows belong to the suite's core
 CORE = {e.family: n for n, e in reversed(learners.REGISTRY.items())}.values()

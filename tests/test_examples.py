@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONG_PAGES = {
     f"docs/{name}.md"
-    for name in ("own_data", "transfer", "adaptation", "bilevel", "streams", "users")
+    for name in (
+        *("own_data", "transfer", "adaptation", "bilevel", "streams", "users"),
+        *("many_tasks", "reinforcement", "runs"),
+    )
 }
 LONG = {"01_learning_to_learn"}  # it computes more than it compiles
 
