@@ -77,15 +77,15 @@ NUMBERS = (
     *("tests/envs/", "tests/tasks/", "tests/benchmarks/", "tests/continual/"),
     *("tests/test_bilevel.py", "tests/test_combiners.py", "tests/test_outers.py"),
     *("tests/test_multitask.py", "tests/test_ranking.py", "tests/test_inner.py"),
-    "tests/test_meshes.py",  # docs/scaling.md stays
+    *("tests/test_meshes.py", "jaxmeta/"),  # docs/ and their programs stay
     *("tests/test_metrics.py", "tests/test_properties.py", "tests/cli/"),
 )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Numbers from outside depend on no version, and the command line is tried by .ci/run,
-    so the suite's core does without."""
+    """Numbers from outside depend on no version, the command line is tried by .ci/run and
+    examples of docstrings by the pages, so the suite's core does without."""
     for item in items:
         if item.nodeid.startswith(NUMBERS):
             item.add_marker(pytest.mark.slow)
