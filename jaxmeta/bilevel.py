@@ -141,6 +141,11 @@ def bilevel(
 
 
 def descent_of(name, functions, inner_steps, inner_lr, rule, adjoint):
+    """The inner `Descent` of a problem, whose derivative is in phi alone.
+
+    Args: name: of the constructor, for errors; functions; the rest as in `bilevel`.
+    Raises: ValueError as `jaxmeta.inner.descent`.
+    """
     how = {"steps": inner_steps, "rule": rule, "inner_lr": inner_lr, "least": 1}
     learns = ("context",)
     return descent(name, functions.inner, adjoint=adjoint, learns=learns, **how)

@@ -69,9 +69,9 @@ def together(orderly: type[BaseException]) -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         lost = isinstance(error, jax.errors.JaxRuntimeError)
-        why = "another process has ended" if lost else f"error: {error}"
-        text = f"process {jax.process_index()}: {why}; go on with --resume and the rest"
-        print(text, file=sys.stderr, flush=True)
+        ended = "another process has ended; go on with jaxmeta train --resume"
+        why = ended if lost else f"error: {error}"
+        print(f"process {jax.process_index()}: {why}", file=sys.stderr, flush=True)
         os._exit(LEFT if lost else 2)
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from jaxmeta import checks, keys, losses
 from jaxmeta.batches import blank_padding, examples
 from jaxmeta.boundary import are_values, entered
-from jaxmeta.data.dataset import Dataset
+from jaxmeta.data.dataset import Dataset, check_in_memory
+from jaxmeta.task_axis import finite
 from jaxmeta.types import Batch, Online
 
 
@@ -87,12 +88,7 @@ def parts(dataset: Dataset, each: int = 2) -> Batch:
     >>> stream.y.tolist(), stream.mask.tolist()
     ([[0, 0, 1], [2, 3, 2]], [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
     """
-    checks.check_kind(dataset, Dataset, "dataset")
-    if dataset.records is not None:
-        raise ValueError(
-            f"dataset: {dataset.title} has records, which are read one by one; expected "
-            "arrays in memory, e.g. jm.data.from_arrays(...)"
-        )
+    check_in_memory("dataset", dataset)
     classes = len(dataset.counts)
     checks.check_sizes(1, classes, each=each)
     if classes % each:
@@ -196,10 +192,10 @@ def _run(online, stream, tests, key, batch_size, epochs, ways) -> Progress:
         if online.end is not None:
             state = online.end(state, part, key_end)
         here = jnp.zeros(ways, bool).at[part.y].max(jnp.asarray(part.mask) > 0)
-        finite = _finite(state)
+        fine = finite(state)
         right = jax.vmap(lambda test: _accuracy(online, state, test))(tests)
-        right = jnp.where(finite, right, jnp.nan)
-        return (state, seen | here), (right, loss, jnp.sum(seen & here), ~finite)
+        right = jnp.where(fine, right, jnp.nan)
+        return (state, seen | here), (right, loss, jnp.sum(seen & here), ~fine)
 
     start = online.init(key_init, first), seen
     (state, _), told = jax.lax.scan(step, start, (stream, jnp.arange(len(stream.y))))
@@ -236,9 +232,3 @@ def _learnt(online, state, part: Batch, key, size: int, epochs: int):
 
 def _accuracy(online: Online, state, test: Batch) -> jax.Array:
     return losses.score(online.predict(state, test.x), test)["accuracy"]
-
-
-def _finite(state) -> jax.Array:
-    """Whether all floating numbers of a state are finite."""
-    floats = [a for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in floats]))

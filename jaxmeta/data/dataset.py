@@ -232,12 +232,7 @@ def joined(*parts: Dataset, name: str | None = None, split: str = "") -> Dataset
     ('p/a', 'p/b', 'q/a', 'q/b')
     """
     for d in parts:
-        checks.check_kind(d, Dataset, "joined")
-        if d.records is not None:
-            raise ValueError(
-                f"joined: {d.title} has records, which are read one by one; expected "
-                "arrays in memory, e.g. jm.data.from_arrays(...)"
-            )
+        check_in_memory("joined", d)
     for what, trees in (("examples", [d.x for d in parts]), *_targets(parts)):
         shapes = [_shapes(tree) for tree in trees]
         alike = len({jax.tree.structure(tree) for tree in trees}) == 1
@@ -262,6 +257,16 @@ def joined(*parts: Dataset, name: str | None = None, split: str = "") -> Dataset
         tuple(group or d.name for d in parts for group in d.groups),
         jax.tree.map(join, *(d.targets for d in parts)),
     )
+
+
+def check_in_memory(name: str, dataset: Any) -> None:
+    """Raise ValueError for what is no data set, or one whose examples are records."""
+    checks.check_kind(dataset, Dataset, name)
+    if dataset.records is not None:
+        raise ValueError(
+            f"{name}: {dataset.title} has records, which are read one by one; expected "
+            "arrays in memory, e.g. jm.data.from_arrays(...)"
+        )
 
 
 def _targets(parts) -> list:

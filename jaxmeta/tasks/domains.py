@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmeta import checks
 from jaxmeta.boundary import to_float
-from jaxmeta.data.dataset import Dataset
+from jaxmeta.data.dataset import Dataset, check_in_memory
 from jaxmeta.tasks.plain import one_program
 from jaxmeta.types import UNLABELLED, Batch, Task
 
@@ -137,12 +137,7 @@ def domains(
 
 def check_domain(name: str, dataset: Dataset) -> None:
     """Raise ValueError for what is no data set in memory, or has one class."""
-    checks.check_kind(dataset, Dataset, name)
-    if dataset.records is not None:
-        raise ValueError(
-            f"{name}: {dataset.title} has records, which are read one by one; expected "
-            "arrays in memory, e.g. jm.data.from_arrays(...)"
-        )
+    check_in_memory(name, dataset)
     if len(dataset.classes) < 2:
         raise ValueError(f"{name}: expected 2 classes or more, got {dataset.classes}")
 

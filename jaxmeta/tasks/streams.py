@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxmeta import checks
 from jaxmeta.boundary import to_float
-from jaxmeta.data.dataset import Dataset
+from jaxmeta.data.dataset import Dataset, check_in_memory
 from jaxmeta.keys import purpose
 from jaxmeta.tasks.plain import one_program
 from jaxmeta.tasks.plans import Planner, planned
@@ -105,12 +105,7 @@ def streams(
     >>> bool((task.support.y > 2).all()), bool((task.query.y[2:] < 3).all())
     (True, True)
     """
-    checks.check_kind(dataset, Dataset, "dataset")
-    if dataset.records is not None:
-        raise ValueError(
-            f"dataset: {dataset.title} has records, which are read one by one; expected "
-            "arrays in memory, e.g. jm.data.from_arrays(...)"
-        )
+    check_in_memory("dataset", dataset)
     checks.check_flags(apart=apart)
     first = len(dataset.counts) // 2 if apart else 0
     of_streams = range(first, len(dataset.counts))
