@@ -5,6 +5,7 @@ are split: train on Latin, Greek and Cyrillic, validate on Armenian, test on Geo
 and Lao, so that test scripts are unseen.
 """
 
+import functools
 import unicodedata
 from pathlib import Path
 
@@ -60,6 +61,15 @@ def glyphs(split: str = "train") -> Dataset:
     (['Georgian', 'Lao'], (28, 28, 1), True)
     """
     check_choice("split", split, (*SPLITS, "all"))
+    everything = _everything()
+    scripts = BLOCKS if split == "all" else SPLITS[split]
+    chosen = [i for i, group in enumerate(everything.groups) if group in scripts]
+    return everything.select(chosen, split)
+
+
+@functools.cache
+def _everything() -> Dataset:
+    """All letters, read once a process: a run asks for three splits."""
     import matplotlib
 
     packed = cached("glyphs", f"{VERSION} {matplotlib.__version__}", _draw_all)
@@ -67,18 +77,13 @@ def glyphs(split: str = "train") -> Dataset:
     codes = packed[:, :4].copy().view("<u4")[:, 0]
     counts = packed[:, 4].astype(np.int32)
     images = packed[:, 5:].reshape(len(packed), -1, SIZE, SIZE, 1)
-    everything = of_classes(
+    return of_classes(
         "glyphs",
         "all",
         [a[:n] for a, n in zip(images, counts, strict=True)],
         tuple(unicodedata.name(chr(code)).lower() for code in codes),
         tuple(_script(code) for code in codes),
     )
-    if split == "all":
-        return everything
-    scripts = SPLITS[split]
-    chosen = [i for i, group in enumerate(everything.groups) if group in scripts]
-    return everything.select(chosen, split)
 
 
 def _draw_all() -> np.ndarray:

@@ -19,6 +19,7 @@ from jaxmeta.batches import examples
 from jaxmeta.boundary import learner, remembered
 from jaxmeta.envs import Agent, Env
 from jaxmeta.rollouts import blanked
+from jaxmeta.tasks.plain import task_shapes
 from jaxmeta.types import Model, Sampler
 
 Problem = Literal["classification", "regression", "reinforcement", "recommendation"]
@@ -242,7 +243,7 @@ def facts_of(
 
     Args: sampler: of episodes; classes, features: as in `Facts`.
     """
-    support = jax.eval_shape(sampler.sample, jax.random.key(0)).support
+    support = task_shapes(sampler).support
     numbers = lambda tree: sum(math.prod(a.shape[1:]) for a in jax.tree.leaves(tree))
     return Facts(
         getattr(sampler, "ways", None),

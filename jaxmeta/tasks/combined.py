@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxmeta import checks
 from jaxmeta.keys import purpose
-from jaxmeta.tasks.plain import as_pytree, one_program
+from jaxmeta.tasks.plain import as_pytree, one_program, task_shapes
 from jaxmeta.types import Batch, Sampler, Task
 
 Change = Callable[[jax.Array, Batch], Batch]
@@ -62,7 +62,7 @@ def mixed(samplers: Sequence[Sampler], weights: Any = None) -> Mixed:
     for sampler in samplers:
         checks.check_sampler(sampler, "samplers")
     parts = tuple(as_pytree(s, "samplers") for s in samplers)
-    shapes = [jax.eval_shape(s.sample, jax.random.key(0)) for s in parts]
+    shapes = [task_shapes(s) for s in parts]
     for i, other in enumerate(shapes):
         if other != shapes[0]:
             raise ValueError(

@@ -121,6 +121,16 @@ def as_pytree(sampler: Any, what: str = "sampler") -> Any:
     return Plain(tuple(jnp.asarray(native(a)) for a in arrays), rest)
 
 
+def task_shapes(sampler: Any) -> Any:
+    """A task of a sampler, shapes and types alone: traced once for all samplers that
+    differ in the values of their arrays only."""
+    return jax.eval_shape(_sampled, as_pytree(sampler), jax.random.key(0))
+
+
+def _sampled(sampler, key: jax.Array):
+    return sampler.sample(key)
+
+
 def _is_array(value) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "biufc"

@@ -23,6 +23,7 @@ from jaxmeta.cli import command, configs, recipes, run, session
 from jaxmeta.cli.options import NAMES, Options
 from jaxmeta.cli.sources import SOURCES
 from jaxmeta.learners.registry import Facts
+from jaxmeta.tasks.plain import task_shapes
 from jaxmeta.training import log as logs
 
 TINY = [
@@ -117,9 +118,7 @@ def test_every_learner_is_built_from_names(name):
         made = recipes.make(name, {}, Options(data=source.name, width=4))
         key = jax.random.key(0)
         params = jax.eval_shape(made.train.init, key)
-        train, test = (
-            jax.eval_shape(made.samplers[s].sample, key) for s in ("train", "test")
-        )
+        train, test = (task_shapes(made.samplers[s]) for s in ("train", "test"))
         objective = made.train.objective
         if objective is not None:
             value, _ = jax.eval_shape(objective, params, train, key, 0)

@@ -16,6 +16,7 @@ from jaxmeta.learners.metric.nearest_neighbour import nearest_neighbour
 from jaxmeta.learners.registry import Facts, Problem, facts_of
 from jaxmeta.outer import make_outer
 from jaxmeta.tasks import changed
+from jaxmeta.tasks.plain import task_shapes
 from jaxmeta.training import plots
 from jaxmeta.training.best import LOWER
 from jaxmeta.training.evaluate import Report, evaluate, summarize
@@ -104,7 +105,7 @@ class Source:
 
     def networks(self, facts: Facts, sampler: Any, options: Options) -> FlagNetworks:
         """The networks that flags ask for."""
-        x = jax.eval_shape(sampler.sample, jax.random.key(0)).support.x
+        x = task_shapes(sampler).support.x
         return FlagNetworks.of(options, facts, x.shape[1:])
 
     def outer(
