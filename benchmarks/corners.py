@@ -8,6 +8,7 @@ know the corner, and rules that do not: the two ends of what adapting can bring.
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ TRAINING = Training(400, falling=True)
 class Config:
     """The problem, and how both learners are trained."""
 
+    learners: tuple[str, ...] = ("ProMP", "MAML, score")
     horizon: int = 100
     inner_steps: int = 2
     init_std: float = 2.0  # of actions whose largest is 1
@@ -39,7 +41,7 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(3, 1, training=TINY, test_tasks=2, test_episodes=2)
+        return cls(("ProMP",), 3, 1, training=TINY, test_tasks=2, test_episodes=2)
 
 
 def pacer(horizon: int) -> jm.Agent:
@@ -80,11 +82,12 @@ def run(key: jax.Array, config: Config) -> dict:
     test_told, _ = acting(jm.envs.told(env), size[0], key_test, size[1])
     how = {"inner_steps": config.inner_steps, "init_std": config.init_std}
     learners = {
-        "ProMP": jm.promp(policy(t), env, **how),
-        "MAML, score": jm.maml_rl(policy(t), env, surrogate=surrogates.score, **how),
+        "ProMP": jm.promp,
+        "MAML, score": partial(jm.maml_rl, surrogate=surrogates.score),
     }
     rows, minutes = [], 0.0
-    for name, agent in learners.items():
+    for name in config.learners:
+        agent = learners[name](policy(t), env, **how)
         params, took = trained(jax.random.clone(key_train), agent, env, t)
         rows += of_seeds(updating(agent), params, t, name)
         minutes += took

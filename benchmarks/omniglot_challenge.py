@@ -55,6 +55,8 @@ class Config:
     looks: tuple[int, int] = (16, 4)
     """Copies of a support example and of a query."""
     test_tasks: int = 1000
+    all_judges: bool = True
+    """Also each encoder's parts alone; else pixels and all encoders together."""
 
     @classmethod
     def tiny(cls) -> "Config":
@@ -68,6 +70,7 @@ class Config:
             width=4,
             looks=(2, 1),
             test_tasks=4,
+            all_judges=False,
         )
 
 
@@ -159,7 +162,7 @@ def judges(params: tuple, sampler, config: Config) -> dict:
         return looking, full(learner, members)
 
     transductive = made("pt_map", classes=2)
-    return {
+    judged = {
         "pixels, nearest neighbour": (made("nearest_neighbour"), ()),
         "protonet": (made("protonet", 1, **COSINE), params[:1]),
         "protonet, many looks": bent(1),
@@ -167,6 +170,8 @@ def judges(params: tuple, sampler, config: Config) -> dict:
         f"{n} protonets, many looks": bent(n),
         f"{n} pt_maps (transductive)": (transductive, full(transductive)),
     }
+    parts = "protonet", "protonet, many looks", f"{n} protonets"
+    return {k: v for k, v in judged.items() if config.all_judges or k not in parts}
 
 
 def split_rows(key: jax.Array, split: str, config: Config) -> list[dict]:

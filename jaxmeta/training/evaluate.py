@@ -11,8 +11,8 @@ import numpy as np
 from jaxmeta import checks, defaults, meshes
 from jaxmeta import keys as streams
 from jaxmeta.boundary import entered, looked
-from jaxmeta.task_axis import as_auto, inputs_of, number_of, over_devices, over_tasks
-from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.task_axis import as_auto, inputs_of, number_of, over_devices
+from jaxmeta.tasks.plain import as_pytree, task_shapes
 from jaxmeta.tasks.streamed import Streamed
 from jaxmeta.types import Batch, MetaLearner, Sampler, Task
 
@@ -102,13 +102,10 @@ def _whole(number: int, mesh) -> int:
 
 def default_at_once(sampler, key: jax.Array) -> int:
     """Tasks in one vmap of a test, by the backend and the size of a task; 64 at most."""
-    if isinstance(sampler, Streamed):
-        one = sampler.sample(streams.tasks(key, 1)[0])
-        shape = lambda a: jax.ShapeDtypeStruct((BLOCK, *a.shape), a.dtype)
-        tasks = jax.tree.map(shape, one)
-    else:
-        own = streams.tasks(key, BLOCK)
-        tasks = jax.eval_shape(over_tasks(sampler.sample), own)
+    streamed = isinstance(sampler, Streamed)
+    one = sampler.sample(streams.tasks(key, 1)[0]) if streamed else task_shapes(sampler)
+    shape = lambda a: jax.ShapeDtypeStruct((BLOCK, *a.shape), a.dtype)
+    tasks = jax.tree.map(shape, one)
     return defaults.tasks_at_once(BLOCK, inputs_of(tasks))
 
 

@@ -173,14 +173,6 @@ def test_a_problem_has_its_own_headline_and_ceiling(capsys):
     assert "exact process (ceiling)" in said
 
 
-def test_evaluate_on_other_tasks_leaves_the_report_alone(capsys):
-    cli.main(["train", "protonet", *IMAGES, "--out", "run", *TINY])
-    content = Path("run/report.json").read_bytes()
-    cli.main(["evaluate", "run", "--seed", "7", "--test-tasks", "30"])
-    assert "30 unseen tasks" in capsys.readouterr().out
-    assert Path("run/report.json").read_bytes() == content
-
-
 def test_no_learner_means_the_one_that_suits_the_data():
     cli.main(["train", "--data", "sinusoid", *TINY, "--no-progress"])
     assert Path("runs/maml-sinusoid-seed0/report.json").exists()
@@ -304,17 +296,13 @@ def test_a_killed_run_goes_on_bit_for_bit(capsys):
     assert reports[0] == reports[1]
 
 
-def test_a_resumed_run_that_is_done_only_tests_again(capsys):
+def test_a_run_that_is_done_is_tested_again_and_one_without_checkpoint_is_not(capsys):
     cli.main(["train", "maml", "--data", "sinusoid", "--out", "run", *TINY])
     capsys.readouterr()
     before = Path("run/metrics.jsonl").read_text()
     cli.main(["train", "--resume", "run"])
     assert "meta-test after 20 steps" in capsys.readouterr().out
     assert Path("run/metrics.jsonl").read_text() == before
-
-
-def test_a_run_without_checkpoint_says_how_to_go_on(capsys):
-    cli.main(["train", "maml", "--data", "sinusoid", "--out", "run", *TINY])
     for path in sorted(Path("run/checkpoints").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     with pytest.raises(SystemExit):

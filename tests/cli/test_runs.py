@@ -93,7 +93,8 @@ def test_a_run_is_extended_and_refuses_what_would_change_it(capsys):
     with run.Run("short").writing():  # as another process that trains it
         assert "another process is training" in refused("train --resume short", capsys)
         before = Path("short/report.json").read_bytes()
-        cli.main(["evaluate", "short"])  # is only a look
+        cli.main(["evaluate", "short", "--seed", "7", "--test-tasks", "30"])  # a look
+        assert "30 unseen tasks" in capsys.readouterr().out
         assert Path("short/report.json").read_bytes() == before
     assert not run.Run("short").busy
 
