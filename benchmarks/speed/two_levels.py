@@ -41,7 +41,7 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds; no PyTorch."""
-        few = {"repeats": 3, "gradients": False, "memory_after": (2, 4)}
+        few = {"repeats": 3, "gradients": False, "memory_after": (4,)}
         return cls(workloads=("Meta-Weight-Net, tiny",), peers=("jaxmeta",), **few)
 
 
@@ -66,9 +66,11 @@ def left(config: Config, name: str, peer: str) -> list[dict]:
     process, done, found = Process(config, peer, name), PROBLEMS[name].turn, []
     process.read()  # it has taken one turn
     for steps in config.memory_after:
-        found.append({"steps": steps, **process.ask(f"run {steps - done}")})
+        answer = process.ask(f"run {steps - done}")
+        if answer is None:
+            break
+        found.append({"steps": steps, **answer})
         done = steps
-    process.ask("end")
     process.close()
     return found
 
@@ -80,33 +82,34 @@ def spelled(results: dict) -> list[dict]:
         ours = rows["jaxmeta"]["ms"][1]
         for peer, row in rows.items():
             line = {"problem": name, "peer": peer}
-            if "ms" not in row:
-                lines.append(line | {"ms a step": f"failed: {row['failed']}"})
-                continue
-            low, median, high = row["ms"]
-            off = row["gradient_error"]
-            line["ms a step"] = f"{median:.3f} ({low:.3f} to {high:.3f})"
-            line["times ours"] = f"{median / ours:.1f}"
-            line["derivative off by"] = "-" if off is None else f"{off:.0e}"
+            line["ms a step"] = f"failed: {row.get('failed', '')}"
+            line |= {"times ours": "", "derivative off by": ""}
+            if "ms" in row:
+                low, median, high = row["ms"]
+                off = row["gradient_error"]
+                line["ms a step"] = f"{median:.3f} ({low:.3f} to {high:.3f})"
+                line["times ours"] = f"{median / ours:.1f}"
+                line["derivative off by"] = "-" if off is None else f"{off:.0e}"
             lines.append(line)
     return lines
 
 
 def memory(results: dict) -> list[dict]:
-    """A line a problem and peer: resident MB, the peak, what is learned at the end."""
+    """A line a problem and peer: what is learned at the end, peak and resident MB."""
     lines = []
     for name, rows in results["results"].items():
         for peer, row in rows.items():
             line = {"problem": name, "peer": peer}
-            for at in row.get("memory", ()):
-                line[f"MB after {at['steps']:,}"] = f"{at['resident_mb']:.1f}"
-            if row.get("memory"):
-                last = row["memory"][-1]
-                line["peak MB"] = f"{last['peak_mb']:.1f}"
+            found = row.get("memory", [])
+            for last in found[-1:]:
                 line["accuracy"] = f"{last['accuracy']:.3f}"
                 line["F1"] = f"{last['f1']:.3f}" if "f1" in last else "-"
-                lines.append(line)
-    return lines
+                line["peak MB"] = f"{last['peak_mb']:.1f}"
+            for at in found:
+                line[f"MB after {at['steps']:,}"] = f"{at['resident_mb']:.1f}"
+            lines.append(line)
+    columns = max(lines, key=len)
+    return [{c: line.get(c, "died") for c in columns} for line in lines]
 
 
 def main(config: Config) -> None:
