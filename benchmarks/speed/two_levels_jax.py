@@ -1,5 +1,7 @@
 """jaxmeta: `online_bilevel` run by `fit`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ def level_of(weights, level):
     return {n: layer(n) for n in ("dense1", "head")}
 
 
-def cleaning(w):
+def cleaning():
     """The inner and the outer function of hyper-cleaning."""
 
     def inner(low, high, batch):
@@ -52,11 +54,11 @@ class Ours:
     """A turn is one call of `fit`, which goes on from the last one's state."""
 
     def __init__(self, w, data, weights):
-        self.w, self.data, self.state = w, data, None
+        self.w, self.data = w, data
+        self.state: Any = None
         self.given = level_of(weights, "high"), level_of(weights, "low")
-        *self.functions, self.logits = (
-            weight_net(w) if w.method == "weight_net" else cleaning(w)
-        )
+        made = weight_net(w) if w.method == "weight_net" else cleaning()
+        self.inner, self.outer_loss, self.logits = made
         sets = (
             jm.Batch(data[n], data[f"{n}_y"].astype(np.int32))
             for n in ("train", "validation")
@@ -71,7 +73,8 @@ class Ours:
             "unrolled": jm.Reverse(unroll=w.inner_steps),
         }
         return jm.online_bilevel(
-            *self.functions,
+            self.inner,
+            self.outer_loss,
             optimizer,
             init=lambda key: jax.tree.map(jnp.asarray, high),
             start=lambda key: jax.tree.map(jnp.asarray, low),

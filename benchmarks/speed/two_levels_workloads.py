@@ -1,6 +1,7 @@
 """Problems in two levels to time: sizes, data, and the weights that all peers start from."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,8 @@ def data(w: Levels, dtype) -> dict[str, np.ndarray]:
     """scikit-learn's digits in a random order; wrong labels are any of the other nine."""
     from sklearn.datasets import load_digits
 
-    digits, random = load_digits(), np.random.default_rng(0)
+    digits: Any = load_digits()
+    random = np.random.default_rng(0)
     order = random.permutation(len(digits.target))
     x, y = (digits.data[order] / 16).astype(dtype), digits.target[order]
     if w.method != "weight_net":  # a constant in place of a bias
