@@ -413,9 +413,9 @@ def test_every_adaptation_that_is_timed_is_built(experiment):
         assert found.shape == (w.examples, w.ways)
 
 
-def test_every_problem_in_two_levels_that_is_timed_is_built(experiment):
+def test_both_ways_of_cleaning_that_are_timed_are_built(experiment):
     peers, of = experiment("two_levels_jax"), experiment("two_levels_workloads")
-    for w in of.PROBLEMS.values():
+    for w in (w for w in of.PROBLEMS.values() if w.method != "weight_net"):
         peer = peers.Ours(w, of.data(w, np.float32), of.weights(w, np.float32))
         state = jax.eval_shape(peer.outer.init, jax.random.key(0))
         step = (state, peer.sampler, jax.random.key(0))
