@@ -147,8 +147,8 @@ def time_steps(config, name, peers) -> dict[str, dict]:
     for peer, process in alive.items():
         results[peer] |= process.ask("end")
         process.close()
-        quartiles = 1e3 * np.percentile(times[peer], [25, 50, 75])
-        results[peer]["ms"] = [float(q) for q in quartiles]
+        results[peer]["turns_ms"] = turns = [1e3 * s for s in times[peer]]
+        results[peer]["ms"] = np.percentile(turns, [25, 50, 75]).tolist()
     return results
 
 

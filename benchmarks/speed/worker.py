@@ -10,16 +10,19 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 
 import adaptation_workloads
 import agents_workloads
 import numpy as np
+import two_levels_workloads
 import workloads
 
 KINDS = {  # files -> what they have sizes of
     "peers": (workloads, workloads.WORKLOADS | {"E": workloads.END_TO_END}),
     "agents": (agents_workloads, agents_workloads.TRIALS),
     "adaptation": (adaptation_workloads, adaptation_workloads.PAIRS),
+    "two_levels": (two_levels_workloads, two_levels_workloads.PROBLEMS),
 }
 TURN_S = 0.1  # short steps take turns in bursts, each after one step that warms caches
 
@@ -36,6 +39,17 @@ def turn(peer, clock) -> float:
     for _ in range(n):
         peer.step()
     return (clock() - start) / n
+
+
+def peak_mb() -> float:
+    """The most that was resident of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def resident_mb() -> float:
+    """What is resident of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main():
@@ -70,17 +84,21 @@ def main():
     if options.gradient:
         np.savez(options.gradient, **peer.gradient())
         return say(status="done")
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    base = peak_mb()
     start = clock()
     peer.step()
     say(status="ready", first_s=clock() - start)
     for line in sys.stdin:
-        if line.strip() == "end":
+        command, *numbers = line.split()
+        if command == "end":
             break
-        say(s=turn(peer, clock))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if command == "run":  # so many steps more, for what they leave behind
+            peer.run(int(numbers[0]))
+            say(resident_mb=resident_mb(), peak_mb=peak_mb(), **peer.told())
+        else:
+            say(s=turn(peer, clock))
     told = getattr(peer, "told", dict)()
-    say(peak_mb=peak / 1024, before_mb=base / 1024, **told)
+    say(peak_mb=peak_mb(), before_mb=base, **told)
 
 
 main()

@@ -248,6 +248,12 @@ def check_adaptation(results):
     assert 0 <= ours["accuracy"] <= 1 and ours["first_s"] > ours["ms"][1] / 1e3
 
 
+def check_two_levels(results):
+    (ours,) = results["results"]["Meta-Weight-Net, tiny"].values()
+    assert ours["ms"] == sorted(ours["ms"]) and ours["ms"][0] > 0
+    assert 0 <= ours["accuracy"] <= 1 and ours["first_s"] > ours["ms"][1] / 1e3
+
+
 def check_moons(results):
     assert_across(results, ["source only", "DANN"], ["30"], runs=2)
 
@@ -405,6 +411,17 @@ def test_every_adaptation_that_is_timed_is_built(experiment):
         peer = peers.Ours(w, of.data(w, np.float32), of.weights(w, np.float32))
         found = jax.eval_shape(peer.logits, *peer.given)
         assert found.shape == (w.examples, w.ways)
+
+
+def test_both_ways_of_cleaning_that_are_timed_are_built(experiment):
+    peers, of = experiment("two_levels_jax"), experiment("two_levels_workloads")
+    for w in (w for w in of.PROBLEMS.values() if w.method != "weight_net"):
+        peer = peers.Ours(w, of.data(w, np.float32), of.weights(w, np.float32))
+        state = jax.eval_shape(peer.outer.init, jax.random.key(0))
+        step = (state, peer.sampler, jax.random.key(0))
+        after, metrics = jax.eval_shape(peer.outer.step, *step)
+        assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, after, state))
+        assert ("linear_residual" in metrics) == (w.method == "implicit")
 
 
 def test_whoever_knows_a_class_again_foretells_all_but_its_first_example(experiment):

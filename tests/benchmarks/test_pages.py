@@ -127,6 +127,9 @@ TABLES = {
         ("agents", lambda r: m.rates(r["results"]) + r["memory"])
     ],
     "adaptation": lambda m: kept(m, "adaptation"),
+    "two_levels": lambda m: [
+        ("two_levels", lambda r: m.spelled(r) + m.memory(r))
+    ],
     "population": lambda m: [(f"population_{n}", lambda r: r["rows"]) for n in (1, 2)],
     "end_to_end": lambda m: [
         ("end_to_end", lambda r: r["inside compiled"] + r["end to end"])
