@@ -261,15 +261,21 @@ def test_evaluates_noise_knows_nothing_of_the_task():
         assert abs(r) < 0.1
 
 
+@jax.jit
+def exactly(process, batch):
+    """Its likelihood, tasks, lengths, scales: one program for all processes."""
+    again = jax.random.clone(batch)
+    found = jax.vmap(process.exact_log_likelihood)(again)
+    return found, jax.vmap(process.sample_with_kernel)(batch)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.001, 0.003, 0.02])
 def test_the_exact_process_knows_all_of_its_noise(noise):
     """Against the posterior in double precision by numpy, noise and jitter included."""
     process = jm.tasks.gaussian_process(noise=noise)
-    batch = keys.tasks(jax.random.key(0), 60)
-    again = jax.random.clone(batch)
-    found = jax.jit(jax.vmap(process.exact_log_likelihood))(again)
-    tasks, lengths, scales = jax.jit(jax.vmap(process.sample_with_kernel))(batch)
+    found, made = exactly(process, keys.tasks(jax.random.key(0), 60))
+    tasks, lengths, scales = jax.device_get(made)
 
     def by_hand(i, variance):
         rows = lambda b, a: np.float64(a[i])[np.asarray(b.mask[i]) > 0]

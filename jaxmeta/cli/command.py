@@ -78,6 +78,10 @@ class Evaluate:
     """Another number of tasks."""
     seed: int | None = None
     """Another seed for the tasks."""
+    devices: int | None = None
+    """Devices that the tasks are split over; on a CPU, as many of its cores."""
+    distributed: bool = False
+    """This is one of several processes that test one run, as in train."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,7 @@ def _sentences() -> Iterator[None]:
         sys.exit(interrupts.CODE)
     except session.InterruptedRunError as stopped:
         print(stopped, file=sys.stderr)
-        sys.exit(interrupts.CODE)
+        sys.exit(stopped.code)
 
 
 def train(command: Any, given: list[str]) -> None:
@@ -222,8 +226,6 @@ def train(command: Any, given: list[str]) -> None:
         with processes.quiet_but_first():
             begin = _begun if command.resume is None else _resumed
             folder, recipe = begin(command, given, mesh)
-            if mesh is not None:
-                recipe = replace(recipe, outer=recipe.outer_on(mesh))
             shown = {"progress": command.progress, "tensorboard": command.tensorboard}
             session.train(folder, recipe, **shown)
 
@@ -234,8 +236,7 @@ def _resumed(command: Any, given: list[str], mesh) -> tuple[run.Run, recipes.Rec
     configs.check_resumed(given, config)
     if command.steps is not None:
         config = configs.extended(config, command.steps)
-    recipe = recipes.make(**configs.parts(config))
-    recipe.outer_on(mesh)
+    recipe = _made(config, mesh)
     if command.steps is not None:
         done = session.done(folder)
         if command.steps < done:
@@ -252,13 +253,18 @@ def _resumed(command: Any, given: list[str], mesh) -> tuple[run.Run, recipes.Rec
 def _begun(command: Any, _: list[str], mesh) -> tuple[run.Run, recipes.Recipe]:
     """A new run, whose folder the first process makes."""
     config = _config(command)
-    recipe = recipes.make(**configs.parts(config))  # before there is a folder
-    recipe.outer_on(mesh)
+    recipe = _made(config, mesh)  # before there is a folder
     name = f"{config['learner']}-{recipe.options.data}-seed{recipe.options.seed}"
     path = ""
     if processes.is_first():
         path = str(_created(command.out, Path("runs") / name, config).folder)
     return run.Run(processes.told(path)), recipe
+
+
+def _made(config: dict[str, Any], mesh) -> recipes.Recipe:
+    """A recipe, on the devices of a mesh if there is one."""
+    recipe = recipes.make(**configs.parts(config))
+    return recipe if mesh is None else replace(recipe, outer=recipe.outer_on(mesh))
 
 
 def _created(out: Path | None, default: Path, config: dict[str, Any]) -> run.Run:
@@ -275,10 +281,14 @@ def evaluate(command: Evaluate) -> None:
         checks.check_sizes(2, test_tasks=command.test_tasks)
     if command.seed is not None:
         checks.check_seeds(seed=command.seed)
-    folder, config = run.open_run(command.run)
-    recipe = recipes.make(**configs.parts(config))
-    again = {"num_tasks": command.test_tasks, "seed": command.seed}
-    session.test(folder, recipe, **again, write=not folder.busy)
+    with processes.together(session.InterruptedRunError):
+        mesh = devices.mesh_of(command.devices, command.distributed)
+        with processes.quiet_but_first():
+            folder, config = run.open_run(command.run)
+            recipe = _made(config, mesh)
+            again = {"num_tasks": command.test_tasks, "seed": command.seed}
+            write = processes.is_first() and not folder.busy
+            session.test(folder, recipe, **again, write=write)
 
 
 def _sweep(command: Any) -> None:

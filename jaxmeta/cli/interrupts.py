@@ -1,4 +1,4 @@
-"""Ctrl-C: once to stop after the chunk that runs, twice to stop at once."""
+"""Ctrl-C: once to stop after the chunk that runs, twice to stop at once; SIGTERM alike."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Interrupts:
-    """`asked`: whether Ctrl-C was pressed, or SIGTERM sent."""
+    """`asked`: the first of Ctrl-C (SIGINT) and SIGTERM that came; 0 = none."""
 
-    asked = False
+    asked: int = 0
 
 
 @contextlib.contextmanager
@@ -55,6 +55,6 @@ def _watch(ours: socket.socket, said: Interrupts, how_to_go_on: str) -> None:
             if said.asked:
                 print(f"stopped at once; {how_to_go_on}", file=sys.stderr, flush=True)
                 os._exit(CODE)
-            said.asked = True
+            said.asked = number[0]
             text = "stopping after these steps, to save them; once more stops at once"
             print(text, file=sys.stderr, flush=True)

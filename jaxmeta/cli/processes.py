@@ -14,17 +14,23 @@ LEFT = 1  # exit code of a process that lost another
 
 
 def join() -> None:
-    """Find the other processes, before the first use of a device.
+    """Find the other processes, before the first use of a device, or know them already.
 
     Raises: ValueError if no cluster has started this one.
     """
     try:
-        jax.distributed.initialize()
+        if not are_joined():
+            jax.distributed.initialize()
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"distributed: the other processes were not found ({error}); expected to be "
             "started by Slurm (srun), Open MPI (mpirun) or Kubernetes, once a process"
         ) from error
+
+
+def are_joined() -> bool:
+    """Whether this is a process of a cluster, which may be the only one."""
+    return jax.distributed.is_initialized()
 
 
 def is_first() -> bool:
@@ -45,13 +51,13 @@ def told(text: str) -> str:
     return bytes(np.asarray(found)).rstrip(b"\0").decode()
 
 
-def any_of(said: bool) -> bool:
-    """Whether a process says so: the same answer in all, once all have been asked."""
+def largest_of(number: int) -> int:
+    """The largest that a process says: the same in all, once all have been asked."""
     if jax.process_count() == 1:
-        return said
+        return number
     from jax.experimental import multihost_utils
 
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(said))))
+    return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
 
 
 @contextlib.contextmanager

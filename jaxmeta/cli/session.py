@@ -1,14 +1,16 @@
 """One run from start to end: train, test, draw; what `jaxmeta train` does."""
 
 import contextlib
+import signal
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 
 from jaxmeta import keys
 from jaxmeta.cli import processes, summary
-from jaxmeta.cli.interrupts import interruptible
+from jaxmeta.cli.interrupts import CODE, interruptible
 from jaxmeta.cli.options import Options
 from jaxmeta.cli.recipes import Recipe
 from jaxmeta.cli.run import Run, to_json, written
@@ -36,7 +38,16 @@ def test_key(seed: int) -> jax.Array:
 
 
 class InterruptedRunError(Exception):
-    """A run that was stopped, and saved where it stood."""
+    """A run that was stopped, and saved where it stood.
+
+    code: what the process exits with. SIGTERM to one of a cluster's is a notice that its
+        machine is taken away, which the run was ready for.
+    """
+
+    def __init__(self, said: str, asked: int):
+        super().__init__(said)
+        noticed = asked == signal.SIGTERM and processes.are_joined()
+        self.code = 0 if noticed else CODE
 
 
 def train(
@@ -53,14 +64,14 @@ def train(
         log = _log(run, recipe, progress, tensorboard) if first else _silent
         with interruptible(go_on) as signals:
 
-            def stop():  # of several processes all stop at one step
-                signals.asked = processes.any_of(signals.asked)
-                return signals.asked
+            def stop():  # of several processes all stop at one step, for one reason
+                signals.asked = processes.largest_of(signals.asked)
+                return bool(signals.asked)
 
             state = trained(run, recipe, log, stop)
         if int(state.step) < (recipe.options.steps or 0) and signals.asked:
             raise InterruptedRunError(
-                f"stopped at step {int(state.step)}, all saved; {go_on}"
+                f"stopped at step {int(state.step)}, all saved; {go_on}", signals.asked
             )
         report = test(run, recipe, write=first)
     print(f"run folder: {run.folder}")
@@ -99,7 +110,7 @@ def trained(run: Run, recipe: Recipe, log_from, stop) -> Any:
     best = None if best_ones is None else _best(run, recipe, best_ones, start)
     key = train_key(options.seed)
     missed = best is not None and _missed(run, options, start)
-    processes.any_of(False)  # all have read the log before the first writes to it
+    processes.largest_of(0)  # all have read the log before the first writes to it
     with log_from(start) as log:
         if best is not None and missed:
             _validate(recipe, state, key, best, log)
@@ -168,6 +179,7 @@ def _validate(recipe: Recipe, state, key, best: Best, log: logs.Log) -> None:
         recipe.samplers["validation"],
         num_tasks=recipe.options.validation_tasks,
         key=keys.validation(key),
+        mesh=recipe.outer.mesh,
     )
     best.look(state, report)
     log.validation(int(state.step), report)
@@ -181,7 +193,8 @@ def test(
     seed: int | None = None,
     write: bool,
 ) -> Report:
-    """Meta-test a checkpoint beside the baseline; print the numbers.
+    """Meta-test a checkpoint beside the baseline, on the devices that the recipe has;
+    print the numbers.
 
     Args: run, recipe; num_tasks, seed: if not the run's own; write: leave reports and
         pictures in the run folder, if the tasks are its own.
@@ -192,11 +205,12 @@ def test(
     own = num_tasks is None and seed is None
     num_tasks = num_tasks or options.test_tasks
     key = test_key(options.seed if seed is None else seed)
-    judge = recipe.source.judge
-    report = judge(recipe.test, state.params, sampler, options, num_tasks, key)
+    judge = partial(recipe.source.judge, recipe.test, state.params, sampler, options)
+    report = judge(num_tasks, key, mesh=recipe.outer.mesh)
     headline = recipe.source.of(report)
     reports = {"learned": report}
-    reports |= headline.baselines(sampler, options, num_tasks, key)
+    if processes.is_first():  # who prints
+        reports |= headline.baselines(sampler, options, num_tasks, key)
     _print(headline, reports, int(state.step))
     if own and write:
         classes = _classes(recipe, state.params, num_tasks, key)

@@ -206,6 +206,12 @@ def check_scaling(results):
     assert results["rows"][0]["of one"] == 1
 
 
+def check_remat(results):
+    kept, offloaded = results["rows"]
+    assert kept["case"] == "MixedMode()" and kept["MB"] < offloaded["MB"]
+    assert kept["host"] == offloaded["host"] == 0  # a CPU has no other memory
+
+
 def check_faults(results):
     for row in results["rows"]:
         assert row["nothing lost"] == row["times"] > 0, row

@@ -117,6 +117,7 @@ TABLES = {
     "continual_omniglot": lambda m: kept(m, "continual_omniglot"),
     "faults": lambda m: kept(m, "faults*"),
     "scaling": lambda m: kept(m, "scaling"),
+    "remat": lambda m: [("remat", m.rows)],
     "valley": lambda m: kept(m, "valley"),
     "halting": lambda m: kept(m, "halting"),
     "streams": lambda m: [

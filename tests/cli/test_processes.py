@@ -1,11 +1,13 @@
 """One run by two processes on this machine, started as Slurm starts them."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -13,15 +15,26 @@ import pytest
 
 import jaxmeta as jm
 from jaxmeta import cli
-from jaxmeta.cli import processes
+from jaxmeta.cli import processes, session
+from jaxmeta.cli.run import Run
+from jaxmeta.cli.sources import source
 from jaxmeta.training import log
 
 TRAIN = (
     "train maml --data sinusoid --tasks-per-step 2 --width 4 --chunk 5 --reduce tree "
-    "--tasks-at-once 1 --validate-every 10000 --save-every 10 --validation-tasks 4 "
-    "--test-tasks 4 --no-progress"
+    "--tasks-at-once 1 --validate-every 1000000 --save-every 10 --validation-tasks 5 "
+    "--test-tasks 5 --tested best --no-progress"
 )
-JAXMETA = Path(sys.executable).with_name("jaxmeta")
+# one command after the other, which share what is compiled
+COMMANDS = """
+import sys
+from jaxmeta import cli
+for words in sys.argv[1:]:
+    try:
+        cli.main(words.split())
+    except SystemExit as end:
+        print("left with", end.code)
+"""
 # a device each, and programs that are compiled fast
 ENVIRONMENT = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
@@ -35,11 +48,12 @@ def in_a_folder(tmp_path, monkeypatch):
     yield
     for child in STARTED:  # those that a failed test left
         child.kill()
+        child.wait()
     STARTED.clear()
 
 
-def start(words: str) -> list[subprocess.Popen]:
-    """The installed command in two processes."""
+def start(*commands: str) -> list[subprocess.Popen]:
+    """Commands in two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,80 +61,91 @@ def start(words: str) -> list[subprocess.Popen]:
         **{"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost"},
         **{"SLURM_NTASKS": "2", "JAX_COORDINATOR_PORT": str(port)},
     }
-    both = [
-        subprocess.Popen(
-            [JAXMETA, *words.split(), "--distributed"],
-            env=ENVIRONMENT | cluster | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
-    ]
+    both = [process(rank, ENVIRONMENT | cluster, commands) for rank in "01"]
     STARTED.extend(both)
     return both
 
 
-def ended(both: list[subprocess.Popen]) -> tuple[list[int], list[str], list[str]]:
-    """Exit codes, and what each printed."""
-    said = [child.communicate(timeout=300) for child in both]
-    own = lambda text: "".join(
-        line for line in text.splitlines(True) if not line.startswith("[Gloo]")
-    )
-    told, errors = ([own(text) for text in texts] for texts in zip(*said, strict=True))
-    return [child.returncode for child in both], told, errors
+def process(rank: str, environment: dict[str, str], commands) -> subprocess.Popen:
+    """What it prints goes to files."""
+    own = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}
+    words = [f"{command} --distributed" for command in commands]
+    with open(f"told{rank}", "w") as told, open(f"errors{rank}", "w") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-c", COMMANDS, *words],
+            env=environment | own,
+            stdout=told,
+            stderr=errors,
+        )
 
 
-def until_saved(both: list[subprocess.Popen], beyond: int = 0) -> None:
-    """Wait for a checkpoint of a later step."""
-    folder = Path("run/checkpoints")
-    for _ in range(3000):
-        names = [p.name for p in folder.glob("*")] if folder.exists() else []
-        if any(name.isdigit() and int(name) > beyond for name in names):
+def said(what: str) -> list[str]:
+    """By both processes, "told" or "errors"."""
+    texts = [Path(f"{what}{rank}").read_text().splitlines(True) for rank in "01"]
+    return ["".join(s for s in lines if not s.startswith("[Gloo]")) for lines in texts]
+
+
+def until(holds: Callable[[], bool], both: list[subprocess.Popen]) -> None:
+    """Wait for it."""
+    for _ in range(1000):
+        if holds():
             return
-        assert not any(child.poll() for child in both), ended(both)
+        assert not any(child.poll() for child in both), said("errors")
         time.sleep(0.1)
-    raise AssertionError("nothing was saved in five minutes")
+    raise AssertionError(said("errors"))
 
 
-def step() -> int:
-    return int(jm.load("run").state.step)
+def saved(beyond: int) -> bool:
+    """Whether there is a checkpoint of a later step."""
+    names = [path.name for path in Path("run/checkpoints").glob("*")]
+    return any(name.isdigit() and int(name) > beyond for name in names)
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_survive_a_kill():
-    both = start(f"{TRAIN} --steps 1000000 --out run")
-    until_saved(both)
+def test_two_processes_test_together_stop_together_and_survive_a_kill(
+    capsys, monkeypatch
+):
+    go_on = "train --resume run --no-progress --steps"
+    both = start(f"{TRAIN} --steps 10 --out run", *[f"{go_on} 1000000"] * 2)
+    until(lambda: saved(beyond=10), both)
     both[1].send_signal(signal.SIGTERM)  # as before a machine is taken away, to one
-    codes, told, _ = ended(both)
-    assert codes == [130, 130] and told[1] == ""
-    stopped = step()
-    lines = Path("run/metrics.jsonl").read_text().splitlines()
-    assert len(lines) == stopped // 5  # of one process
-
-    both = start("train --resume run --no-progress")
-    until_saved(both, beyond=stopped)
+    stopped = r"stopped at step (\d+), all saved; go on with"
+    until(lambda: all(re.search(stopped, text) for text in said("errors")), both)
+    steps = [int(re.findall(stopped, text)[0]) for text in said("errors")]
+    until(lambda: saved(beyond=steps[0]), both)
     both[1].kill()
-    codes, _, errors = ended(both)
-    assert codes[1] == -signal.SIGKILL and codes[0] not in (0, -signal.SIGKILL)
+    codes, told, errors = [c.wait(60) for c in both], said("told"), said("errors")
+    assert codes[1] == -signal.SIGKILL and codes[0] not in (0, codes[1]), errors
+    assert steps[0] == steps[1]
+    assert told[1] == "left with 0\n" and told[0].endswith(told[1])
     assert "another process has ended" in errors[0]
 
-    more = step() + 10
-    both = start(f"train --resume run --steps {more} --no-progress")
-    codes, told, errors = ended(both)
-    assert codes == [0, 0], errors
-    assert f"after {more} steps" in told[0] and told[1] == ""
-    assert step() == more and Path("run/report.md").stat().st_size > 100
-    lines = [
-        line for line in log.read(Path("run/metrics.jsonl")) if line["step"] == more
-    ]
-    assert len(lines) == 2  # of one process: what it trained, what it validated
+    # they split the tasks of their test; one device has the same digits
+    result = next(line for line in told[0].splitlines() if "learned" in line)
+    devices = []
+
+    def on_one(*args, mesh=None, **how):
+        devices.append(1 if mesh is None else mesh.size)
+        return jm.evaluate(*args, **how)
+
+    monkeypatch.setattr(source, "evaluate", on_one)
+    capsys.readouterr()
+    cli.main(["evaluate", "run", "--devices", "2"])
+    alone = capsys.readouterr().out
+    assert "after 10 steps, 5 unseen tasks" in alone and result in alone
+    assert devices == [2, 1]  # the baseline is no work
+    # and goes on
+    more = session.done(Run("run")) + 5
+    cli.main(f"{go_on} {more}".split())
+    lines = log.read(Path("run/metrics.jsonl"))  # of one process
+    trained = [line["step"] for line in lines if "loss" in line]
+    assert trained == [*range(5, more + 1, 5)]
 
 
 def test_of_processes_that_are_one(capsys):
     """No cluster has started the tests."""
     assert processes.is_first() and processes.told("run") == "run"
-    assert processes.any_of(True) and not processes.any_of(False)
+    assert processes.largest_of(signal.SIGTERM) == 15 and not processes.are_joined()
     with pytest.raises(SystemExit):
         cli.main(["train", "maml", "--data", "sinusoid", "--distributed"])
     said = capsys.readouterr().err

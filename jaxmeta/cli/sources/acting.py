@@ -57,9 +57,10 @@ class Acting(Source):
         )
 
     def judge(
-        self, learner, params, sampler, options: Options, num_tasks: int, key
+        self, learner, params, sampler, options: Options, num_tasks: int, key, mesh=None
     ) -> Report:
         """By what it earns in new tasks."""
+        del mesh  # there is none, see `outer`
         assert options.episodes
         how = {"episodes": options.episodes, "num_tasks": num_tasks, "key": key}
         return evaluate_returns(learner, params, sampler, **how)

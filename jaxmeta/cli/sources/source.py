@@ -124,11 +124,12 @@ class Source:
         )
 
     def judge(
-        self, learner, params, sampler, options: Options, num_tasks: int, key
+        self, learner, params, sampler, options: Options, num_tasks: int, key, mesh=None
     ) -> Report:
-        """How it is tested."""
+        """How it is tested, on one device or those of a mesh."""
         del options
-        return evaluate(learner, params, sampler, num_tasks=num_tasks, key=key)
+        how = {"num_tasks": num_tasks, "key": key, "mesh": mesh}
+        return evaluate(learner, params, sampler, **how)
 
     def picture(
         self,
