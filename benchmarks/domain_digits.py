@@ -29,6 +29,8 @@ ROWS = (
     Row("standardised per domain", "source_only", on="by domain"),
     Row("CORAL, softmax regression", "coral", PLAIN | SOFTMAX, inputs=True),
     Row("CORAL, nearest neighbour", "coral", {"head": "nearest"}, inputs=True),
+    Row("the same, not standardised", "coral",
+        {"head": "nearest", "standardise": "none"}, inputs=True),
     Row("Deep CORAL", "deep_coral"),
     Row("MMD", "mmd"),
     Row("JAN", "jan"),
@@ -39,7 +41,7 @@ ROWS = (
     Row("adversarial autoencoder", "adversarial_autoencoder"),
     Row("optimal transport", "optimal_transport", PLAIN, inputs=True),
     Row("in-domain", "source_only", on="in-domain"),
-)
+)  # fmt: skip
 
 
 @dataclass

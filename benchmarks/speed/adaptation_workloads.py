@@ -38,6 +38,7 @@ PAIRS = {
         Pair("class-reg. OT, 64", "class_regularised", 500, 64, 10),
         Pair("DANN, 10 wide", "dann", 300, 2, 2, 10, 1000, 34),
         Pair("DANN, 128 wide", "dann", 500, 784, 10, 128, 300, 64),
+        Pair("DANN, digits", "dann", 1800, 64, 10, 128, 300, 64),
         Pair("DANN, tiny", "dann", 8, 2, 2, 4, 3, 4),
     )
 }

@@ -26,6 +26,8 @@ X_S, X_T = Z[SOURCE > 0], Z[TARGET > 0]
 Y = np.where(SOURCE > 0, np.arange(N) // 2 % 3, -1)
 SUPPORT = jm.Batch(Z, Y, SOURCE + TARGET)
 covariance = lambda x: np.cov(x, rowvar=False, ddof=1)
+aligning = jax.jit(align, static_argnames="mean")  # eagerly, each operation compiles
+root_of, solve = jax.jit(square_root), jax.jit(lyapunov)
 
 
 def aligned(x_s, x_t, ridge):
@@ -49,12 +51,12 @@ def regression(x, y, steps, rate, ways=3, momentum=0.0):
 
 def test_the_aligned_source_has_the_targets_covariance():
     given = [jnp.asarray(a) for a in (Z, SOURCE, TARGET)]
-    found = np.asarray(align(*given, regularization=0.0))[SOURCE > 0]
+    found = np.asarray(aligning(*given, regularization=0.0))[SOURCE > 0]
     close(covariance(found), covariance(X_T), 1e-10)
     close(found.mean(axis=0), X_T.mean(axis=0), 1e-10)
-    own = np.asarray(align(*given, regularization=0.0, mean="source"))[SOURCE > 0]
+    own = np.asarray(aligning(*given, regularization=0.0, mean="source"))[SOURCE > 0]
     close(own.mean(axis=0), X_S.mean(axis=0), 1e-10)
-    found = np.asarray(align(*given, regularization=1.0))[SOURCE > 0]
+    found = np.asarray(aligning(*given, regularization=1.0))[SOURCE > 0]
     close(found, aligned(X_S, X_T, 1.0) + X_T.mean(axis=0), 1e-9)
 
 
@@ -71,7 +73,7 @@ def test_alignment_is_that_of_skada_up_to_its_covariances_over_n(of_target):
     theirs = (x_s - x_s.mean(axis=0)) @ power(x_s, -0.5) @ power(x_t, 0.5)
     sides = np.repeat([1.0, 0.0], [20, of_target])
     given = [jnp.asarray(a) for a in (np.concatenate([x_s, x_t]), sides, 1 - sides)]
-    found = np.asarray(align(*given, regularization=0.0))[:20] - x_t.mean(axis=0)
+    found = np.asarray(aligning(*given, regularization=0.0))[:20] - x_t.mean(axis=0)
     factor = np.sqrt((1 - 1 / of_target) / (1 - 1 / 20))  # theirs over ours
     close(found * factor, theirs, 1e-8)
 
@@ -82,7 +84,7 @@ def test_coral_is_the_numbers_of_numpy(standardise):
     learner = jm.coral(None, standardise=standardise, **how)
     params = learner.init(jax.random.key(0))
     assert not jax.tree.leaves(params)
-    adapted = learner.adapt(params, SUPPORT)
+    adapted = jax.jit(learner.adapt)(params, SUPPORT)
 
     scale = lambda x, by: (x - by.mean(axis=0)) / (by.std(axis=0) + 0.3)
     x_s, x_t, query = X_S, X_T, RANDOM.normal(size=(5, D))
@@ -93,19 +95,19 @@ def test_coral_is_the_numbers_of_numpy(standardise):
     x = aligned(x_s, x_t, 1.0) + x_t.mean(axis=0)
     w, b = regression(x, Y[SOURCE > 0], 20, 0.1, momentum=0.5)
     close(adapted.head.w, w, 1e-8)
-    found = jax.nn.log_softmax(learner.predict(adapted, asked), axis=1)
+    found = log_softmax(jax.jit(learner.predict)(adapted, asked), axis=1)
     close(found, log_softmax(query @ w + b, axis=1), 1e-8)
 
 
 def test_the_nearest_neighbour_of_the_aligned_source_is_the_numbers_of_numpy():
     learner = jm.coral(None, ways=4, standardise="none", head="nearest")
-    adapted = learner.adapt(learner.init(jax.random.key(0)), SUPPORT)
+    adapted = jax.jit(learner.adapt)(learner.init(jax.random.key(0)), SUPPORT)
     x = aligned(X_S, X_T, 1.0) + X_T.mean(axis=0)
     query = RANDOM.normal(size=(5, D))
     squares = ((query[:, None] - x[None]) ** 2).sum(axis=2)  # [queries, source]
     of_class = [-squares[:, Y[SOURCE > 0] == k].min(axis=1) for k in range(3)]
     expected = np.stack([*of_class, np.full(5, -np.inf)], axis=1)  # none of the fourth
-    close(learner.predict(adapted, query), expected, 1e-8)
+    close(jax.jit(learner.predict)(adapted, query), expected, 1e-8)
 
 
 def by_batch():
@@ -132,8 +134,9 @@ def test_an_encoder_that_normalises_sees_domains_together_or_apart(make, togethe
     if together:
         centre = mean(SUPPORT.mask > 0)
     w = {"encoder": jnp.eye(D)}
-    kept = make(by_batch(), together=together, **how).adapt(w, SUPPORT).head
-    by_hand = make(None, **how).adapt({}, SUPPORT._replace(x=Z - centre)).head
+    adapted = lambda learner, *given: jax.jit(learner.adapt)(*given).head
+    kept = adapted(make(by_batch(), together=together, **how), w, SUPPORT)
+    by_hand = adapted(make(None, **how), {}, SUPPORT._replace(x=Z - centre))
     close(kept.z, by_hand.z, 1e-9)
 
 
@@ -141,11 +144,11 @@ def test_the_default_rule_comes_as_far_in_half_the_steps():
     """Of gradient descent, on the moved source; its classes overlap."""
     how = {"ways": 3, "standardise": "none", "inner_lr": 0.01}
     rows = SOURCE > 0
-    moved = np.asarray(align(*map(jnp.asarray, (Z, SOURCE, TARGET))))[rows]
+    moved = np.asarray(aligning(*map(jnp.asarray, (Z, SOURCE, TARGET))))[rows]
 
     def loss(**training):
         learner = jm.coral(None, **how, **training)
-        head = learner.adapt(learner.init(jax.random.key(0)), SUPPORT).head
+        head = jax.jit(learner.adapt)({}, SUPPORT).head
         log_p = log_softmax(moved @ np.asarray(head.w) + np.asarray(head.b), axis=1)
         return -log_p[np.arange(rows.sum()), Y[rows]].mean()
 
@@ -162,11 +165,11 @@ SPECTRA = [[0.3, 1, 2, 5], [1, 1, 3, 3], [2, 2, 2, 2], [1, 1 + 1e-9, 4, 4]]
 def test_the_square_root_has_derivatives_where_eigenvalues_are_equal(values):
     q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))
     c = jnp.asarray((q * values) @ q.T)
-    root = square_root(c)
+    root = root_of(c)
     close(root @ root, c)
-    both = lambda c: square_root((c + c.T) / 2)
+    both = lambda c: root_of((c + c.T) / 2)
     check_grads(both, (c,), order=2, modes=("fwd", "rev"), rtol=1e-5, eps=1e-5)
-    x = lyapunov(root, jnp.asarray(q + q.T))
+    x = solve(root, jnp.asarray(q + q.T))
     close(root @ x + x @ root, q + q.T)
 
 
@@ -205,7 +208,7 @@ def test_source_only_standardises_as_by_hand(standardise):
     how = {"ways": 3, "features": 3, "inner_steps": 4, "inner_lr": 0.1}
     learner = jm.source_only(IDENTITY, standardise=standardise, **how)
     params = start(learner)
-    adapted = learner.adapt(params, SUPPORT._replace(x=x))
+    adapted = jax.jit(learner.adapt)(params, SUPPORT._replace(x=x))
 
     on_source = x_s
     if by is not None:
@@ -217,18 +220,19 @@ def test_source_only_standardises_as_by_hand(standardise):
     rule = jm.learners.REGISTRY["source_only"].defaults["rule"]
     maml = jm.maml(model, inner_lr=0.1, inner_steps=4, rule=rule,
                    loss=jm.losses.cross_entropy)  # fmt: skip
-    w, b = maml.adapt(w, jm.Batch(on_source, Y[SOURCE > 0]))
+    w, b = jax.jit(maml.adapt)(w, jm.Batch(on_source, Y[SOURCE > 0]))
     expected = scaled @ np.asarray(w) + np.asarray(b)
-    close(learner.predict(adapted, query), expected, 1e-9)
+    close(jax.jit(learner.predict)(adapted, query), expected, 1e-9)
 
 
 def test_without_a_target_there_is_nothing_to_align_with():
     """Under jit, where it can't be seen, NaN."""
     learner = jm.coral(None, ways=3, inner_steps=2)
     adapt = jax.jit(lambda mask: learner.adapt({}, SUPPORT._replace(mask=mask)))
-    predicted = learner.predict(adapt(jnp.asarray(SOURCE)), Z)
+    predict = jax.jit(learner.predict)
+    predicted = np.asarray(predict(adapt(jnp.asarray(SOURCE)), Z))
     assert not np.isfinite(predicted).any()  # -inf of a class that is NaN
-    assert np.isfinite(learner.predict(adapt(jnp.asarray(SUPPORT.mask)), Z)).all()
+    assert np.isfinite(np.asarray(predict(adapt(jnp.asarray(SUPPORT.mask)), Z))).all()
 
 
 def test_wrong_arguments_are_said():

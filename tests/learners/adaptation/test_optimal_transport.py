@@ -32,6 +32,7 @@ Y = np.where(SOURCE > 0, np.arange(N) // 2 % WAYS, -1)
 SUPPORT = jm.Batch(Z, Y, SOURCE + TARGET)
 X_S, X_T, Y_S = Z[SOURCE > 0], Z[TARGET > 0], Y[SOURCE > 0]
 COST = distances(X_S, X_T) / distances(X_S, X_T).mean()
+HOW = "regularization", "iterations", "class_penalty", "rounds"  # of one program
 
 
 def sinkhorn(cost, regularization, iterations=2000):
@@ -66,13 +67,17 @@ def conditional_gradient(kind, eta, regularization, rounds):
     return gamma
 
 
+@partial(jax.jit, static_argnames=HOW)
+def planned(z, source, target, onehot, **how):
+    cost = unit_cost(Side(z, source), Side(z, target))
+    return transport(cost, source / source.sum(), target / target.sum(), onehot, **how)
+
+
 def plan(**how):
     """gamma of the source's rows and the target's columns."""
     source, target, z = map(jnp.asarray, (SOURCE, TARGET, Z))
     onehot = jnp.asarray((Y[:, None] == np.arange(WAYS)) * 1.0)
-    found = jax.jit(lambda cost: transport(
-        cost, source / source.sum(), target / target.sum(), onehot, **how
-    ))(unit_cost(Side(z, source), Side(z, target)))  # fmt: skip
+    found = planned(z, source, target, onehot, **how)
     outside = np.asarray(found)[np.ix_(SOURCE == 0, TARGET == 0)]
     assert not outside.any()
     return np.asarray(found)[np.ix_(SOURCE > 0, TARGET > 0)]
@@ -130,13 +135,8 @@ def test_without_entropy_it_is_the_linear_program_and_a_permutation():
     x = np.eye(5) * 4 + 0.1 * random.normal(size=(5, 5))
     order = random.permutation(5)
     z, sides = np.concatenate([x, x[order] + 0.5]), np.repeat([1.0, 0.0], 5)
-    cost = unit_cost(
-        *(Side(jnp.asarray(z), jnp.asarray(w)) for w in (sides, 1 - sides))
-    )
-    gamma = transport(
-        cost, jnp.asarray(sides / 5), jnp.asarray((1 - sides) / 5),
-        jnp.zeros((10, 2)), regularization=0.01,
-    )  # fmt: skip
+    given = [jnp.asarray(a) for a in (z, sides, 1 - sides)]
+    gamma = planned(*given, jnp.zeros((10, 2)), regularization=0.01)
     close(5 * np.asarray(gamma)[:5, 5:], np.eye(5)[:, order], 1e-8)
     close(barycentres(gamma, jnp.asarray(z))[:5], x + 0.5, 1e-8)
     assert not np.asarray(barycentres(gamma, jnp.asarray(z)))[5:].any()
@@ -208,14 +208,14 @@ def test_the_classifier_sees_the_barycentres():
     )
     params = learner.init(jax.random.key(0))
     assert not jax.tree.leaves(params)
-    adapted = learner.adapt(params, SUPPORT)
+    adapted = jax.jit(learner.adapt)(params, SUPPORT)
     gamma = sinkhorn(COST, 0.2)
     moved = gamma @ X_T / gamma.sum(axis=1, keepdims=True)
     residual = np.eye(WAYS)[Y_S] - 1 / WAYS
     close(adapted.head.w, moved.T @ residual / len(X_S), 1e-8)
     close(adapted.head.b, residual.mean(axis=0), 1e-8)
     logits = Z @ np.asarray(adapted.head.w) + np.asarray(adapted.head.b)
-    close(learner.predict(adapted, Z), logits)
+    close(jax.jit(learner.predict)(adapted, Z), logits)
 
 
 def test_a_head_is_a_network_whose_start_is_learned():
