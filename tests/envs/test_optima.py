@@ -91,7 +91,7 @@ LONG = {
 }
 
 
-@slow
+@slow  # that Gittins' indices earn what is best is below
 @pytest.mark.parametrize("name", LONG)
 def test_agents_of_five_arms_and_a_hundred_pulls(name):
     agent, expected = LONG[name]

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.mark.parametrize(
-    ("n", "ways", "penalty"), [(10, 5, 0.1), (15, 3, 10.0), (40, 20, 0.1)]
+    ("n", "ways", "penalty"), [(10, 5, 0.1), (15, 3, 10.0), (24, 12, 0.1)]
 )
 def test_svm_is_scikit_learns(n, ways, penalty):
     random = np.random.default_rng(n)
@@ -44,12 +44,15 @@ def test_svm_gradient_is_that_of_finite_differences():
     gram = jnp.asarray(x @ x.T + np.eye(12))
     belongs = jnp.asarray(np.eye(WAYS)[np.arange(12) % WAYS])
     weights = jnp.asarray(random.normal(size=(WAYS, 12)))
-    f = lambda k: jnp.sum(jnp.sin(3 * svm_dual(k, belongs, 0.3)[0]) * weights)
-    gradient = jax.grad(f)(gram)
+    f = jax.value_and_grad(
+        lambda k: jnp.sum(jnp.sin(3 * svm_dual(k, belongs, 0.3)[0]) * weights)
+    )
+    f = jax.jit(f)
+    gradient = f(gram)[1]
     for seed in range(3):
         e = np.random.default_rng(seed).normal(size=gram.shape)
         e = jnp.asarray((e + e.T) * 1e-6)
-        slope = (f(gram + e) - f(gram - e)) / 2
+        slope = (f(gram + e)[0] - f(gram - e)[0]) / 2
         close((gradient * e).sum(), slope, 1e-5)
         assert abs(float(slope)) > 1e-8
 
