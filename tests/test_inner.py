@@ -51,7 +51,7 @@ def meta_loss(inputs, adjoint, rule, steps):
     return objective(end, context, batch._replace(x=jnp.cos(batch.x)))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("steps", [1, 7])
 @pytest.mark.parametrize(
     "rule",
     [optax.sgd(0.1), optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)],
