@@ -90,23 +90,23 @@ LINEAR = jm.Model(lambda key: jnp.zeros((4, 1)), lambda w, x: x @ w)
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS)
-@pytest.mark.parametrize("steps", [1, 3, 10])
+@pytest.mark.parametrize("steps", [1, 10])
 def test_maml_on_linear_regression_is_its_closed_form(steps, adjoint):
     w0, task, exact, _ = linear_regression(steps)
     learner = jm.maml(
         LINEAR, inner_lr=0.1, inner_steps=steps, loss=jm.losses.mse, adjoint=adjoint
     )
-    gradient = jax.grad(lambda w: learner.loss(w, task)[0])(w0)
+    gradient = jax.jit(jax.grad(lambda w: learner.loss(w, task)[0]))(w0)
     np.testing.assert_allclose(
         gradient, exact, rtol=0, atol=1e-12 * np.abs(exact).max()
     )
 
 
-@pytest.mark.parametrize("steps", [1, 3, 10])
+@pytest.mark.parametrize("steps", [1, 10])
 def test_fomaml_on_linear_regression_is_its_closed_form(steps):
     w0, task, exact, first_order = linear_regression(steps)
     learner = jm.fomaml(LINEAR, inner_lr=0.1, inner_steps=steps, loss=jm.losses.mse)
-    gradient = jax.grad(lambda w: learner.loss(w, task)[0])(w0)
+    gradient = jax.jit(jax.grad(lambda w: learner.loss(w, task)[0]))(w0)
     np.testing.assert_allclose(gradient, first_order, rtol=1e-12)
     assert np.abs(first_order - exact).max() > 1e-3  # so the test can tell them apart
 
@@ -135,7 +135,7 @@ def test_anil_on_a_linear_network_is_its_closed_form(steps, adjoint):
         model, inner_lr=0.1, inner_steps=steps, loss=jm.losses.mse, adjoint=adjoint
     )
     params = learner.init(jax.random.key(0))
-    gradient = jax.grad(lambda p: learner.loss(p, task)[0])(params)
+    gradient = jax.jit(jax.grad(lambda p: learner.loss(p, task)[0]))(params)
     for name, base in (("body", body), ("head", head)):
         numeric = np.zeros_like(base)
         for place in np.ndindex(*base.shape):
