@@ -15,16 +15,13 @@ from jaxmeta import inner, learners
 pytestmark = pytest.mark.usefixtures("x64")
 
 STEPS = 5
-SPECIAL = {
-    "cavia": {"inner_lr": 0.3}
-}  # what is different from a learner's defaults here
+SPECIAL = {"cavia": {"inner_lr": 0.3}}  # where defaults are not for this task
 RULES = {
     "sgd": optax.sgd,
     "momentum": partial(optax.sgd, momentum=0.9),
     "adam": partial(optax.adam, eps_root=1e-2),  # smooth enough for finite differences
 }
-
-# A rule is one of the descent, not of the learner: one tries them all.
+# a rule is the descent's, not the learner's: one tries them all
 ROWS = [("maml", rule) for rule in RULES] + [("tnet", "sgd"), ("tnet", "adam")]
 EXACT = {
     "reverse by step": jm.Reverse("step"),
