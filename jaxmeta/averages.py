@@ -51,8 +51,8 @@ def ema(outer: Outer, decay: float = 0.999) -> Outer:
     >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
     >>> averaged = jm.ema(jm.make_outer(learner, optax.adam(1e-3)), decay=0.9)
     >>> state = jm.fit(averaged, jm.tasks.sinusoid(), steps=20, key=jax.random.key(0))
-    >>> report = jm.evaluate(
-    ...     learner, state.params, jm.tasks.sinusoid(), key=jax.random.key(1))
+    >>> state.params["head"]["bias"].shape  # averages, which `evaluate` takes as well
+    (1,)
     """
     checks.check_kind(outer, Outer, "outer")
     checks.check_numbers(least=0, below=1, decay=decay)

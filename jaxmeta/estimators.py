@@ -44,11 +44,10 @@ def es_gradient(
 
     >>> import jax, optax, jaxmeta as jm
     >>> learner = jm.maml(jm.models.mlp(), inner_lr=0.01, loss=jm.losses.mse)
-    >>> step = jm.make_step(learner, optax.adam(1e-3), gradient=jm.es_gradient(learner))
-    >>> state = jm.init_state(learner, optax.adam(1e-3), jax.random.key(0))
-    >>> tasks = jm.sample_tasks(jm.tasks.sinusoid(), jax.random.key(1), 4)
-    >>> int(step(state, tasks, jax.random.key(2))[0].step)
-    1
+    >>> gradient = jm.es_gradient(learner, pairs=2)
+    >>> outer = jm.make_outer(learner, optax.adam(1e-3), gradient=gradient)
+    >>> int(jm.fit(outer, jm.tasks.sinusoid(), steps=5, key=jax.random.key(0)).step)
+    5
     """
     checks.check_learner(learner)
     _check_noise(sigma, pairs)

@@ -51,7 +51,7 @@ def meta_loss(inputs, adjoint, rule, steps):
     return objective(end, context, batch._replace(x=jnp.cos(batch.x)))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("steps", [1, 7])
 @pytest.mark.parametrize(
     "rule",
     [optax.sgd(0.1), optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)],
@@ -117,20 +117,19 @@ def test_data_of_single_steps_must_be_as_many(problem, steps):
 
 
 def test_mixed_mode_needs_less_memory_than_reverse():
-    """Ten steps on Conv4: temporaries as the compiler counts them."""
-    model = jm.models.conv4(5, strided=True, widths=16)
-    task = jax.eval_shape(
-        jm.tasks.episodes(jm.data.glyphs("test"), 5, 1, 1).sample, jax.random.key(0)
-    )
+    """Ten steps of a deep network: temporaries as the compiler counts them."""
+    model = jm.models.mlp(hidden=(64, 64, 64))
+    sample = jm.tasks.sinusoid(shots=50, queries=50).sample
+    task = jax.eval_shape(sample, jax.random.key(0))
     params = jax.eval_shape(model.init, jax.random.key(0))
 
     def temporaries(adjoint):
-        learner = jm.maml(model, inner_steps=10, adjoint=adjoint)
+        learner = jm.maml(model, inner_steps=10, adjoint=adjoint, loss=jm.losses.mse)
         gradient = jax.jit(jax.grad(lambda p, t: learner.loss(p, t)[0]))
         compiled = gradient.lower(params, task).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert temporaries(jm.MixedMode()) < 0.7 * temporaries(jm.Reverse(remat="none"))
+    assert temporaries(jm.MixedMode()) < 0.5 * temporaries(jm.Reverse(remat="none"))
 
 
 def test_anil_computes_the_bodys_features_once():

@@ -49,7 +49,8 @@ def test_every_pass_of_a_task_has_its_own_noise(name):
     )
     learner = jm.with_noise(make, model)
     params, task = double(learner.init(key(0))), jm.Task(examples(1), examples(2))
-    learner.loss(params, task, key(1))
+    jax.block_until_ready(jax.jit(learner.loss)(params, task, key(1)))
+    jax.effects_barrier()
     assert not seen
     keys = jax.random.split(key(2), 2)
     train = jax.vmap(lambda key: learner.objective(params, task, key, 7)[0])

@@ -1,5 +1,6 @@
 """Whatever is an `Outer` runs in `fit`, and goes on bit for bit from a saved state."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import optax
 import pytest
 import scipy.special
 import scipy.stats
+from problems import one_task
 
 import jaxmeta as jm
 
@@ -40,6 +42,7 @@ class Walk(NamedTuple):
     step: jax.Array
 
 
+@cache  # so that tests share its program
 def own():
     """A user's: signs of gradients with momentum, of tasks drawn by itself."""
 
@@ -61,10 +64,12 @@ def own():
     return jm.Outer(init, step, LEARNER)
 
 
+@cache
 def averaged():
     return jm.ema(jm.make_outer(LEARNER, ADAM, tasks_per_step=2), decay=0.5)
 
 
+@cache
 def mean():
     return jm.swa(jm.make_outer(LEARNER, ADAM, tasks_per_step=2), start=4, every=3)
 
@@ -73,6 +78,7 @@ def teacher():
     return jm.mean_teacher(LEARNER, ADAM, decay=0.5, tasks_per_step=2)
 
 
+@cache
 def population():
     make = lambda rate: (LEARNER, optax.sgd(rate))
     return jm.population(make, 2, tasks_per_step=2, rate=[1e-3, 1e-2])
@@ -105,7 +111,7 @@ def test_an_outer_trains_in_fit_and_resumes_bit_for_bit(name, tmp_path):
 
 def test_the_mean_is_that_of_the_parameters_after_some_steps():
     """After steps 4, 7 and 10; before, what is tested is what is trained."""
-    ends = [jm.fit(mean(), WAVES, steps=n, key=KEY, chunk=3) for n in (2, 4, 7, 10, 11)]
+    ends = [jm.fit(mean(), WAVES, steps=n, key=KEY, chunk=5) for n in (2, 4, 7, 10, 11)]
     bias = [state.state.params["head"]["bias"] for state in ends]
     np.testing.assert_array_equal(ends[0].params["head"]["bias"], bias[0])
     np.testing.assert_array_equal(ends[1].params["head"]["bias"], bias[1])
@@ -119,36 +125,34 @@ def test_a_teacher_is_a_term_of_the_objective(blobs):
     """Beside scipy, for classes; and a teacher of weight 0 is none."""
     learner = jm.protonet(jm.models.mlp(6, 4, (8,)), ways=3)
     given, known = (learner.init(jax.random.key(i)) for i in (0, 1))
-    task = jm.tasks.episodes(blobs, 3, 2, 4).sample(jax.random.key(5))
+    task = one_task(jm.tasks.episodes(blobs, 3, 2, 4), jax.random.key(5))
     student = jm.taught(learner, learner, known, weight=0.3, temperature=2.0)
-    value, metrics = student.objective(given, task, None, jnp.zeros((), jnp.int32))
-    chances = [
-        scipy.special.softmax(
-            learner.predict(learner.adapt(p, task.support), task.query.x) / 2.0, axis=1
-        )
-        for p in (known, given)
-    ]
+    at = given, task, None, jnp.zeros((), jnp.int32)
+    value, metrics = jax.jit(student.objective)(*at)
+    predict = lambda p: learner.predict(learner.adapt(p, task.support), task.query.x)
+    logits = jax.jit(lambda: [predict(p) for p in (known, given)])()
+    chances = [scipy.special.softmax(np.asarray(a) / 2.0, axis=1) for a in logits]
     apart = 4 * np.mean(scipy.stats.entropy(*chances, axis=1))
     assert float(metrics["taught"]) == pytest.approx(apart, rel=1e-4)
-    own = float(learner.loss(given, task)[0])
+    own = float(jax.jit(learner.loss)(given, task)[0])
     assert float(value) == pytest.approx(0.7 * own + 0.3 * apart, rel=1e-5)
     assert student.loss is learner.loss  # what a test reports
 
-    slope = jax.grad(lambda p: jm.taught(learner, learner, p).objective(
-        given, task, None, jnp.zeros((), jnp.int32))[0])(known)  # fmt: skip
+    taught_by = lambda p: jm.taught(learner, learner, p).objective(*at)[0]
+    slope = jax.jit(jax.grad(taught_by))(known)
     assert all(not a.any() for a in jax.tree.leaves(slope))
 
 
 def test_a_teacher_without_weight_changes_nothing():
     free = jm.mean_teacher(LEARNER, ADAM, decay=0.5, weight=0.0, tasks_per_step=2)
-    options: dict = {"steps": 6, "key": KEY, "chunk": 3}
+    options: dict = {"steps": 6, "key": KEY, "chunk": 5}
     states = [jm.fit(outer, WAVES, **options) for outer in (free, averaged())]
     for a, b in zip(*(jax.tree.leaves(s) for s in states), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_a_learner_and_its_outer_are_the_same_run():
-    options: dict = {"steps": 6, "key": KEY, "chunk": 3}
+    options: dict = {"steps": 6, "key": KEY, "chunk": 5}
     plain = jm.fit(LEARNER, WAVES, ADAM, tasks_per_step=2, **options)
     outer = jm.fit(jm.make_outer(LEARNER, ADAM, tasks_per_step=2), WAVES, **options)
     for a, b in zip(*map(jax.tree.leaves, (plain, outer)), strict=True):
@@ -157,7 +161,7 @@ def test_a_learner_and_its_outer_are_the_same_run():
 
 def test_the_average_is_that_of_the_parameters_after_each_step():
     outer = averaged()
-    states = [jm.fit(outer, WAVES, steps=n, key=KEY, chunk=3) for n in (1, 2, 3)]
+    states = [jm.fit(outer, WAVES, steps=n, key=KEY, chunk=5) for n in (1, 2, 3)]
     first = LEARNER.init(jax.random.fold_in(KEY, 1))["head"]["bias"]
     mean = first
     for state in states:
@@ -175,10 +179,10 @@ def test_a_member_of_a_population_is_the_run_of_its_own():
 
 
 def test_a_member_of_a_population_of_agents_is_the_run_of_its_own():
-    env = jm.envs.bandit(arms=2, pulls=3)
+    env = jm.envs.bandit(arms=2, pulls=2)
     agent = jm.rl2(env, hidden=4)
     outer = jm.policy_gradient(
-        agent, env, optax.adam(1e-2), tasks_per_step=8, minibatches=2
+        agent, env, optax.adam(1e-2), tasks_per_step=4, minibatches=2
     )
     keys = lambda: jax.random.split(jax.random.key(7), 2)  # each fit consumes its own
     options: dict = {"steps": 5, "chunk": 5}
@@ -198,7 +202,7 @@ def test_an_outer_of_the_users_own_is_validated():
         def validation(self, step, report):
             reports.append(report)
 
-    jm.fit(own(), WAVES, steps=4, key=KEY, chunk=4, log=Keep(), validation=WAVES)
+    jm.fit(own(), WAVES, steps=4, key=KEY, chunk=5, log=Keep(), validation=WAVES)
     assert reports[0].num_tasks == 100
 
 

@@ -90,23 +90,23 @@ LINEAR = jm.Model(lambda key: jnp.zeros((4, 1)), lambda w, x: x @ w)
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS)
-@pytest.mark.parametrize("steps", [1, 3, 10])
+@pytest.mark.parametrize("steps", [1, 10])
 def test_maml_on_linear_regression_is_its_closed_form(steps, adjoint):
     w0, task, exact, _ = linear_regression(steps)
     learner = jm.maml(
         LINEAR, inner_lr=0.1, inner_steps=steps, loss=jm.losses.mse, adjoint=adjoint
     )
-    gradient = jax.grad(lambda w: learner.loss(w, task)[0])(w0)
+    gradient = jax.jit(jax.grad(lambda w: learner.loss(w, task)[0]))(w0)
     np.testing.assert_allclose(
         gradient, exact, rtol=0, atol=1e-12 * np.abs(exact).max()
     )
 
 
-@pytest.mark.parametrize("steps", [1, 3, 10])
+@pytest.mark.parametrize("steps", [1, 10])
 def test_fomaml_on_linear_regression_is_its_closed_form(steps):
     w0, task, exact, first_order = linear_regression(steps)
     learner = jm.fomaml(LINEAR, inner_lr=0.1, inner_steps=steps, loss=jm.losses.mse)
-    gradient = jax.grad(lambda w: learner.loss(w, task)[0])(w0)
+    gradient = jax.jit(jax.grad(lambda w: learner.loss(w, task)[0]))(w0)
     np.testing.assert_allclose(gradient, first_order, rtol=1e-12)
     assert np.abs(first_order - exact).max() > 1e-3  # so the test can tell them apart
 
@@ -135,7 +135,7 @@ def test_anil_on_a_linear_network_is_its_closed_form(steps, adjoint):
         model, inner_lr=0.1, inner_steps=steps, loss=jm.losses.mse, adjoint=adjoint
     )
     params = learner.init(jax.random.key(0))
-    gradient = jax.grad(lambda p: learner.loss(p, task)[0])(params)
+    gradient = jax.jit(jax.grad(lambda p: learner.loss(p, task)[0]))(params)
     for name, base in (("body", body), ("head", head)):
         numeric = np.zeros_like(base)
         for place in np.ndindex(*base.shape):
@@ -163,7 +163,8 @@ def test_r2d2_predicts_what_scikit_learns_ridge_does(blobs):
     learner = jm.r2d2(encoder, ways=3, penalty=0.5)
     task = jm.tasks.episodes(blobs, 3, 2, 3).sample(jax.random.key(0))
     params = learner.init(jax.random.key(1))
-    logits = learner.predict(learner.adapt(params, task.support), task.query.x)
+    predict = lambda s, x: learner.predict(learner.adapt(params, s), x)
+    logits = jax.jit(predict)(task.support, task.query.x)
     features = [np.asarray(encoder.apply(params.encoder, b.x), float) for b in task]
     one_hot = np.eye(3)[np.asarray(task.support.y)]
     reference = Ridge(alpha=0.5, fit_intercept=False).fit(features[0], one_hot)
@@ -196,13 +197,14 @@ def test_cnp_is_the_equations_in_numpy():
     task = jm.Task(
         *(jm.Batch(jnp.asarray(a), jnp.asarray(b)) for a, b in ((x, y), (xq, yq)))
     )
-    value, metrics = learner.loss(learner.init(jax.random.key(0)), task)
+    params = learner.init(jax.random.key(0))
+    value, metrics = jax.jit(learner.loss)(params, task)
     r = np.mean(np.concatenate([x, y], 1) @ h, axis=0)
     x, y = np.concatenate([xq, x]), np.concatenate([yq, y])
     out = np.concatenate([x, np.tile(r, (10, 1))], 1) @ g
     mean, std = out[:, 0], 0.1 + 0.9 * np.log1p(np.exp(out[:, 1]))
     density = -0.5 * ((y[:, 0] - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi))
-    trained = learner.objective(learner.init(jax.random.key(0)), task, None, 0)[0]
+    trained = jax.jit(learner.objective)(params, task, None, 0)[0]
     np.testing.assert_allclose(trained, -density.mean(), rtol=1e-12)
     out, std, density = out[:6], std[:6], density[:6]
     np.testing.assert_allclose(value, -density.mean(), rtol=1e-12)
@@ -226,9 +228,10 @@ def test_gaussian_process_posterior_is_scikit_learns():
     )
     mean, std = reference.predict(new, return_std=True)
     # two masked points of nonsense must not matter
-    mask = jnp.array([1.0] * 7 + [0.0] * 2)
-    padded = [jnp.concatenate([jnp.asarray(a), jnp.full((2, 1), 9.0)]) for a in (x, y)]
-    ours = posterior(jm.Batch(*padded, mask), jnp.asarray(new), 0.4, 0.8, 0.1)
+    mask = np.array([1.0] * 7 + [0.0] * 2)
+    padded = [np.concatenate([a, np.full((2, 1), 9.0)]) for a in (x, y)]
+    of = jax.jit(lambda batch, new: posterior(batch, new, 0.4, 0.8, 0.1))
+    ours = of(jm.Batch(*padded, mask), new)
     np.testing.assert_allclose(ours[0][:, 0], mean, rtol=1e-8)
     # scikit-learn's is of the function, ours of a noisy observation
     np.testing.assert_allclose(ours[1][:, 0], np.sqrt(std**2 + 0.1**2), rtol=1e-8)

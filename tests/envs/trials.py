@@ -1,6 +1,6 @@
 """Trials by policies that know what a learner has to find out."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,12 @@ def play(env, choose, tasks, known=None, episodes=1) -> Rollouts:
         knows of each task, None = the task.
     """
     known = tasks if known is None else known
+    keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(tasks)[0]))
+    return _playing(env, choose, episodes)(tasks, known, keys)
 
+
+@lru_cache  # so that the same played again is the same program
+def _playing(env, choose, episodes):
     def act(memory, obs, last, key):
         known, t = memory
         t = jnp.where(last.done > 0, 0, t)
@@ -28,8 +33,7 @@ def play(env, choose, tasks, known=None, episodes=1) -> Rollouts:
         memory = known, jnp.zeros((), jnp.int32)
         return rollout(env, task, act, memory, key, episodes)
 
-    keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(tasks)[0]))
-    return jax.jit(jax.vmap(one))(tasks, known, keys)
+    return jax.jit(jax.vmap(one))
 
 
 def sampled(env, tasks: int):

@@ -300,13 +300,12 @@ EITHER = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
 
 @EITHER
 def test_jitter_is_short_for_affine(make):
-    for rotations in (False, True):
-        short = make(jitter=0.7, rotations=rotations)
-        long = make(augment=augment.affine(0.7), rotations=rotations)
-        a, b = (one_task(s, jax.random.key(3)) for s in (short, long))
-        jax.tree.map(np.testing.assert_array_equal, a, b)
-        plain = one_task(make(rotations=rotations), jax.random.key(3))
-        assert (np.asarray(a.support.x) != np.asarray(plain.support.x)).any()
+    short = make(jitter=0.7, rotations=True)
+    long = make(augment=augment.affine(0.7), rotations=True)
+    plain = make(rotations=True)
+    a, b, c = (one_task(s, jax.random.key(3)) for s in (short, long, plain))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert (np.asarray(a.support.x) != np.asarray(c.support.x)).any()
     a, b = make(jitter=0.0), make(augment=augment.affine(0))
     a, b = (one_task(s, jax.random.key(3)) for s in (a, b))
     jax.tree.map(np.testing.assert_array_equal, a, b)

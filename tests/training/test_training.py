@@ -65,13 +65,11 @@ def test_a_population_is_its_members_runs():
         make, jm.tasks.sinusoid(), keys=keys, steps=5, **rates
     )
     assert metrics["loss"].shape == (2, 5)
-    for i in range(2):
-        arguments = make(*(values[i] for values in rates.values()))
-        alone = jm.fit(
-            arguments[0], jm.tasks.sinusoid(), arguments[1], steps=5, key=keys[i]
-        )
-        for ours, theirs in zip(*map(jax.tree.leaves, (states, alone)), strict=True):
-            np.testing.assert_allclose(ours[i], theirs, rtol=1e-4, atol=1e-6)
+    second, optimizer = make(*(values[1] for values in rates.values()))
+    alone = jm.fit(second, jm.tasks.sinusoid(), optimizer, steps=5, key=keys[1])
+    for ours, theirs in zip(*map(jax.tree.leaves, (states, alone)), strict=True):
+        np.testing.assert_allclose(ours[1], theirs, rtol=1e-4, atol=1e-6)
+        assert ours.ndim == 1 or (ours[0] != ours[1]).any()
 
 
 @pytest.mark.parametrize(

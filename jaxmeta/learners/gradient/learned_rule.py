@@ -68,7 +68,7 @@ def learned_rule(
     ...     inner_steps=3, loss=jm.losses.mse)
     >>> params = learner.init(jax.random.key(0))
     >>> task = jm.tasks.sinusoid().sample(jax.random.key(1))
-    >>> gradient = jax.grad(lambda p: learner.loss(p, task)[0])(params)
+    >>> gradient = jax.jit(jax.grad(lambda p: learner.loss(p, task)[0]))(params)
     >>> bool(gradient.phi["log_lr"] != 0)
     True
     """

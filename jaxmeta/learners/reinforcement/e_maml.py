@@ -77,10 +77,11 @@ def e_maml(
     Returns: an `Agent` as `jm.maml_rl`'s.
     Raises: as `jm.maml_rl`.
 
-    >>> import jax, jaxmeta as jm
+    >>> import jax, optax, jaxmeta as jm
     >>> env, network = jm.envs.corners(horizon=5), jm.models.mlp(2, 2, (4,))
-    >>> agent = jm.e_maml(network, env, clip=None)
-    >>> outer = jm.trpo(agent, env, tasks_per_step=4, episodes=2)
+    >>> outer = jm.policy_gradient(
+    ...     jm.e_maml(network, env), env, optax.adam(1e-3),
+    ...     tasks_per_step=4, episodes=2, minibatches=1)
     >>> state = jm.fit(outer, None, steps=2, key=jax.random.key(0))
     """
     return maml_rl(

@@ -46,8 +46,8 @@ def test_in_context_learning_nears_the_best_rule():
     )
     learner = jm.in_context(ways=2, x_dims=2, width=16, layers=2, heads=2, hidden=32)
     state = jm.fit(
-        learner, sampler, optax.adam(3e-3), steps=600, key=jax.random.key(0),
-        tasks_per_step=16, chunk=200,
+        learner, sampler, optax.adam(3e-3), steps=400, key=jax.random.key(0),
+        tasks_per_step=12, chunk=200,
     )  # fmt: skip
     report = jm.evaluate(
         learner, state.params, sampler, num_tasks=300, key=jax.random.key(1)

@@ -1,6 +1,5 @@
 """Neural process: numbers that our code did not produce."""
 
-import itertools
 from functools import partial
 
 import jax
@@ -100,7 +99,7 @@ def test_more_samples_take_the_bound_to_the_marginal_likelihood():
 
 @pytest.mark.parametrize(
     ("name", "samples"),
-    [("cnp", None), *itertools.product(["neural_process", "anp"], [1, 4])],
+    [("cnp", None), ("neural_process", 1), ("anp", 4)],
 )
 def test_masked_points_change_no_bound(name, samples):
     """As in the contract, but of what training descends."""

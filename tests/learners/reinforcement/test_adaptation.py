@@ -49,11 +49,10 @@ def test_mixed_mode_is_reverse_mode(name):
         w = descends(ALL[name], 3, adjoint)(theta, (), (), xs=support)
         return surrogates.importance(log_probs(w, query[0]), *query)
 
-    mixed, reverse = (
-        jax.jit(jax.grad(partial(outer, adjoint=adjoint)))(LOGITS)
-        for adjoint in (jm.MixedMode(), jm.Reverse())
-    )
-    first = jax.grad(partial(outer, adjoint=jm.FirstOrder()))(LOGITS)
+    each = jm.MixedMode(), jm.Reverse(), jm.FirstOrder()
+    slopes = [jax.grad(partial(outer, adjoint=adjoint)) for adjoint in each]
+    found = jax.jit(lambda theta: [slope(theta) for slope in slopes])(LOGITS)
+    mixed, reverse, first = map(np.asarray, found)
     np.testing.assert_allclose(mixed, reverse, rtol=0, atol=1e-12)
     assert np.abs(first - reverse).max() > 1e-3  # there are second derivatives
 
@@ -101,17 +100,18 @@ def test_promp_where_it_sampled_is_lvc():
     )
     lvc = jm.maml_rl(TABLE, CHAIN, surrogate=surrogates.lvc, clip=None, **two)
     batches = jax.jit(lambda: recorded(promp, LOGITS, *EPISODES))()
-    (_, found), (_, wanted) = (slope_of(a, batches)(LOGITS) for a in (promp, lvc))
+    of_promp = slope_of(promp, batches)
+    (_, found), (_, wanted) = (f(LOGITS) for f in (of_promp, slope_of(lvc, batches)))
     np.testing.assert_allclose(found, wanted, atol=1e-10)
     assert np.abs(wanted).max() > 0.01
 
     moved = LOGITS + np.array([[0.3, -0.2], [0.1, 0.4]])
     (penalised, slope), (plain, other) = (
-        slope_of(a, batches)(moved) for a in (promp, free)
+        f(moved) for f in (of_promp, slope_of(free, batches))
     )
     away = 0.0
     for k, played in enumerate(batches[:2]):
-        w = jax.jit(promp.adapt)(moved, batches[:k])
+        w = jax.jit(promp.adapt)(moved, batches[:k]) if k else moved
         new = jax.nn.log_softmax(played.obs @ w)
         ratio = np.take_along_axis(np.asarray(new), played.action[..., None], -1)[
             ..., 0
@@ -215,7 +215,7 @@ def test_bandit_by_steps(name):
     def after(theta):
         return arms_return(step_of_1(ALL[name], theta, rollouts, advantages))
 
-    value, found = jax.value_and_grad(after)(ARMS[0])
+    value, found = jax.jit(jax.value_and_grad(after))(ARMS[0])
     np.testing.assert_allclose(value, 0.66689229, atol=1e-8)
     np.testing.assert_allclose(found, [0.08973408, -0.08973408], atol=1e-8)
 

@@ -1,5 +1,7 @@
 """MAML for reinforcement learning, from the baseline of a task to a training run."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,15 +76,17 @@ def test_advantages_by_numpy():
         for t in reversed(range(int(mask[episode].sum()))):
             delta = reward[episode, t] + 0.9 * values[episode, t + 1]
             later = wanted[episode, t] = delta - values[episode, t] + 0.72 * later
+    how = {"discount": 0.9, "trace": 0.8, "normalise": False}
+    of = jax.jit(partial(linear_advantages, **how))
     with jax.enable_x64(True):
-        found = linear_advantages(played, discount=0.9, trace=0.8, normalise=False)
+        found = of(played)
         np.testing.assert_allclose(features(jnp.asarray(obs)), x, atol=1e-12)
         np.testing.assert_allclose(found, wanted, atol=1e-8)
-        scaled = np.asarray(linear_advantages(played, discount=0.9))[mask > 0]
+        scaled = jax.jit(partial(linear_advantages, discount=0.9))(played)
+        scaled = np.asarray(scaled)[mask > 0]
     np.testing.assert_allclose((scaled.mean(), scaled.std()), (0, 1), atol=1e-6)
-    single = jax.tree.map(jnp.float32, played._replace(terminated=zeros))
-    single = linear_advantages(single, discount=0.9, trace=0.8, normalise=False)
-    np.testing.assert_allclose(single, wanted, atol=1e-3)
+    single = jax.tree.map(np.float32, played._replace(terminated=zeros))
+    np.testing.assert_allclose(of(single), wanted, atol=1e-3)
 
 
 def test_episodes_are_played_again_after_each_step():
@@ -165,7 +169,9 @@ def test_what_does_not_fit_is_refused():
 def test_standing_still_is_what_the_distance_says():
     """Of the environment that the tests walk in: no one reaches a goal for nothing."""
     agent = jm.maml_rl(NETWORK, navigation())
-    mean = jax.tree.map(jnp.zeros_like, agent.init(jax.random.key(0))["mean"])
-    still = {"mean": mean, "log_std": jnp.full(2, -20.0)}
-    played = trial(agent, still, navigation(), GOAL, jax.random.key(1), 2)
+    mean = jax.eval_shape(agent.init, jax.random.key(0))["mean"]
+    mean = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), mean)
+    still = {"mean": mean, "log_std": np.full(2, -20, np.float32)}
+    play = jax.jit(lambda key: trial(agent, still, navigation(), GOAL, key, 2))
+    played = play(jax.random.key(1))
     np.testing.assert_allclose(returns(played), -5, atol=1e-4)

@@ -46,12 +46,15 @@ def ending(env):
 ENVS = {"choices": ending(ENV), "numbers": ending(steering())}
 
 
-@pytest.mark.parametrize("memory", memories.MEMORIES)
-@pytest.mark.parametrize("env", ENVS.values(), ids=ENVS)
+@pytest.mark.parametrize(
+    ("memory", "env"),
+    [("gru", "choices"), ("snail", "numbers"), ("transformer", "choices")],
+)
 def test_predict_is_a_scan_of_act(env, memory):
     """Episodes end early, and the second batch begins with what adapting has read."""
+    env = ENVS[env]
     agent = jm.rl2(env, memory=memory, hidden=4, episodes=4)
-    params = agent.init(jax.random.key(0))
+    params = jax.jit(agent.init)(jax.random.key(0))
     task = env.sample(jax.random.key(1))
 
     @jax.jit
@@ -77,7 +80,7 @@ def test_predict_is_a_scan_of_act(env, memory):
 def test_adapt_reads_the_memory_that_acting_left(memory):
     env = jm.envs.bandit(arms=2, pulls=3)
     agent = jm.rl2(env, memory=memory, hidden=4, episodes=2)
-    params = agent.init(jax.random.key(0))
+    params = jax.jit(agent.init)(jax.random.key(0))
     task = env.sample(jax.random.key(1))
 
     @jax.jit
@@ -108,8 +111,8 @@ COUNTS = jnp.array([1.0, 1, 0, 1, 1, 0])
 
 @pytest.mark.parametrize("memory", MEMORIES, ids=memories.MEMORIES)
 def test_a_memory_reads_what_counts_and_never_ahead(memory):
-    params = memory.init(jax.random.key(0), 3)
-    x = jax.random.normal(jax.random.key(1), (6, 3))
+    params = jax.jit(lambda key: memory.init(key, 3))(jax.random.key(0))
+    x = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
     kept, step = np.flatnonzero(COUNTS), jax.jit(memory.step)
     read = jax.jit(memory.read)
     start = memory.start(params)
@@ -124,7 +127,7 @@ def test_a_memory_reads_what_counts_and_never_ahead(memory):
     jax.tree.map(close, after, state)
 
     for i in range(6):  # each step tells on itself and later ones; a masked one never
-        _, other = read(params, start, x.at[i].add(1.0), COUNTS)
+        _, other = read(params, start, x + np.float32(np.eye(6)[i])[:, None], COUNTS)
         moved = np.abs(other - features).max(axis=1)[kept] > 1e-6
         np.testing.assert_array_equal(moved, (kept >= i) & (COUNTS[i] > 0))
 
