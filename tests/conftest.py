@@ -79,6 +79,12 @@ NUMBERS = (
     *("tests/test_multitask.py", "tests/test_ranking.py", "tests/test_inner.py"),
     *("tests/test_meshes.py", "jaxmeta/"),  # docs/ and their programs stay
     *("tests/test_metrics.py", "tests/test_properties.py", "tests/cli/"),
+    *(
+        "tests/test_adjoints.py",
+        "tests/test_outer.py",
+        "tests/models/test_precision.py",
+    ),
+    *("tests/models/test_resnet12.py", "tests/training/test_training.py"),
 )
 
 
