@@ -10,6 +10,7 @@ import json
 import statistics
 from pathlib import Path
 
+from domain_digits import ROWS as DIGITS
 from published import published
 
 HERE = Path(__file__).parent
@@ -60,7 +61,10 @@ def numbers() -> dict[str, dict[str, str]]:
     ours = f"{sum(seeds) / len(seeds):.2f} ({min(seeds):.2f} to {max(seeds):.2f})"
     on = "sinusoids, error with 2 context parameters"
     rows["cavia"] = row(on, ours, "cavia", "CAVIA", "2")
-    rows |= recommenders()
+    error = result("halting")["halting_maml, a step costs 0.01"]["error"]
+    on = "sinusoids, error with at most 5 steps"
+    rows["halting_maml"] = unpublished(on, spread(error, 3))
+    rows |= recommenders() | adapters() | of_streams()
     return dict(sorted(rows.items()))
 
 
@@ -76,6 +80,44 @@ def recommenders() -> dict[str, dict[str, str]]:
         name: row(on, said(of[title]), "movielens", title, "ndcg")
         for name, title in titles.items()
     }
+
+
+def adapters() -> dict[str, dict[str, str]]:
+    """Rows of digits of another origin, of each learner's first line."""
+    titles = {row.title: row.learner for row in reversed(DIGITS)}
+    of = {
+        titles.get(r["learner"]): r for r in reversed(result("domain_digits")["rows"])
+    }
+    on = "digits of another origin, MNIST to 8 x 8 scans, %"
+    right = lambda r: [100 - 100 * e for e in r["errors"]["M -> O"]]
+    return {n: unpublished(on, spread(right(r), 1)) for n, r in of.items() if n}
+
+
+def of_streams() -> dict[str, dict[str, str]]:
+    """Rows of streams: characters of Omniglot (small networks), and digits by class."""
+    on = "Omniglot, a stream of 100 characters, %, small networks"
+    of = {(r["learner"], r["classes"]): r for r in result("continual_omniglot")["rows"]}
+    titles = {"oml": "OML", "anml": "ANML, first order"}
+    right = lambda title: [100 * a for a in of[title, 100]["new"]]
+    rows = {n: unpublished(on, spread(right(t), 1)) for n, t in titles.items()}
+    rows["anml"]["ours"] += ", first order"
+    split = {r["method"]: r["accuracy"] for r in result("split_digits")["rows"]}
+    seen = spread([100 * a for a in split["La-MAML"]], 1)
+    rows["la_maml"] = unpublished("8 x 8 digits, two classes after two, %", seen)
+    return rows
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean (least to most)."""
+    said = (
+        f"{v:.{digits}f}" for v in (statistics.mean(values), min(values), max(values))
+    )
+    return "{} ({} to {})".format(*said)
+
+
+def unpublished(on: str, ours: str) -> dict[str, str]:
+    """Cells of a learner of whose problem nothing is published."""
+    return {"on": on, "ours": ours, "published": "-"}
 
 
 def main() -> None:
