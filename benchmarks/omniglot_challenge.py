@@ -56,7 +56,7 @@ class Config:
     """Copies of a support example and of a query."""
     test_tasks: int = 1000
     all_judges: bool = True
-    """Also each encoder's parts alone; else pixels and all encoders together."""
+    """Also one encoder, and one look at each image; else the last rows and pixels."""
 
     @classmethod
     def tiny(cls) -> "Config":

@@ -10,8 +10,6 @@ Departures: the memory is one reservoir of all earlier parts, where the paper ke
 examples of each; within a part nothing is added to it.
 """
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -19,16 +17,8 @@ import optax
 from jaxmeta import checks, losses
 from jaxmeta.boundary import entered, remembered
 from jaxmeta.continual import online
-from jaxmeta.continual.memory import Memory, empty, recalled, remembering
+from jaxmeta.continual.memory import begun, recalled, remembering
 from jaxmeta.types import Model, Online, PyTree
-
-
-class AGEMState(NamedTuple):
-    """Besides the network: the memory of earlier parts."""
-
-    params: PyTree
-    opt_state: Any
-    memory: Memory
 
 
 def projected(g: PyTree, reference: PyTree) -> PyTree:
@@ -71,10 +61,6 @@ def agem(
     checks.check_sizes(1, memory, recall=recall)
     batch_loss = online.batch_loss(model, loss)
 
-    def init(key, batch):
-        kept = empty(batch._replace(x=entered(batch.x)), memory)
-        return AGEMState(*online.begun(model.init, optimizer, key), kept)
-
     def observe(state, batch, key):
         value, g = jax.value_and_grad(batch_loss)(state.params, batch)
         old = recalled(state.memory, recall, key)
@@ -87,4 +73,6 @@ def agem(
         part = part._replace(x=entered(part.x))
         return state._replace(memory=remembering(state.memory, part, key))
 
-    return Online(init, observe, online.by_network(model), end)
+    return Online(
+        begun(model.init, optimizer, memory), observe, online.by_network(model), end
+    )

@@ -8,7 +8,6 @@ Interference. ICLR 2019, arXiv 1810.11910; Gupta, Yadav, Paull. La-MAML. NeurIPS
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +17,8 @@ from jaxmeta import checks, keys
 from jaxmeta.batches import blank_padding, concatenate
 from jaxmeta.boundary import entered, remembered
 from jaxmeta.continual import online
-from jaxmeta.continual.memory import Memory, empty, recalled, remembering
+from jaxmeta.continual.memory import begun, recalled, remembering
 from jaxmeta.types import MetaLearner, Online, PyTree, Task
-
-
-class LookAheadState(NamedTuple):
-    """Meta-parameters, and the memory."""
-
-    params: PyTree
-    opt_state: Any
-    memory: Memory
 
 
 def _same(params: PyTree) -> PyTree:
@@ -68,10 +59,6 @@ def look_ahead(
             return learner.loss(params, task, key)
         return learner.objective(params, task, key, jnp.zeros((), jnp.int32))
 
-    def init(key, batch):
-        kept = empty(batch._replace(x=entered(batch.x)), memory)
-        return LookAheadState(*online.begun(learner.init, optimizer, key), kept)
-
     def glance(state, batch, key):
         key_recall, key_loss = jax.random.split(key)
         old = recalled(state.memory, replayed, key_recall)
@@ -91,4 +78,4 @@ def look_ahead(
     def predict(state, inputs):
         return learner.predict(adapted(state.params), entered(inputs))
 
-    return Online(init, observe, predict)
+    return Online(begun(learner.init, optimizer, memory), observe, predict)

@@ -4,14 +4,18 @@ Vitter. Random Sampling with a Reservoir. ACM Trans. Math. Software 1985, algori
 i-th example takes a place drawn from 1..i, if there is such a place in the memory.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxmeta import keys
 from jaxmeta.batches import examples
-from jaxmeta.types import Batch, PyTree
+from jaxmeta.boundary import entered
+from jaxmeta.continual import online
+from jaxmeta.types import Batch, InitFn, PyTree
 
 
 class Memory(NamedTuple):
@@ -20,6 +24,26 @@ class Memory(NamedTuple):
     x: PyTree  # [places, ...]
     y: PyTree  # [places, ...]
     seen: jax.Array  # [] int32
+
+
+class WithMemory(NamedTuple):
+    """The state of a method that remembers: parameters, their optimiser's state, memory."""
+
+    params: PyTree
+    opt_state: Any
+    memory: Memory
+
+
+def begun(
+    init: InitFn, optimizer: optax.GradientTransformation, places: int
+) -> Callable[[jax.Array, Batch], WithMemory]:
+    """`Online.init` of such a state, nothing remembered yet."""
+
+    def first(key, batch):
+        kept = empty(batch._replace(x=entered(batch.x)), places)
+        return WithMemory(*online.begun(init, optimizer, key), kept)
+
+    return first
 
 
 def empty(batch: Batch, places: int) -> Memory:

@@ -6,8 +6,6 @@ the loss of a minibatch of the stream joined with one of the memory, then the fi
 into the memory.
 """
 
-from typing import Any, NamedTuple
-
 import jax
 import optax
 
@@ -15,16 +13,8 @@ from jaxmeta import checks, losses
 from jaxmeta.batches import concatenate
 from jaxmeta.boundary import entered, remembered
 from jaxmeta.continual import online
-from jaxmeta.continual.memory import Memory, empty, recalled, remembering
-from jaxmeta.types import Model, Online, PyTree
-
-
-class ReplayState(NamedTuple):
-    """Besides the network: the memory."""
-
-    params: PyTree
-    opt_state: Any
-    memory: Memory
+from jaxmeta.continual.memory import begun, recalled, remembering
+from jaxmeta.types import Model, Online
 
 
 @remembered
@@ -51,10 +41,6 @@ def replay(
     checks.check_sizes(1, memory, replayed=replayed)
     batch_loss = online.batch_loss(model, loss)
 
-    def init(key, batch):
-        kept = empty(batch._replace(x=entered(batch.x)), memory)
-        return ReplayState(*online.begun(model.init, optimizer, key), kept)
-
     def observe(state, batch, key):
         key_recall, key_remember = jax.random.split(key)
         batch = batch._replace(x=entered(batch.x))
@@ -65,4 +51,6 @@ def replay(
         kept = remembering(state.memory, batch, key_remember)
         return after._replace(memory=kept), {"loss": value}
 
-    return Online(init, observe, online.by_network(model))
+    return Online(
+        begun(model.init, optimizer, memory), observe, online.by_network(model)
+    )
