@@ -64,14 +64,14 @@ def train(
         log = _log(run, recipe, progress, tensorboard) if first else _silent
         with interruptible(go_on) as signals:
 
-            def stop():  # of several processes all stop at one step, for one reason
-                signals.asked = processes.largest_of(signals.asked)
-                return bool(signals.asked)
+            def asked():  # of several processes all stop at one step, for one reason
+                return processes.largest_of(signals.asked)
 
-            state = trained(run, recipe, log, stop)
-        if int(state.step) < (recipe.options.steps or 0) and signals.asked:
+            state = trained(run, recipe, log, lambda: bool(asked()))
+            why = asked()
+        if int(state.step) < (recipe.options.steps or 0) and why:
             raise InterruptedRunError(
-                f"stopped at step {int(state.step)}, all saved; {go_on}", signals.asked
+                f"stopped at step {int(state.step)}, all saved; {go_on}", why
             )
         report = test(run, recipe, write=first)
     print(f"run folder: {run.folder}")

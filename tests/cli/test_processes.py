@@ -142,6 +142,25 @@ def test_two_processes_test_together_stop_together_and_survive_a_kill(
     assert trained == [*range(5, more + 1, 5)]
 
 
+def test_a_signal_while_the_processes_agree_is_not_lost(capsys, monkeypatch):
+    """They agree after each chunk, so it often comes just then: too late to be told."""
+    agreed = []
+
+    def largest_of(number):
+        agreed.append(number)
+        if len(agreed) == 2:  # the first is before training
+            os.kill(os.getpid(), signal.SIGTERM)
+            while "stopping" not in capsys.readouterr().err:
+                time.sleep(0.01)
+        return number
+
+    monkeypatch.setattr(processes, "largest_of", largest_of)
+    with pytest.raises(SystemExit, match="130"):
+        cli.main(f"{TRAIN} --steps 1000 --out run".split())
+    assert "stopped at step 10, all saved" in capsys.readouterr().err
+    assert agreed == [0, 0, signal.SIGTERM, signal.SIGTERM]
+
+
 def test_of_processes_that_are_one(capsys):
     """No cluster has started the tests."""
     assert processes.is_first() and processes.told("run") == "run"
