@@ -22,7 +22,7 @@ LONG_PAGES = {
     f"docs/{name}.md"
     for name in (
         *("own_data", "transfer", "adaptation", "bilevel", "streams", "users"),
-        *("many_tasks", "reinforcement", "runs", "scaling"),
+        *("many_tasks", "reinforcement", "runs", "scaling", "networks", "training"),
     )
 }
 LONG = {"01_learning_to_learn"}  # it computes more than it compiles
