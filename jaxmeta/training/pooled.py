@@ -68,7 +68,7 @@ def pooled(reports: Sequence[Report], *, same_tasks: bool = False) -> Report:
 
 def _half(each: list[np.ndarray], same_tasks: bool) -> float:
     """Half a 95 % interval of the mean; each: [tasks] of each seed."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes long to import
 
     k = len(each)
     of_seeds = np.array([values.mean() for values in each])
@@ -81,4 +81,4 @@ def _half(each: list[np.ndarray], same_tasks: bool) -> float:
         left = (rest**2).sum() / max(1, (k - 1) * (n - 1))
         variance = variance + of_tasks.var(ddof=1) / n - left / (k * n)
         variance, freedom = max(variance, of_seeds.var(ddof=1) / k), min(k, n) - 1
-    return float(t.ppf(0.975, freedom)) * float(variance) ** 0.5
+    return float(stdtrit(freedom, 0.975)) * float(variance) ** 0.5
