@@ -36,7 +36,8 @@ for words in sys.argv[1:]:
         print("left with", end.code)
 """
 # a device each, and programs that are compiled fast
-ENVIRONMENT = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+FLAGS = [f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f]
+ENVIRONMENT = os.environ | {"XLA_FLAGS": " ".join(FLAGS)}
 
 
 STARTED: list[subprocess.Popen] = []
