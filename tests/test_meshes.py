@@ -355,10 +355,10 @@ def test_what_comes_off_a_mesh_goes_on_elsewhere():
         how = {"mesh": over(8), "reduce": reduce, "tasks_at_once": 1}
         outer = jm.make_outer(MAML, search, tasks_per_step=8, **how)
         own = outer.init(jax.random.key(0))._replace(params=given.params)
-        after = jm.fit(outer, SINES, steps=1, key=jax.random.key(0), state=own)
+        after = jm.fit(outer, Line(), steps=1, key=jax.random.key(0), state=own)
         assert int(after.step) == 1
     pixels = jm.curve(
-        lambda n: (MAML, SINES), after.params, (0,), key=jax.random.key(1), num_tasks=3,
+        lambda n: (MAML, Line()), after.params, (0,), key=jax.random.key(1), num_tasks=3,
         mesh=over(8),
     )  # fmt: skip
     assert np.isfinite(pixels.mean("loss")).all()
