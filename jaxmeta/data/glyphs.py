@@ -70,9 +70,7 @@ def glyphs(split: str = "train") -> Dataset:
 @functools.cache
 def _everything() -> Dataset:
     """All letters, read once a process: a run asks for three splits."""
-    import matplotlib
-
-    packed = cached("glyphs", f"{VERSION} {matplotlib.__version__}", _draw_all)
+    packed = _drawn()
     # one flat array: a letter a row, its code point and count before its images
     codes = packed[:, :4].copy().view("<u4")[:, 0]
     counts = packed[:, 4].astype(np.int32)
@@ -84,6 +82,13 @@ def _everything() -> Dataset:
         tuple(unicodedata.name(chr(code)).lower() for code in codes),
         tuple(_script(code) for code in codes),
     )
+
+
+def _drawn() -> np.ndarray:
+    import matplotlib
+
+    version = f"{VERSION} {matplotlib.__version__}"
+    return cached("glyphs", version, _draw_all)
 
 
 def _draw_all() -> np.ndarray:
