@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, keys, losses
+from jaxmeta import checks, keys, losses, meshes
 from jaxmeta.boundary import remembered
 from jaxmeta.outer import (
     MetaState,
@@ -59,7 +59,7 @@ def ema(outer: Outer, decay: float = 0.999) -> Outer:
 
     def init(key):
         state = outer.init(key)
-        return Averaged(jax.tree.map(jnp.copy, state.params), state)
+        return Averaged(meshes.copied(state.params), state)
 
     def step(averaged, sampler, key):
         state, metrics = outer.step(averaged.state, sampler, key)
@@ -114,7 +114,7 @@ def swa(outer: Outer, start: int, every: int = 1) -> Outer:
 
     def init(key):
         state = outer.init(key)
-        params = jax.tree.map(jnp.copy, state.params)
+        params = meshes.copied(state.params)
         return Means(params, state, jnp.zeros((), jnp.int32))
 
     def step(means, sampler, key):
@@ -217,7 +217,7 @@ def mean_teacher(
 
     def init(key):
         state = init_state(learner, optimizer, key)
-        return Averaged(jax.tree.map(jnp.copy, state.params), state)
+        return Averaged(meshes.copied(state.params), state)
 
     def step(averaged, sampler, key):
         key_tasks, key_loss = keys.parts(key)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks
+from jaxmeta import checks, meshes
 from jaxmeta.outer import MetaState, descended, meta_loss
 from jaxmeta.types import MetaLearner, Outer, Task
 
@@ -214,7 +214,7 @@ def pes_outer(
     def begin(key):
         key_params, key_particles = jax.random.split(key)
         params = init(key_params)
-        opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
+        opt_state = meshes.copied(optimizer.init(params))
         state = MetaState(params, opt_state, jnp.zeros((), jnp.int32))
         return PESTraining(state, estimator.init(params, key_particles))
 

@@ -182,6 +182,21 @@ def replicated(tree: PyTree, mesh: Mesh, spec: PartitionSpec = SHARED) -> PyTree
     return jax.tree.map(put, tree)
 
 
+def copied(tree: PyTree) -> PyTree:
+    """A tree whose arrays share no memory with those of the other, which may be donated.
+
+    Arrays are copied as they lie, without a program for each new shape to be compiled.
+    """
+
+    def copy(a):
+        traced = isinstance(a, jax.core.Tracer)
+        if isinstance(a, jax.Array) and not traced and a.is_fully_addressable:
+            return jax.device_put(a, may_alias=False)
+        return jnp.copy(a)
+
+    return jax.tree.map(copy, tree)
+
+
 def on_one_device(tree: PyTree) -> PyTree:
     """Arrays that are whole on each device of a mesh, as on one of them."""
     whole = lambda a: isinstance(a, jax.Array) and len(a.devices()) > 1

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import checks, keys
+from jaxmeta import checks, keys, meshes
 from jaxmeta.adjoints import Implicit, MixedMode
 from jaxmeta.bilevel import Functions, InnerFn, OuterFn, descent_of, set_entered
 from jaxmeta.boundary import remembered
@@ -98,7 +98,7 @@ def online_bilevel(
         )
         u = jax.tree.map(jnp.zeros_like, w) if isinstance(adjoint, Implicit) else ()
         state = phi, opt_state, jnp.zeros((), jnp.int32), w, inner_state, u
-        return OnlineState(*jax.tree.map(jnp.copy, state))
+        return OnlineState(*meshes.copied(state))
 
     def look(phi, state: OnlineState, task: Task):
         """The outer value, with its derivative in phi; metrics, w and the rest after."""

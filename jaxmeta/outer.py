@@ -237,7 +237,7 @@ def init_state(
 def state_of(params: PyTree, optimizer: optax.GradientTransformation) -> MetaState:
     """The state before the first meta-step, of meta-parameters that are there."""
     # what the optimiser keeps of the parameters is a copy: `make_step` donates both
-    opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
+    opt_state = meshes.copied(optimizer.init(params))
     return MetaState(params, opt_state, jnp.zeros((), jnp.int32))
 
 

@@ -3,10 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from jaxmeta import checks
+from jaxmeta import checks, meshes
 from jaxmeta.training.evaluate import Report
 
 LOWER = ("loss", "mse", "mae", "objective")  # less is better; of all others, more
@@ -69,7 +66,7 @@ class Best:
             )
         if self.told(metric, report.mean[metric], int(state.step)):
             if self._keep is None:
-                self.state = jax.tree.map(jnp.copy, state)
+                self.state = meshes.copied(state)
             else:
                 self._keep(state)
         return self.over

@@ -120,7 +120,7 @@ def fit(
         start, key_data = meshes.replicated((start, key_data), outer.mesh, where)
         if not isinstance(sampler, Streamed):
             sampler = meshes.replicated(sampler, outer.mesh)
-    now = jax.tree.map(jnp.copy, start)
+    now = meshes.copied(start)
     if outer.learner is not None and sampler is not None:
         _look(outer.learner, now, sampler, key_data)
     judge = None if validation is None else validation_learner or outer.learner
