@@ -28,17 +28,18 @@ class Config:
     shots: tuple[int, ...] = (1, 5)
     test_tasks: int = 600
     seed: int = 0
+    images: int = 1797  # all there are
 
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(steps=2, width=2, shots=(1,), test_tasks=4)
+        return cls(steps=2, width=2, shots=(1,), test_tasks=4, images=250)
 
 
 def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
     """Rows: shots, learner, accuracy in % and half its 95 % interval, 5 ways."""
     with tempfile.TemporaryDirectory() as folder:
-        written(Path(folder))
+        written(Path(folder), config.images)
         digits = jm.data.from_folder(folder, size=28, mode="L", name="digits")
     rows = []
     for shots in config.shots:
@@ -58,14 +59,15 @@ def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
     return {"rows": rows}
 
 
-def written(folder: Path) -> None:
-    """The 1,797 digits as a user may have them: a class a folder, ink dark or in colour,
-    from 8 to 40 pixels a side."""
+def written(folder: Path, images: int) -> None:
+    """The 1,797 digits, or the first of them, as a user may have them: a class a folder,
+    ink dark or in colour, from 8 to 40 pixels a side."""
     from sklearn.datasets import load_digits
 
     found: Any = load_digits()
+    some = found.images[:images], found.target[:images]
     random = np.random.default_rng(0)
-    for i, (image, label) in enumerate(zip(found.images, found.target, strict=True)):
+    for i, (image, label) in enumerate(zip(*some, strict=True)):
         side = int(random.integers(8, 41))
         ink = Image.fromarray(np.round(image * 255 / 16).astype(np.uint8))
         ink = ink.resize((side, side), Image.Resampling.BICUBIC)

@@ -50,8 +50,8 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        """Seconds."""
-        few = {"points": 3, "subspace_points": 3, "width": 4, "inner_steps": 2}
+        """Seconds; as many points in each shift: one program a row."""
+        few = {"points": 3, "subspace_points": 6, "width": 4, "inner_steps": 2}
         return cls((0,), 2, **few, rows=("source only", "target only"))
 
 
