@@ -32,9 +32,10 @@ class Training:
     learning_rate: float = 1e-3
     falling: bool = False  # the rate, to 0
     seeds: tuple[int, ...] = (0,)
+    updates: int = UPDATES
 
 
-TINY = Training(1, (4,), tasks=2, episodes=2, epochs=1)
+TINY = Training(1, (4,), tasks=2, episodes=2, epochs=1, updates=2)
 
 
 def policy(t: Training) -> Model:
@@ -54,20 +55,22 @@ def trained(key: jax.Array, agent: jm.Agent, env: jm.envs.Env, t: Training):
     return fitted(key, outer, t.steps, t.seeds, chunk=10)
 
 
-def updating(agent: jm.Agent) -> jm.Agent:
-    """Tested after each of `UPDATES` updates, however many it was trained with."""
-    return agent._replace(updates=UPDATES)
+def updating(agent: jm.Agent, t: Training) -> jm.Agent:
+    """Tested after each of `t.updates` updates, however many it was trained with."""
+    return agent._replace(updates=t.updates)
 
 
 def brief(row: dict) -> dict:
     """A row of these columns: agents with a memory have one for each episode, too."""
-    parts = {part: {c: row[part][c] for c in COLUMNS} for part in ("mean", "ci95")}
+    known = [c for c in COLUMNS if c in row["mean"]]
+    parts = {part: {c: row[part][c] for c in known} for part in ("mean", "ci95")}
     return row | parts
 
 
 def spelled(results: dict) -> list[dict]:
     """Lines of the table."""
+    rows = results["rows"]
     return [
         {COLUMNS.get(key, key): said for key, said in line.items()}
-        for line in lines(results["rows"], tuple(COLUMNS))
+        for line in lines(rows, tuple(rows[0]["mean"]))
     ]

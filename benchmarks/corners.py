@@ -89,12 +89,12 @@ def run(key: jax.Array, config: Config) -> dict:
     for name in config.learners:
         agent = learners[name](policy(t), env, **how)
         params, took = trained(jax.random.clone(key_train), agent, env, t)
-        rows += of_seeds(updating(agent), params, t, name)
+        rows += of_seeds(updating(agent, t), params, t, name)
         minutes += took
     rows += [
-        test("nothing known, to and fro", updating(to_and_fro())),
-        test_told("corner known, straight to it", updating(baselines.glider(MOVE))),
-        test_told("corner known, pacing", updating(pacer(config.horizon))),
+        test("nothing known, to and fro", updating(to_and_fro(), t)),
+        test_told("corner known, straight to it", updating(baselines.glider(MOVE), t)),
+        test_told("corner known, pacing", updating(pacer(config.horizon), t)),
     ]
     return {"rows": [brief(row) for row in rows], "minutes": minutes}
 

@@ -54,9 +54,9 @@ def run(key: jax.Array, config: Config) -> dict:
     test, of_seeds = acting(env, size[0], key_test, size[1])
     test_told, _ = acting(jm.envs.told(env), size[0], key_test, size[1])
     rows = [
-        *of_seeds(updating(agent), params, t, "MAML"),
-        test("standing still", updating(baselines.still(jm.envs.Box(2)))),
-        test_told("goal known, straight to it", updating(baselines.glider())),
+        *of_seeds(updating(agent, t), params, t, "MAML"),
+        test("standing still", updating(baselines.still(jm.envs.Box(2)), t)),
+        test_told("goal known, straight to it", updating(baselines.glider(), t)),
     ]
     return {"rows": [brief(row) for row in rows], "minutes": minutes}
 

@@ -84,7 +84,7 @@ def check_corners(results):
 
 
 def adapted(results, seeds):
-    """Returns after three updates: of learners, one a seed, and of rules."""
+    """Returns after the last update: of learners, one a seed, and of rules."""
     rows = results["rows"]
     assert [r["seed"] for r in rows if "seed" in r] == seeds
     assert all(list(r["mean"])[:2] == ["return_0", "return_1"] for r in rows)
