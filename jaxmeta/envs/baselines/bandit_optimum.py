@@ -5,6 +5,7 @@ failed is the whole state of a decision problem that can be solved backwards. Be
 A Problem in the Sequential Design of Experiments.
 """
 
+from bisect import insort
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -100,8 +101,10 @@ def _many_arms(arms: int, pulls: int) -> float:
         others = list(seen)
         if s + f:
             others.remove(arm)
-        won = value(tuple(sorted([*others, (s + 1, f)])), left - 1)
-        lost = value(tuple(sorted([*others, (s, f + 1)])), left - 1)
+        won, lost = others.copy(), others
+        insort(won, (s + 1, f))
+        insort(lost, (s, f + 1))
+        won, lost = value(tuple(won), left - 1), value(tuple(lost), left - 1)
         return p * (1 + won) + (1 - p) * lost
 
     return value((), pulls)
