@@ -135,7 +135,7 @@ def print_the_bits_of_one_of_two(rank: int, port: str, folder: str) -> None:
     print(said_of(half))
     print(said_of(run(steps=5, state=half, mesh=mesh)))
     again.close()
-    # of these a few numbers are summed, the same way with and without optimisation
+    # of these a few numbers are summed, equal on any number of devices
     jax.config.update("jax_disable_most_optimizations", True)
     print_what_is_read(mesh)
     if rank == 0:

@@ -149,9 +149,7 @@ def test_runs_are_compared_task_by_task(capsys):
     cli.main([*SINES, "--steps", "10", "--shots", "3", "--out", "other"])
     nearby = ["train", "cnp", "--data", "sinusoid", *SMALL, "--steps", "10"]
     cli.main([*nearby, "--out", "cnp"])
-    capsys.readouterr()
-    cli.main(["compare", "run0", "run1"])
-    said = capsys.readouterr().out
+    said = installed("compare run0 run1")
     assert "same 9 tasks" in said and "all 2 of them" in said
     first, second = (jm.load(f"run{i}").evaluate(9, 0).per_task["loss"] for i in (0, 1))
     difference = f"{np.mean(second - first):.4f}"
@@ -172,8 +170,7 @@ def test_a_sweep_is_its_runs(capsys):
     over = ["--over", "inner-lr=0.1,0.01", "seed=0,1"]
     flags = [f for f in SINES[2:] if f not in ("--no-progress",)]
     words = " ".join(["sweep maml", *flags, "--steps 10", *over, "--out grid"])
-    cli.main(words.split())
-    assert "training 4 of 4 runs" in capsys.readouterr().out  # one program
+    assert "training 4 of 4 runs" in installed(words)  # one program
     found = json.loads(Path("grid/sweep.json").read_text())
     assert [row["seeds"] for row in found["rows"]] == [[0, 1], [0, 1]]
     worth = [row["validation"]["mean"]["loss"] for row in found["rows"]]
@@ -278,9 +275,7 @@ def test_a_folder_is_labelled(folder, capsys):
 
 def test_a_step_is_played_again(capsys):
     cli.main([*SINES, "--steps", "20", "--save-every", "10", "--out", "run"])
-    capsys.readouterr()
-    cli.main(["replay", "run", "12"])
-    said = capsys.readouterr().out
+    said = installed("replay run 12")
     assert "training from step 10 to step 12 again" in said and "all are finite" in said
     losses = [float(v) for v in re.findall(r"│ \d +│ ([\d.]+) ", said)]
     cli.main([*SINES, "--steps", "13", "--chunk", "1", "--out", "again"])
@@ -318,9 +313,12 @@ def test_ctrl_c_once_saves_twice_stops_at_once(capsys):
     ]
     process = begun(Path("run"), *flags)
     process.send_signal(signal.SIGSTOP)  # few steps, which are done again below
-    assert "another process is training run" in refused("train --resume run", capsys)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGCONT)
+    try:
+        said = refused("train --resume run", capsys)
+        process.send_signal(signal.SIGINT)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert "another process is training run" in said
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "all saved; go on with" in said
     saved = int(re.search(r"stopped at step (\d+)", said)[1])
