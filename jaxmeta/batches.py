@@ -33,6 +33,11 @@ def blank_padding(batch: Batch) -> Batch:
     """
     if batch.mask is None:
         return batch
+    traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(batch))
+    return _blank_padding(batch) if traced else _blanked(batch)
+
+
+def _blank_padding(batch: Batch) -> Batch:
     counts = batch.mask > 0
     first, none = jnp.argmax(counts), ~jnp.any(counts)
 
@@ -45,6 +50,9 @@ def blank_padding(batch: Batch) -> Batch:
 
     y = jax.tree.map(blank, batch.y)
     return Batch(of_examples(blank, batch.x), y, batch.mask)
+
+
+_blanked = jax.jit(_blank_padding)  # outside a program: one, not one an operation
 
 
 def of_examples(f: Callable, x: PyTree, *others: PyTree) -> PyTree:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 DATA, INIT, VALIDATION = 0, 1, 2
 
@@ -55,7 +56,9 @@ def fold(key: jax.Array, number: jax.Array | int) -> jax.Array:
 
 def tasks(key: jax.Array, num_tasks: int, first: jax.Array | int = 0) -> jax.Array:
     """[num_tasks] keys, fold_in(key, i) for i from `first` on."""
-    numbers = first + jnp.arange(num_tasks)
+    # numpy's of the type that is folded in, which compiles nothing
+    numbers = np.arange(num_tasks, dtype=np.uint32)
+    numbers = first + (numbers if isinstance(first, int) else jnp.arange(num_tasks))
     return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
 

@@ -183,18 +183,16 @@ def replicated(tree: PyTree, mesh: Mesh, spec: PartitionSpec = SHARED) -> PyTree
 
 
 def copied(tree: PyTree) -> PyTree:
-    """A tree whose arrays share no memory with those of the other, which may be donated.
+    """The same values in memory of their own, where they are.
 
-    Arrays are copied as they lie, without a program for each new shape to be compiled.
+    Of arrays that are there without a program, of which `jnp.copy` compiles one a shape.
     """
 
-    def copy(a):
+    def one(a):
         traced = isinstance(a, jax.core.Tracer)
-        if isinstance(a, jax.Array) and not traced and a.is_fully_addressable:
-            return jax.device_put(a, may_alias=False)
-        return jnp.copy(a)
+        return jnp.copy(a) if traced else jax.device_put(a, may_alias=False)
 
-    return jax.tree.map(copy, tree)
+    return jax.tree.map(one, tree)
 
 
 def on_one_device(tree: PyTree) -> PyTree:

@@ -8,6 +8,9 @@ import pytest
 from problems import double, largest_difference, one_task, pad, row
 
 import jaxmeta as jm
+from jaxmeta import keys
+from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.training.fit import first_task
 
 WORDS, LONGEST, WAYS = 12, 5, 3
 ADAM = optax.adam(1e-2)
@@ -89,10 +92,19 @@ class Sums:
         return jm.Task(batch(keys[1]), batch(keys[2]))
 
 
+def drawn(sampler, number):
+    """Tasks by the program with which `fit` looks at its first one."""
+    draw = lambda i: first_task(
+        as_pytree(sampler), keys.data(jax.random.key(3)), jnp.int32(i)
+    )
+    tasks = jax.device_get([draw(i) for i in range(number)])
+    return jax.tree.map(lambda *a: np.stack(a), *tasks)
+
+
 def every_door(learner, sampler):
     """Train, evaluate, evaluate given episodes, adapt and predict; padding changes
     nothing. Returns: what evaluate reported before and after."""
-    before = jax.jit(learner.init)(jax.random.key(0))
+    before = learner.init(jax.random.key(0))
     state = jm.fit(
         learner, sampler, ADAM, steps=150, key=jax.random.key(1), tasks_per_step=4
     )
@@ -100,8 +112,7 @@ def every_door(learner, sampler):
         jm.evaluate(learner, p, sampler, num_tasks=100, key=jax.random.key(2))
         for p in (before, state.params)
     ]
-    draw = jax.jit(lambda key: jm.sample_tasks(sampler, key, 4))
-    tasks = jax.device_get(draw(jax.random.key(3)))
+    tasks = drawn(sampler, 4)
     given = jm.evaluate_episodes(learner, state.params, tasks)
     one = jax.tree.map(lambda a: a[1], tasks)
     with jax.enable_x64(True):

@@ -238,10 +238,11 @@ def _check_episodes(learner, params, tasks: Task) -> None:
         raise ValueError(
             f"tasks: expected arrays [tasks, examples, ...] of as many tasks, got {shapes}"
         )
-    for what, batch in zip(("support", "query"), tasks, strict=True):
+    seen = jax.tree.map(np.asarray, tasks)  # of which to take one compiles nothing
+    for what, batch in zip(("support", "query"), seen, strict=True):
         checks.check_batch(jax.tree.map(lambda a: a[0], batch), what)
     suspects = {0}
-    for batch in tasks:
+    for batch in seen:
         shape = jax.tree.leaves(batch.x)[0].shape[:2]
         keep = np.ones(shape) if batch.mask is None else batch.mask
         keep = np.asarray(keep) > 0
@@ -252,7 +253,7 @@ def _check_episodes(learner, params, tasks: Task) -> None:
             each = np.where(keep, np.asarray(leaf).reshape(*keep.shape, -1)[..., 0], 0)
             suspects |= {int(each.min(axis=1).argmin()), int(each.max(axis=1).argmax())}
     for i in sorted(suspects):
-        task = jax.tree.map(lambda a, i=i: a[i], tasks)
+        task = jax.tree.map(lambda a, i=i: jnp.asarray(a[i]), seen)
         checks.check_task(task)
         if not looked(learner, params, task):
             jax.eval_shape(lambda p, task=task: learner.loss(p, task), params)

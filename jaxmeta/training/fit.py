@@ -113,6 +113,7 @@ def fit(
     key_data = keys.data(key)
     start = outer.init(keys.init(key)) if state is None else state
     checks.check_state(start)
+    start = _strong(start)
     if outer.mesh is None:
         meshes.check_alone("state, sampler", start, sampler)
     else:
@@ -159,6 +160,13 @@ def fit(
                 ended = best is not None and best.look(now, report)
                 told.validation(done, report)
     return now
+
+
+def _strong(state: Any) -> Any:
+    """The state with arrays that insist on their type, as they are after a step: of others
+    the program of a chunk would be compiled twice."""
+    weak = lambda a: getattr(a, "weak_type", False)
+    return jax.tree.map(lambda a: jnp.asarray(a, a.dtype) if weak(a) else a, state)
 
 
 class Saving:
