@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.types import (
     Batch,
@@ -12,6 +13,16 @@ from jaxmeta.types import (
     PyTree,
     Tagged,
 )
+
+
+def to_device(a: Any) -> jax.Array:
+    """An array of numpy as `jnp.asarray` takes it, which compiles a program for each shape
+    unless it is told the type, and for each that is wider than JAX's."""
+    if not isinstance(a, np.ndarray):
+        return jnp.asarray(a)
+    dtype = jax.dtypes.canonicalize_dtype(a.dtype)
+    with np.errstate(all="ignore"):  # as JAX rounds, in silence
+        return jnp.asarray(a.astype(dtype, copy=False), dtype)
 
 
 def examples(batch: Batch) -> int:

@@ -25,7 +25,7 @@ import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
 from jaxmeta import checks, losses
-from jaxmeta.batches import blank_padding, examples
+from jaxmeta.batches import blank_padding, examples, to_device
 from jaxmeta.types import UNLABELLED, Batch, MetaLearner, PyTree, Task
 
 P = ParamSpec("P")
@@ -289,7 +289,7 @@ def _array(a, what):
         return a
     try:
         a = np.asarray(a)
-        array = jnp.asarray(checks.native(a))
+        array = to_device(checks.native(a))
     except TypeError as error:
         raise ValueError(f"{what}: expected numbers, got {checks.said(a)}") from error
     cut = a.dtype.kind in "iu" and a.itemsize > array.itemsize

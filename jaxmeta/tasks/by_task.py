@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxmeta import checks
+from jaxmeta.batches import to_device
 from jaxmeta.boundary import to_float
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.plain import one_program
@@ -79,7 +79,7 @@ def by_task(dataset: Dataset, shots: Range | None = None, queries: int = 10) -> 
         )
     sizes = _sizes(shots, queries, int(dataset.counts.max()))
     dataset, planner = planned(dataset, sizes)
-    x, targets = (jax.tree.map(jnp.asarray, a) for a in (dataset.x, dataset.targets))
+    x, targets = (jax.tree.map(to_device, a) for a in (dataset.x, dataset.targets))
     return ByTask(x, targets, planner)
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.batches import to_device
 from jaxmeta.boundary import to_float
 from jaxmeta.checks import check_sizes
 from jaxmeta.data.dataset import Dataset
@@ -170,8 +171,8 @@ def classes(
     check_sizes(batch=batch)
     check_images(dataset, rotations, jitter)
     augment = asked(jitter, augment, dataset.example)
-    offsets, counts = jnp.asarray(dataset.offsets), jnp.asarray(dataset.counts)
+    offsets, counts = to_device(dataset.offsets), to_device(dataset.counts)
     planner = Minibatches(offsets, counts, int(batch), rotations, augment)
     if dataset.records is not None:
         return StreamedClasses(dataset, planner)
-    return Classes(jax.tree.map(jnp.asarray, dataset.x), planner)
+    return Classes(jax.tree.map(to_device, dataset.x), planner)

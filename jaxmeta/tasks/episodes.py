@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxmeta import checks
+from jaxmeta.batches import to_device
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.augment import Augment
 from jaxmeta.tasks.plain import one_program
@@ -170,4 +170,4 @@ def _of(dataset: Dataset, planner: Planner) -> Episodes | Streamed:
     """The sampler, of arrays on the device or of records that are read when drawn."""
     if dataset.records is not None:
         return Streamed(dataset, planner)
-    return Episodes(jax.tree.map(jnp.asarray, dataset.x), planner, dataset.classes)
+    return Episodes(jax.tree.map(to_device, dataset.x), planner, dataset.classes)

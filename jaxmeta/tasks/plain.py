@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.batches import to_device
 from jaxmeta.boundary import are_values, with_types
 from jaxmeta.checks import native
 
@@ -118,7 +118,7 @@ def as_pytree(sampler: Any, what: str = "sampler") -> Any:
     except TypeError as error:
         raise ValueError(_sentence(what, type(sampler).__name__, error)) from error
     arrays = (a for a in leaves if _is_array(a))
-    return Plain(tuple(jnp.asarray(native(a)) for a in arrays), rest)
+    return Plain(tuple(to_device(native(a)) for a in arrays), rest)
 
 
 def task_shapes(sampler: Any) -> Any:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import keys, meshes
+from jaxmeta.batches import to_device
 from jaxmeta.data.dataset import Dataset
 from jaxmeta.tasks.plans import Plan
 from jaxmeta.types import Task
@@ -214,7 +214,7 @@ def chunks(
             parts += parts[:1] * (chunk - len(parts))
             raw = jax.tree.map(lambda *a: np.stack(a), *parts)
             if mesh is None:
-                raw = jax.tree.map(jnp.asarray, raw)
+                raw = jax.tree.map(to_device, raw)
             else:
                 raw = meshes.from_processes(raw, own, tasks, mesh, axis=1)
             yield stream.given(raw, key_data, mesh)

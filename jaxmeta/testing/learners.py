@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from jaxmeta import keys, losses
-from jaxmeta.batches import examples
+from jaxmeta.batches import examples, to_device
 from jaxmeta.outer import (
     MetaState,
     init_state,
@@ -585,7 +585,7 @@ def _wide(tree: PyTree) -> PyTree:
 
 
 def _cast(tree, dtype):
-    cast = lambda a: jnp.asarray((a if _traced(a) else np.asarray(a)).astype(dtype))
+    cast = lambda a: to_device((a if _traced(a) else np.asarray(a)).astype(dtype))
     return jax.tree.map(lambda a: cast(a) if _floating(a) else a, tree)
 
 

@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checks, defaults, meshes
 from jaxmeta import keys as streams
+from jaxmeta.batches import to_device
 from jaxmeta.boundary import entered, looked
 from jaxmeta.task_axis import as_auto, inputs_of, number_of, over_devices
 from jaxmeta.tasks.plain import as_pytree, task_shapes
@@ -175,7 +175,7 @@ def evaluate_episodes(
         raise ValueError("tasks: expected at least one episode, got none")
     found = []
     for i, group in enumerate(groups):
-        group = as_auto(jax.tree.map(jnp.asarray, group))
+        group = as_auto(jax.tree.map(to_device, group))
         group = Task(*(b._replace(x=entered(b.x)) for b in group))
         _check_episodes(learner, params, group)
         n = number_of(group)
@@ -253,7 +253,7 @@ def _check_episodes(learner, params, tasks: Task) -> None:
             each = np.where(keep, np.asarray(leaf).reshape(*keep.shape, -1)[..., 0], 0)
             suspects |= {int(each.min(axis=1).argmin()), int(each.max(axis=1).argmax())}
     for i in sorted(suspects):
-        task = jax.tree.map(lambda a, i=i: jnp.asarray(a[i]), seen)
+        task = jax.tree.map(lambda a, i=i: to_device(a[i]), seen)
         checks.check_task(task)
         if not looked(learner, params, task):
             jax.eval_shape(lambda p, task=task: learner.loss(p, task), params)
