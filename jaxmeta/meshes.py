@@ -185,12 +185,14 @@ def replicated(tree: PyTree, mesh: Mesh, spec: PartitionSpec = SHARED) -> PyTree
 def copied(tree: PyTree) -> PyTree:
     """The same values in memory of their own, where they are.
 
-    Of arrays that are there without a program, of which `jnp.copy` compiles one a shape.
+    Of arrays that are here without a program, of which `jnp.copy` compiles one a shape.
     """
 
     def one(a):
-        traced = isinstance(a, jax.core.Tracer)
-        return jnp.copy(a) if traced else jax.device_put(a, may_alias=False)
+        here = not isinstance(a, jax.core.Tracer) and getattr(
+            a, "is_fully_addressable", True
+        )
+        return jax.device_put(a, may_alias=False) if here else jnp.copy(a)
 
     return jax.tree.map(one, tree)
 
