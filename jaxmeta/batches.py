@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -49,6 +50,7 @@ def blank_padding(batch: Batch) -> Batch:
 
 
 def _blank_padding(batch: Batch) -> Batch:
+    assert batch.mask is not None
     counts = batch.mask > 0
     first, none = jnp.argmax(counts), ~jnp.any(counts)
 
