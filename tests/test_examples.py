@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from problems import row
+from surroundings import xla_flags
 
 import jaxmeta as jm
 from jaxmeta import cli, learners
@@ -56,9 +57,7 @@ def _a_users(environment, optimised):
     left = {k: v for k, v in environment.items() if k != "MPLBACKEND"}
     if not optimised:
         return left
-    flags = left.get("XLA_FLAGS", "").split()
-    kept = [flag for flag in flags if "optimization_level" not in flag]
-    return left | {"XLA_FLAGS": " ".join(kept)}
+    return left | {"XLA_FLAGS": xla_flags(without="optimization_level")}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -244,13 +244,12 @@ def _check_episodes(learner, params, tasks: Task) -> None:
     suspects = {0}
     for batch in seen:
         shape = jax.tree.leaves(batch.x)[0].shape[:2]
-        keep = np.ones(shape) if batch.mask is None else batch.mask
-        keep = np.asarray(keep) > 0
+        keep = np.ones(shape, bool) if batch.mask is None else batch.mask > 0
         for leaf in jax.tree.leaves(batch.x):
-            checks.check_finite(np.asarray(leaf)[keep], "tasks, inputs")
+            checks.check_finite(leaf[keep], "tasks, inputs")
         for leaf in jax.tree.leaves(batch.y):
-            checks.check_finite(np.asarray(leaf)[keep], "tasks, targets")
-            each = np.where(keep, np.asarray(leaf).reshape(*keep.shape, -1)[..., 0], 0)
+            checks.check_finite(leaf[keep], "tasks, targets")
+            each = np.where(keep, leaf.reshape(*keep.shape, -1)[..., 0], 0)
             suspects |= {int(each.min(axis=1).argmin()), int(each.max(axis=1).argmax())}
     for i in sorted(suspects):
         task = jax.tree.map(lambda a, i=i: to_device(a[i]), seen)
@@ -303,15 +302,20 @@ def interval(values: np.ndarray, share: bool = False) -> float:
     >>> round(interval(np.ones(100), share=True), 4)
     0.0295
     """
-    from scipy.special import stdtrit  # scipy.stats takes long to import
-
     n = len(values)
     if n == 1:
         return float("nan")
     spread = float(values.std(ddof=1))
     if share and spread == 0:
         return 1 - 0.05 ** (1 / n)
-    return float(stdtrit(n - 1, 0.975)) * spread / n**0.5
+    return students_t(n - 1) * spread / n**0.5
+
+
+def students_t(freedom: int) -> float:
+    """Half a 95 % interval of Student's t, of so many degrees of freedom."""
+    from scipy.special import stdtrit  # scipy.stats takes long to import
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def _judged(learner, params, task, key, metrics):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxmeta import checks
-from jaxmeta.training.evaluate import Report
+from jaxmeta.training.evaluate import Report, students_t
 
 
 def pooled(reports: Sequence[Report], *, same_tasks: bool = False) -> Report:
@@ -68,8 +68,6 @@ def pooled(reports: Sequence[Report], *, same_tasks: bool = False) -> Report:
 
 def _half(each: list[np.ndarray], same_tasks: bool) -> float:
     """Half a 95 % interval of the mean; each: [tasks] of each seed."""
-    from scipy.special import stdtrit  # scipy.stats takes long to import
-
     k = len(each)
     of_seeds = np.array([values.mean() for values in each])
     variance, freedom = of_seeds.var(ddof=1) / k, k - 1
@@ -81,4 +79,4 @@ def _half(each: list[np.ndarray], same_tasks: bool) -> float:
         left = (rest**2).sum() / max(1, (k - 1) * (n - 1))
         variance = variance + of_tasks.var(ddof=1) / n - left / (k * n)
         variance, freedom = max(variance, of_seeds.var(ddof=1) / k), min(k, n) - 1
-    return float(stdtrit(freedom, 0.975)) * float(variance) ** 0.5
+    return students_t(freedom) * float(variance) ** 0.5

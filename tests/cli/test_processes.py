@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from surroundings import xla_flags
 
 import jaxmeta as jm
 from jaxmeta import cli
@@ -36,8 +37,7 @@ for words in sys.argv[1:]:
         print("left with", end.code)
 """
 # a device each, and programs that are compiled fast
-FLAGS = [f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f]
-ENVIRONMENT = os.environ | {"XLA_FLAGS": " ".join(FLAGS)}
+ENVIRONMENT = os.environ | {"XLA_FLAGS": xla_flags(without="device_count")}
 
 
 STARTED: list[subprocess.Popen] = []
@@ -151,8 +151,7 @@ def test_a_signal_while_the_processes_agree_is_not_lost(capsys, monkeypatch):
         agreed.append(number)
         if len(agreed) == 2:  # the first is before training
             os.kill(os.getpid(), signal.SIGTERM)
-            while "stopping" not in capsys.readouterr().err:
-                time.sleep(0.01)
+            until(lambda: "stopping" in capsys.readouterr().err, [])
         return number
 
     monkeypatch.setattr(processes, "largest_of", largest_of)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from surroundings import xla_flags
 
 import jaxmeta as jm
 from jaxmeta import cli
@@ -221,9 +222,8 @@ def test_a_run_on_two_devices_goes_on_with_one(capsys):
     tree = [*SINES, "--reduce", "tree", "--tasks-at-once", "1"]
     cli.main([*tree, "--steps", "15", "--out", "one"])
     words = " ".join([*tree, "--steps 10", "--devices 2", "--out two"])
-    flags = [f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f]
     # a process of its own, whose CPU is two devices
-    installed(words, XLA_FLAGS=" ".join(flags))
+    installed(words, XLA_FLAGS=xla_flags(without="device_count"))
     cli.main(["train", "--resume", "two", "--steps", "15", "--no-progress"])
     for a, b in zip(leaves("one"), leaves("two"), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
