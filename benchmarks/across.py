@@ -14,6 +14,7 @@ from jaxmeta import models
 from jaxmeta.learners import registry
 from jaxmeta.learners.registry import Facts, build
 from jaxmeta.training.evaluate import interval
+from jaxmeta.training.scores import circular_validation
 from jaxmeta.types import UNLABELLED, Batch, MetaLearner, Model, Task
 
 SOFTMAX = {"head": "softmax"}  # a row's classifier, in place of the network
@@ -37,7 +38,7 @@ class Row:
 
     learner: its name. hyper: its arguments. inputs: whether it moves the inputs themselves
     and has no encoder; its head is then the network, or what `hyper` says. on: the task that
-    it is trained on.
+    it is trained on. options: arguments to choose from, by name.
     """
 
     title: str
@@ -45,6 +46,12 @@ class Row:
     hyper: dict[str, Any] = field(default_factory=dict)
     inputs: bool = False
     on: str = "adapted"
+    options: dict[str, dict[str, Any]] = field(default_factory=lambda: {"": {}})
+
+    def makes(self, facts: Facts, width: int, training: dict[str, Any]) -> dict:
+        """Option -> learner."""
+        made = lambda option: self.make(facts, width, training | option)
+        return {name: made(option) for name, option in self.options.items()}
 
     def make(self, facts: Facts, width: int, training: dict[str, Any]) -> MetaLearner:
         """The learner, with as much of the training as it has arguments for."""
@@ -99,6 +106,56 @@ def errors(learner: MetaLearner, tasks: Task, key: jax.Array, at_once: int = 1):
 
     keys = jax.random.split(key, (len(tasks.query.y), 2))
     return jax.lax.map(one, (tasks, keys), batch_size=at_once)
+
+
+@partial(jax.jit, static_argnames=("learner", "starts", "at_once"))
+def errors_of_starts(
+    learner: MetaLearner, tasks: Task, key: jax.Array, starts: int, at_once: int = 1
+):
+    """[tasks] `errors` of one of several networks, in the mean, and of all together, whose
+    probabilities are averaged."""
+
+    def one(given):
+        task, keys = given
+        adapted = learner.adapt(learner.init(keys[0]), task.support, keys[1])
+        return jax.nn.softmax(learner.predict(adapted, task.query.x))
+
+    def wrong(p, y):  # p [..., tasks, queries, ways]
+        return jnp.mean(jnp.argmax(p, axis=-1) != y, axis=-1)
+
+    count, y = len(tasks.query.y), tasks.query.y
+    keys = jax.random.split(key, (starts * count, 2))
+    each = jax.tree.map(lambda a: jnp.concatenate([a] * starts), tasks)
+    p = jax.lax.map(one, (each, keys), batch_size=at_once)
+    p = jnp.reshape(p, (starts, count, *p.shape[1:]))
+    return jnp.mean(wrong(p, y[None]), axis=0), wrong(jnp.mean(p, axis=0), y)
+
+
+@partial(jax.jit, static_argnames=("learner", "at_once"))
+def validated(learner: MetaLearner, tasks: Task, key: jax.Array, at_once: int = 1):
+    """[tasks] circular validation of the same networks, which sees no query set."""
+
+    def one(given):
+        task, keys = given
+        params = learner.init(keys[0])
+        return circular_validation(learner, params, task.support, keys[1])
+
+    keys = jax.random.split(key, (len(tasks.query.y), 2))
+    return jax.lax.map(one, (tasks, keys), batch_size=at_once)
+
+
+def best_errors(learners: dict[str, MetaLearner], tasks: Task, key: jax.Array, **how):
+    """The `errors` of the learner that `validated` prefers for each task, and its name."""
+    judged = lambda by: np.stack(
+        [
+            by(learner, tasks, jax.random.clone(key), **how)
+            for learner in learners.values()
+        ]
+    )
+    wrong, names = judged(errors), np.array(list(learners))
+    score = judged(validated) if len(names) > 1 else np.zeros_like(wrong)
+    best = score.argmax(axis=0)
+    return wrong[best, np.arange(len(best))], names[best].tolist()
 
 
 def stacked(tasks: list[Task]) -> Task:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -319,11 +320,40 @@ def test_every_row_across_domains_is_built(name, experiment):
     assert {"source only"} < {row.title for row in rows}
     x, y = jax.ShapeDtypeStruct((4, 2), "float32"), jax.ShapeDtypeStruct((4,), "int32")
     task = jm.Task(jm.Batch(x, y), jm.Batch(x, y))
-    for row in rows:
-        learner = row.make(facts, 4, training)
+    for learner in (
+        made for row in rows for made in row.makes(facts, 4, training).values()
+    ):
         params = jax.eval_shape(learner.init, jax.random.key(0))
         found = jax.eval_shape(learner.loss, params, task, jax.random.key(1))
         assert found[1]["accuracy"].shape == ()
+
+
+def test_an_option_is_chosen_without_labels_of_the_target(experiment):
+    across, near = experiment("across"), jm.nearest_neighbour(ways=2)
+    one = near._replace(
+        predict=lambda adapted, x, mask=None: x * jnp.array([[0.0, 1.0]])
+    )
+    x, y = np.array([[1.0], [2.0]], np.float32), np.arange(2)
+    made = lambda test: across.tasks_of(*(across.Domain(x, y),) * 2, test)["adapted"]
+    tasks = across.stacked([made(across.Domain(x, y)), made(across.Domain(x, 1 - y))])
+    options = {"one class": one, "nearest": near}
+    wrong, names = across.best_errors(options, tasks, jax.random.key(0))
+    assert names == ["nearest"] * 2 and wrong.tolist() == [0, 1]
+
+
+def test_probabilities_of_several_networks_are_averaged(experiment):
+    across, near = experiment("across"), jm.nearest_neighbour(ways=2)
+    drawn = near._replace(  # sure of the one class in a third of cases, or a bit of the other
+        init=lambda key: jax.random.bernoulli(key, 1 / 3),
+        adapt=lambda params, support, key=None: params,
+        predict=lambda sure, x, mask=None: jnp.where(
+            sure, jnp.array([[9.0, 0.0]]), jnp.array([[0.0, 0.1]])
+        ).repeat(len(x), 0),
+    )
+    domain = across.Domain(np.zeros((2, 1), np.float32), np.zeros(2, int))
+    tasks = across.stacked([across.tasks_of(domain, domain, domain)["adapted"]])
+    one, together = across.errors_of_starts(drawn, tasks, jax.random.key(0), 16)
+    assert 0.3 < one[0] < 1 and together[0] == 0
 
 
 def test_a_picture_is_cut_to_its_ink_and_averaged(experiment):

@@ -16,7 +16,8 @@ reconstruct="target".
 
 Departures: Makhzani's adversary holds the code to a prior that is drawn from; here the
 source's features are what the target's are held to. The squared error is a mean over the
-numbers of an example. DRCN takes steps for source and target in turn, and denoises.
+numbers of an example. DRCN takes steps for source and target in turn, and denoises. Adam
+as in `dann`.
 
 Meta-parameters: the starts of network, decoder and adversary.
 """
@@ -80,7 +81,7 @@ def adversarial_autoencoder(
     together: bool = True,
     adjoint: Adjoint = MixedMode(),
     rule: Callable[..., optax.GradientTransformation] = partial(
-        optax.adam, eps_root=1e-8
+        optax.adam, b1=0.5, eps_root=1e-8
     ),
 ) -> MetaLearner:
     """Domain-adversarial autoencoder.

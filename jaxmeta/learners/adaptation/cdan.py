@@ -14,7 +14,8 @@ domain's mean is one by its weights, as in the authors' code.
 
 Departures: in that code the weights w, though not their sum, pass a reversed gradient to
 the network, of which the paper says nothing; here they do not. No random map in place of
-T where it is large (section 3.2). The logit of our D is that of "target".
+T where it is large (section 3.2). The logit of our D is that of "target". Adam as in
+`dann`, in place of momentum and a falling rate.
 
 Meta-parameters: the starts of the network and of the domains' classifier.
 """
@@ -78,7 +79,7 @@ def cdan(
     together: bool = True,
     adjoint: Adjoint = MixedMode(),
     rule: Callable[..., optax.GradientTransformation] = partial(
-        optax.adam, eps_root=1e-8
+        optax.adam, b1=0.5, eps_root=1e-8
     ),
 ) -> MetaLearner:
     """CDAN, with entropy conditioning CDAN+E.

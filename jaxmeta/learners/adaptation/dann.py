@@ -14,8 +14,8 @@ reversed gradient: that one's second derivative, of which a meta-gradient is mad
 not be the field's.
 
 Departures: equation 15 has lambda, too; the authors' code, whose gradient is reversed
-and scaled on its way into the features, has not, and neither has this. Adam in place of
-momentum and a falling rate.
+and scaled on its way into the features, has not, and neither has this. Adam, whose b1 of
+0.5 is usual where players are against each other, in place of momentum and a falling rate.
 
 Meta-parameters: the starts of the network and of the domains' classifier.
 """
@@ -53,7 +53,7 @@ def dann(
     together: bool = True,
     adjoint: Adjoint = MixedMode(),
     rule: Callable[..., optax.GradientTransformation] = partial(
-        optax.adam, eps_root=1e-8
+        optax.adam, b1=0.5, eps_root=1e-8
     ),
 ) -> MetaLearner:
     """DANN.
