@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxmeta as jm
+from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import Facts
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -330,15 +331,18 @@ def test_every_row_across_domains_is_built(name, experiment):
 
 def test_an_option_is_chosen_without_labels_of_the_target(experiment):
     across, near = experiment("across"), jm.nearest_neighbour(ways=2)
-    one = near._replace(
-        predict=lambda adapted, x, mask=None: x * jnp.array([[0.0, 1.0]])
-    )
+
+    def saying(w):  # of 1 and 2 class 0 and 1, or of both class 1
+        predict = lambda adapted, x, mask=None: jnp.concatenate([1.5 + 0 * x, w * x], 1)
+        loss = query_loss(near.adapt, predict, jm.losses.cross_entropy)
+        return near._replace(predict=predict, loss=loss)
+
     x, y = np.array([[1.0], [2.0]], np.float32), np.arange(2)
     made = lambda test: across.tasks_of(*(across.Domain(x, y),) * 2, test)["adapted"]
     tasks = across.stacked([made(across.Domain(x, y)), made(across.Domain(x, 1 - y))])
-    options = {"one class": one, "nearest": near}
+    options = {"one": saying(9.0), "both": saying(1.0)}
     wrong, names = across.best_errors(options, tasks, jax.random.key(0))
-    assert names == ["nearest"] * 2 and wrong.tolist() == [0, 1]
+    assert names == ["both"] * 2 and wrong.tolist() == [0, 1]
 
 
 def test_probabilities_of_several_networks_are_averaged(experiment):
