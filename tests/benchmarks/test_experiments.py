@@ -285,6 +285,25 @@ def check_shifts(results):
     assert_across(results, ["source only", "target only"], shifts, runs=2)
 
 
+def check_long_tail(results):
+    names = [row["weights"] for row in results["rows"]]
+    assert names == ["one", "Meta-Weight-Net"]
+    assert all(np.shape(row["accuracy"]) == (2,) for row in results["rows"])
+    assert all(0 <= a <= 100 for row in results["rows"] for a in row["accuracy"])
+
+
+def test_a_draw_of_letters_is_ten_to_one_and_balanced_in_the_test(experiment):
+    module = experiment("long_tail")
+    config = module.Config()
+    sets = module.drawn(0, config)
+    number = lambda batch: np.bincount(batch.y, minlength=10).tolist()
+    assert number(sets.train) == [10, 8, 6, 5, 4, 3, 2, 2, 1, 1]
+    assert number(sets.validation) == [3] * 10 and number(sets.test) == [8] * 10
+    drawings = np.concatenate([batch.x for batch in sets])
+    assert len(np.unique(drawings, axis=0)) > 0.95 * len(drawings)  # fonts may agree
+    assert len(module.joined(sets).train.y) == 42 + 30
+
+
 def check_split_digits(results):
     rows = {row["method"]: row for row in results["rows"]}
     assert list(rows) == ["plain", "replay", "joint"]
