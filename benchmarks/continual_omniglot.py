@@ -228,7 +228,7 @@ def main(config: Config) -> None:
             scratch=config.scratch and last,
         )
         results["rows"] += run(jax.random.key(0), alone)["rows"]
-        path = save("continual_omniglot", results)
+        path = save(f"continual_omniglot_{config.steps}", results)
     table(f"Streams of Omniglot, {config.steps} steps, {device()}", spelled(results))
     print(path)
 

@@ -48,11 +48,11 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(
-            **{"width": 2, "steps": 2, "tuning_steps": 2, "heads": (0.03,)},
-            **{"rates": (1e-3,), "probes": (1,), "shots": (1,), "seeds": 2},
-            **{"validation_tasks": 2, "test_tasks": 4, "tasks_at_once": 2},
-        )
+        one = cls(heads=(0.03,), rates=(1e-3,), probes=(1,), shots=(1,), seeds=2)
+        one.width = one.steps = one.tuning_steps = 2
+        one.validation_tasks = one.tasks_at_once = 2
+        one.test_tasks = 4
+        return one
 
 
 def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
@@ -77,7 +77,7 @@ def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
                 judged = np.asarray(judge(params, tasks, plan=plan))
                 found.setdefault((shots, name, said), []).append(judged)
             found.setdefault((shots, "nearest pixels", ""), []).append(pixels(tasks))
-    return {"rows": [row(*what, np.array(a)) for what, a in found.items()]}
+    return {"rows": [row(what, np.array(a)) for what, a in found.items()]}
 
 
 def chosen(judge: Callable[..., jax.Array], config: Config) -> dict[str, tuple]:
@@ -149,12 +149,12 @@ def pixels(tasks: jm.Task) -> np.ndarray:
     return 100 * jm.evaluate_episodes(nearest, (), tasks).per_task["accuracy"]
 
 
-def row(shots: int, name: str, how: str, judged: np.ndarray) -> dict:
-    """Numbers of a cell. judged: [seeds, tasks]."""
+def row(what: tuple[int, str, str], judged: np.ndarray) -> dict:
+    """Numbers of a cell. what: shots, what moves, how. judged: [seeds, tasks]."""
     ci95 = 1.96 * judged.std(ddof=1) / np.sqrt(judged.size)
     seeds = [float(mean) for mean in judged.mean(axis=1)]
-    what = {"shots": shots, "what moves": name, "how": how}
-    return what | {"accuracy": seeds, "ci95": float(ci95)}
+    said = dict(zip(("shots", "what moves", "how"), what, strict=True))
+    return said | {"accuracy": seeds, "ci95": float(ci95)}
 
 
 def spelled(results: dict) -> list[dict]:
