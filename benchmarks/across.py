@@ -104,6 +104,11 @@ def errors(learner: MetaLearner, tasks: Task, key: jax.Array, at_once: int = 1):
         params = learner.init(keys[0])
         return 1 - learner.loss(params, task, keys[1])[1]["accuracy"]
 
+    return _mapped(one, tasks, key, at_once)
+
+
+def _mapped(one, tasks: Task, key: jax.Array, at_once: int):
+    """`one` of (task, two keys of its own), for each task."""
     keys = jax.random.split(key, (len(tasks.query.y), 2))
     return jax.lax.map(one, (tasks, keys), batch_size=at_once)
 
@@ -124,9 +129,8 @@ def errors_of_starts(
         return jnp.mean(jnp.argmax(p, axis=-1) != y, axis=-1)
 
     count, y = len(tasks.query.y), tasks.query.y
-    keys = jax.random.split(key, (starts * count, 2))
     each = jax.tree.map(lambda a: jnp.concatenate([a] * starts), tasks)
-    p = jax.lax.map(one, (each, keys), batch_size=at_once)
+    p = _mapped(one, each, key, at_once)
     p = jnp.reshape(p, (starts, count, *p.shape[1:]))
     return jnp.mean(wrong(p, y[None]), axis=0), wrong(jnp.mean(p, axis=0), y)
 
@@ -140,17 +144,13 @@ def validated(learner: MetaLearner, tasks: Task, key: jax.Array, at_once: int = 
         params = learner.init(keys[0])
         return circular_validation(learner, params, task.support, keys[1])
 
-    keys = jax.random.split(key, (len(tasks.query.y), 2))
-    return jax.lax.map(one, (tasks, keys), batch_size=at_once)
+    return _mapped(one, tasks, key, at_once)
 
 
-def best_errors(learners: dict[str, MetaLearner], tasks: Task, key: jax.Array, **how):
+def best_errors(learners: dict[str, MetaLearner], tasks: Task, key: jax.Array):
     """The `errors` of the learner that `validated` prefers for each task, and its name."""
     judged = lambda by: np.stack(
-        [
-            by(learner, tasks, jax.random.clone(key), **how)
-            for learner in learners.values()
-        ]
+        [by(learner, tasks, jax.random.clone(key)) for learner in learners.values()]
     )
     wrong, names = judged(errors), np.array(list(learners))
     score = judged(validated) if len(names) > 1 else np.zeros_like(wrong)
