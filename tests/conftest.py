@@ -24,6 +24,7 @@ gc.set_threshold(100_000, 50, 1000)  # programs are many objects, and hardly any
 # small program not in parts. Each release of XLA drops some of its flags.
 QUICK = (
     *("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"),
+    "--xla_cpu_opt_preset=FAST_COMPILE",
     "--xla_cpu_parallel_codegen_split_count=1",
     "--xla_force_host_platform_device_count=8",  # of which one is used, but on a mesh
 )

@@ -57,7 +57,7 @@ def _a_users(environment, optimised):
     left = {k: v for k, v in environment.items() if k != "MPLBACKEND"}
     if not optimised:
         return left
-    return left | {"XLA_FLAGS": xla_flags(without="optimization_level")}
+    return left | {"XLA_FLAGS": xla_flags(without="opt")}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

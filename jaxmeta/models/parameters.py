@@ -8,6 +8,7 @@ with arrays. `network` makes a `Model` of the two: names and shapes are written 
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from jax.nn import initializers
 
 from jaxmeta import checks
+from jaxmeta.batches import to_device
 from jaxmeta.types import Model, PyTree
 
 
@@ -34,15 +36,17 @@ class Parameter:
     dtype: Any = None
 
 
+LECUN, GLOROT = initializers.lecun_normal(), initializers.glorot_uniform()
+CONSTANTS = {initializers.zeros: 0.0, initializers.ones: 1.0}
+
 # Dense layers and layer norms start in float32 even where JAX computes in float64, as
 # those of Flax do.
 
 
 def dense(inputs: int, outputs: int) -> dict[str, Parameter]:
     """Parameters of `layers.dense`: `kernel` [inputs, outputs], `bias` [outputs]."""
-    start = initializers.lecun_normal()
     return {
-        "kernel": Parameter((inputs, outputs), start, 1, jnp.float32),
+        "kernel": Parameter((inputs, outputs), LECUN, 1, jnp.float32),
         "bias": Parameter((outputs,), place=2, dtype=jnp.float32),
     }
 
@@ -53,7 +57,7 @@ def conv(channels: int, width: int) -> dict[str, Parameter]:
     Batch norm follows each convolution, which takes the bias out again, so it is there
     for the papers' parameter trees and never added.
     """
-    kernel = Parameter((3, 3, channels, width), initializers.glorot_uniform(), 2)
+    kernel = Parameter((3, 3, channels, width), GLOROT, 2)
     return {"bias": Parameter((width,)), "kernel": kernel}
 
 
@@ -70,14 +74,26 @@ def layer_norm(width: int) -> dict[str, Parameter]:
 
 
 def fill(description: PyTree, key: jax.Array) -> PyTree:
-    """The first values of parameters: dicts of `Parameter`s -> dicts of arrays."""
+    """The first values of parameters: dicts of `Parameter`s -> dicts of arrays.
+
+    Outside jit the program of an array serves all arrays of its shape, of this network
+    and of the next: to draw is what takes long to compile.
+    """
 
     def first(path, parameter):
+        if parameter.start in CONSTANTS:
+            value, dtype = CONSTANTS[parameter.start], parameter.dtype or float
+            return to_device(np.full(parameter.shape, value, dtype))
         layer = [step.key for step in path[:-1]]
         own = key_of(key, *layer, parameter.place)
-        return parameter.start(own, parameter.shape, parameter.dtype)
+        return _drawn(own, parameter.start, parameter.shape, parameter.dtype)
 
     return jax.tree_util.tree_map_with_path(first, description)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _drawn(key, start, shape, dtype):
+    return start(key, shape, dtype)
 
 
 def key_of(key: jax.Array, *path: str | int) -> jax.Array:
@@ -147,16 +163,12 @@ def network(
     Raises: ValueError, when it is applied, for inputs or parameters of other shapes.
     """
 
-    @jax.jit  # one program is compiled in place of many
-    def init(key):
-        return fill(description, key)
-
     def apply(params, x, mask=None):
         checks.check_inputs(x, shape, argument, flat)
         check_params(description, params)
         return forward(params, x, mask) if masks else forward(params, x)
 
-    return Model(init, apply, uses_mask=masks)
+    return Model(partial(fill, description), apply, uses_mask=masks)
 
 
 def example_shape(inputs: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ that training has not seen it is what it was at the start.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -72,10 +73,6 @@ def rater(
     }
     description = {"embeddings": tables} | dense
 
-    @jax.jit
-    def init(key):
-        return parameters.fill(description, key)
-
     def apply(params, x):
         _check_inputs(x, len(user), genres)
         parameters.check_params(description, params)
@@ -84,7 +81,7 @@ def rater(
             h = activation(layers.dense(params[name], h))
         return layers.dense(params["head"], h)
 
-    return Model(init, apply)
+    return Model(partial(parameters.fill, description), apply)
 
 
 def embedded(tables: dict, x: dict) -> jax.Array:

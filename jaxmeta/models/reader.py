@@ -6,6 +6,7 @@ support set do not depend on the targets.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -53,10 +54,6 @@ def reader(
         "head": parameters.dense(hidden, outputs),
     }
 
-    @jax.jit
-    def init(key):
-        return parameters.fill(description, key)
-
     def encode(params, tokens, mask=None):
         parameters.check_params(description, params)
         states = []
@@ -72,4 +69,4 @@ def reader(
         y = jax.nn.relu(dense(params["head_hidden"], targets))
         return dense(params["head"], y)
 
-    return ReaderModel(init, encode, read)
+    return ReaderModel(partial(parameters.fill, description), encode, read)

@@ -20,6 +20,7 @@ from jaxmeta.types import Model
 
 # meta-steps until the drop rate is reached, as in MetaOptNet's code
 DROP_STEPS = 40_000
+KAIMING = initializers.kaiming_normal()
 
 
 def drop_block(key: jax.Array, x: jax.Array, rate, size: int) -> jax.Array:
@@ -53,7 +54,7 @@ def _description(channels, widths) -> dict[str, Any]:
             ("skip", 1, channels),
         ):
             shape = (size, size, inputs, width)
-            kernel = Parameter(shape, initializers.kaiming_normal(), next(place))
+            kernel = Parameter(shape, KAIMING, next(place))
             description[f"conv{i}_{name}"] = kernel
             description[f"norm{i}_{name}"] = parameters.batch_norm(width)
         channels = width

@@ -5,6 +5,7 @@ Zaheer, Kottur, Ravanbakhsh, Poczos, Salakhutdinov, Smola. Deep Sets. NIPS 2017,
 al. 2019, arXiv 1901.05761, section 3.
 """
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -119,10 +120,6 @@ def cross_attention(
     }
     first, *others = embedding
 
-    @jax.jit
-    def init(key):
-        return parameters.fill(description, key)
-
     def embed(params, x):
         x = layers.dense(params[first], x)
         for name in others:
@@ -137,4 +134,4 @@ def cross_attention(
         q, k = embed(params, queries), embed(params, keys)
         return multi_head(params["attention"], q, k, values, heads, mask)
 
-    return Model(init, apply)
+    return Model(partial(parameters.fill, description), apply)

@@ -70,9 +70,10 @@ class Trial:
 
     @cached_property
     def task(self) -> Task:
-        """One task."""
+        """One task, by the program that draws those of a meta-step."""
         with jax.enable_x64(False):
-            return one_task(as_pytree(self.sampler), jax.random.key(1))
+            tasks = many_tasks(as_pytree(self.sampler), jax.random.key(1), TASKS)
+        return jax.tree.map(lambda a: a[0], jax.device_get(tasks))
 
     @cached_property
     def whole(self) -> Task:
@@ -205,9 +206,7 @@ def loss_falls(trial: Trial) -> None:
         trained = trial.train(steps, seed=3, state=trained)
         if reported and _fell(_gain_seen_by_fit(trial, start, trained)):
             return
-    tasks = jax.device_get(
-        many_tasks(as_pytree(trial.sampler), jax.random.key(2), UNSEEN)
-    )
+    tasks = unseen_tasks(as_pytree(trial.sampler), jax.random.key(2))
     ends = start.params, trained.params
     with jax.enable_x64(True):
         wide = jax.device_put(_wide(ends))
@@ -500,6 +499,13 @@ def one_task(sampler: Any, key: jax.Array) -> Task:
 def many_tasks(sampler: Any, key: jax.Array, number: int) -> Task:
     """`sample_tasks`, likewise."""
     return sample_tasks(sampler, key, number)
+
+
+def unseen_tasks(sampler: Any, key: jax.Array) -> Task:
+    """UNSEEN tasks, by the same program."""
+    parts = jax.random.split(key, UNSEEN // TASKS)
+    drawn = [jax.device_get(many_tasks(sampler, key, TASKS)) for key in parts]
+    return jax.tree.map(lambda *a: np.concatenate(a), *drawn)
 
 
 def spoilt(batch: Batch) -> dict[str, Batch]:

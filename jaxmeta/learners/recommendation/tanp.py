@@ -190,9 +190,7 @@ def sharpness(c: jax.Array) -> jax.Array:
 
 def film(inputs: int, hidden: tuple[int, ...], width: int) -> dict[str, Any]:
     """Parameters of `decoded`: a layer's own, and what makes its scale and shift of o'."""
-    kernel = lambda n: Parameter(
-        (width, n), initializers.lecun_normal(), 1, jnp.float32
-    )
+    kernel = lambda n: Parameter((width, n), parameters.LECUN, 1, jnp.float32)
     made: dict[str, Any] = {"head": parameters.dense(hidden[-1], 1)}
     for i, ends in enumerate(pairwise((inputs, *hidden)), start=1):
         made[f"dense{i}"] = parameters.dense(*ends)
