@@ -6,6 +6,7 @@ FOLDER has the files of MovieLens-100K. Users with 13 to 100 ratings are divided
 and 10 %, ten random ratings of a test user are ranked, and the five best are relevant.
 """
 
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,9 +24,12 @@ from published import published
 from report import device, save, table
 
 import jaxmeta as jm
+from jaxmeta.learners.gaussian import Gaussian
 from jaxmeta.tasks import Users
 
 METRICS = ("precision", "ndcg", "mrr", "mae")
+YEARS = {1940: 12, 1955: 10, 1968: 8, 1980: 7, 1990: 5, 1996: 2}  # and how far is near
+KINDNESS, TASTE = 0.6, 0.34  # of users, at first: deviations, in units of the noise's
 Scores = dict[str, jax.Array]
 
 
@@ -51,6 +55,7 @@ class Config:
             "item mean",
             "item mean + user bias",
             "R2D2 above the item mean",
+            "ALPaCA above the item mean",
         )
         return cls(splits=2, draws=2, steps=2, tasks_per_step=2, width=2, rows=rows)
 
@@ -58,10 +63,10 @@ class Config:
 def run(key: jax.Array, config: Config) -> dict:
     """Rows: of each split the means over its test users of the three scores of the ranking
     and of the absolute error, in stars."""
-    everyone, found = users(config), {}
+    (everyone, films), found = users(config), {}
     for split, own in enumerate(jax.random.split(key, config.splits)):
         key_train, key_test = jax.random.split(own)
-        parts = divided(everyone, split)
+        parts = divided(everyone, split) | {"films": films}
         for title, row in ROWS.items():
             if config.rows is None or title in config.rows:
                 judged = row(
@@ -83,8 +88,8 @@ def run(key: jax.Array, config: Config) -> dict:
     }
 
 
-def users(config: Config) -> Users:
-    """All users of the protocol."""
+def users(config: Config) -> tuple[Users, np.ndarray]:
+    """All users of the protocol, and what is known of films, [items, 24]."""
     if config.root is not None:
         return _read(config.root, config)
     with tempfile.TemporaryDirectory() as folder:
@@ -92,9 +97,19 @@ def users(config: Config) -> Users:
         return _read(Path(folder), config)
 
 
-def _read(root: Path, config: Config) -> Users:
+def _read(root: Path, config: Config) -> tuple[Users, np.ndarray]:
     least, most = config.ratings
-    return jm.tasks.users(jm.data.ratings(root, least=least, most=most))
+    everyone = jm.tasks.users(jm.data.ratings(root, least=least, most=most))
+    (known,) = everyone.everything()
+    genres = np.zeros((everyone.items, known.x["genres"].shape[1]), np.float32)
+    genres[known.x["item"]] = known.x["genres"]
+    genres /= np.maximum(np.sqrt(genres.sum(axis=1, keepdims=True)), 1)
+    lines = (root / "u.item").read_text("latin-1").splitlines()[: everyone.items]
+    came = [re.search(r"\d{4}$", line.split("|")[2]) for line in lines]
+    year = np.array([float(c.group()) if c else 1995.0 for c in came])
+    middle, far = (np.array([*a], float) for a in (YEARS.keys(), YEARS.values()))
+    near = np.exp(-(((year[:, None] - middle) / far) ** 2) / 2)
+    return everyone, np.concatenate([genres, near], axis=1).astype(np.float32)
 
 
 def divided(everyone: Users, seed: int) -> dict[str, Users]:
@@ -145,6 +160,28 @@ def on_the_mean(make: Callable[..., Any], key, key_test, parts, config) -> Score
     return above(offset, learner, key, key_test, parts, config)
 
 
+def with_tastes(make: Callable[..., Any], key, key_test, parts, config) -> Scores:
+    """A learner of what the item mean leaves, from features that are known of a film: how
+    good, how well known, of which genres, from when."""
+    offset = item_means(parts["train"], of_users=True)
+    (known,) = parts["train"].everything()
+    number = np.bincount(known.x["item"], minlength=len(offset))
+    fame, quality = np.log1p(number) / 2 - 1, np.asarray(offset - jnp.mean(offset))
+    tastes = TASTE * np.column_stack([parts["films"], fame, quality])
+    features = np.column_stack([np.full(len(offset), KINDNESS), tastes])
+    features = jnp.asarray(features, jnp.float32)
+    seen = {name: described(features, parts[name]) for name in ("train", "test")}
+    learner = made(make, features.shape[1], config)
+    return above(offset, learner, key, key_test, parts | seen, config)
+
+
+@jax.jit
+def described(features: jax.Array, sampler: Users) -> Users:
+    """The users, and of films the number and the features, [items, features]."""
+    item = sampler.x["item"]
+    return replace(sampler, x={"item": item, "features": features[item]})
+
+
 def above(offset, learner: jm.MetaLearner, key, key_test, parts, config) -> Scores:
     """Scores of a learner of what ratings are above an offset of each item, [items]."""
     train, test = (without(offset, parts[name]) for name in ("train", "test"))
@@ -180,6 +217,7 @@ def _judged(learner, params, tasks: jm.Task, offset: jax.Array) -> Scores:
     def one(task):
         query = task.query
         outputs = learner.predict(learner.adapt(params, task.support), query.x)
+        outputs = outputs.mean if isinstance(outputs, Gaussian) else outputs
         more = offset[query.x["item"]][:, None]
         scores = jm.metrics.ranking(outputs + more, query._replace(y=query.y + more))
         return scores | {"mae": jnp.mean(jnp.abs(outputs - query.y))}
@@ -205,6 +243,13 @@ def ridge(items: int, config: Config) -> jm.MetaLearner:
     return jm.r2d2(taste(items, config.width), ways=None, penalty=3.0)
 
 
+def bayes(features: int, config: Config) -> jm.MetaLearner:
+    """ALPaCA whose features are given: what it learns is the prior of users' tastes."""
+    del config
+    given = jm.Model(lambda key: {}, lambda params, x: x["features"])
+    return jm.alpaca(given, features=features, std=0.92)
+
+
 def taste(items: int, width: int) -> jm.Model:
     """Linear features of a film: 1, of its genres, and its own."""
 
@@ -228,9 +273,9 @@ outer = cache(optax.adam)  # one object and one learner, one program for all spl
 
 
 @cache
-def made(make: Callable[..., jm.MetaLearner], items: int, config: Config):
+def made(make: Callable[..., jm.MetaLearner], size: int, config: Config):
     """The learner of a row."""
-    return make(items, config)
+    return make(size, config)
 
 
 ROWS: dict[str, Callable[..., Scores]] = {
@@ -241,6 +286,7 @@ ROWS: dict[str, Callable[..., Scores]] = {
     "MeLU, 3 steps of 0.02": partial(trained, partial(melu, 0.02, 3)),
     "TaNP": partial(trained, tanp),
     "R2D2 above the item mean": partial(on_the_mean, ridge),
+    "ALPaCA above the item mean": partial(with_tastes, bayes),
 }
 
 

@@ -31,14 +31,15 @@ QUICK = (
 
 
 def known(flags):
-    """Those that XLA knows. It ends a process with any other, so a child tries each."""
+    """Those that XLA knows. It ends a process with any other, so a child tries all, and
+    only if one is unknown children try each."""
     command = [sys.executable, "-c", "import jax; jax.devices('cpu')"]
-    tried = [
-        subprocess.Popen(
-            command, env=os.environ | {"XLA_FLAGS": flag}, stderr=subprocess.DEVNULL
-        )
-        for flag in flags
-    ]
+    start = lambda flags: subprocess.Popen(
+        command, env=os.environ | {"XLA_FLAGS": flags}, stderr=subprocess.DEVNULL
+    )
+    if not start(" ".join(flags)).wait():
+        return flags
+    tried = [start(flag) for flag in flags]
     return [flag for flag, child in zip(flags, tried, strict=True) if not child.wait()]
 
 

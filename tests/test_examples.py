@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from problems import row
-from surroundings import xla_flags
 
 import jaxmeta as jm
 from jaxmeta import cli, learners
@@ -26,12 +25,12 @@ LONG_PAGES = {
         *("many_tasks", "reinforcement", "runs", "scaling", "networks", "training"),
     )
 }
-LONG = {"01_learning_to_learn"}  # it computes more than it compiles
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path):
+    inline = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
     done = subprocess.run(
         [
             sys.executable,
@@ -44,20 +43,12 @@ def test_notebook_runs(path, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env=_a_users(os.environ, optimised=path.stem in LONG),
+        env=inline,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     cells = json.loads((tmp_path / path.name).read_text())["cells"]
     pictures = [o for c in cells for o in c.get("outputs", ()) if "data" in o]
     assert len(pictures) >= 3
-
-
-def _a_users(environment, optimised):
-    """With pictures inline and, if optimised, programs compiled as well as XLA can."""
-    left = {k: v for k, v in environment.items() if k != "MPLBACKEND"}
-    if not optimised:
-        return left
-    return left | {"XLA_FLAGS": xla_flags(without="opt")}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestCentroid
 
 import jaxmeta as jm
-from jaxmeta.learners.amortized.gaussian import Gaussian, log_likelihood
+from jaxmeta.learners.gaussian import Gaussian, log_likelihood
 from jaxmeta.solvers import ridge
 from jaxmeta.tasks.gaussian_process import posterior
 

@@ -16,8 +16,8 @@ import jax
 
 from jaxmeta import checks
 from jaxmeta.batches import columns, forward
-from jaxmeta.learners.amortized.gaussian import pairs
 from jaxmeta.learners.amortized.latent import latent_process
+from jaxmeta.learners.gaussian import pairs
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 
 from jaxmeta import checks
 from jaxmeta.batches import columns, concatenate, forward
-from jaxmeta.learners.amortized.gaussian import (
+from jaxmeta.learners.features import mean_of
+from jaxmeta.learners.gaussian import (
     check_min_std,
     gaussian,
     likelihood_loss,
     pairs,
 )
-from jaxmeta.learners.features import mean_of
 from jaxmeta.learners.registry import register
 from jaxmeta.types import (
     MetaLearner,

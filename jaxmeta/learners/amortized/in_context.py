@@ -30,7 +30,7 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses, models
 from jaxmeta.batches import columns, one_hot
-from jaxmeta.learners.amortized.gaussian import check_min_std, gaussian, likelihood_loss
+from jaxmeta.learners.gaussian import check_min_std, gaussian, likelihood_loss
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, PyTree

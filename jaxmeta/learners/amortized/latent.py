@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import columns, concatenate, examples, forward
-from jaxmeta.learners.amortized.gaussian import (
+from jaxmeta.learners.gaussian import (
     Gaussian,
     check_min_std,
     gaussian,

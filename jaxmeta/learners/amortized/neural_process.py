@@ -29,9 +29,9 @@ import jax.numpy as jnp
 
 from jaxmeta import checks
 from jaxmeta.batches import forward
-from jaxmeta.learners.amortized.gaussian import pairs
 from jaxmeta.learners.amortized.latent import latent_process
 from jaxmeta.learners.features import mean_of
+from jaxmeta.learners.gaussian import pairs
 from jaxmeta.learners.registry import register
 from jaxmeta.types import MetaLearner, Model, PyTree
 

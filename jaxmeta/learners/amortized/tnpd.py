@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, models
 from jaxmeta.batches import columns
-from jaxmeta.learners.amortized.gaussian import (
+from jaxmeta.learners.gaussian import (
     check_min_std,
     gaussian,
     likelihood_loss,

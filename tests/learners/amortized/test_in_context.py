@@ -6,7 +6,7 @@ import pytest
 from few_points import TASK, WAYS, close, curve, start
 
 import jaxmeta as jm
-from jaxmeta.learners.amortized.gaussian import Gaussian
+from jaxmeta.learners.gaussian import Gaussian
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -11,8 +11,8 @@ from scipy.special import expit, logsumexp
 from scipy.stats import norm
 
 import jaxmeta as jm
-from jaxmeta.learners.amortized.gaussian import Gaussian
 from jaxmeta.learners.amortized.latent import _divergence
+from jaxmeta.learners.gaussian import Gaussian
 
 pytestmark = pytest.mark.usefixtures("x64")
 
