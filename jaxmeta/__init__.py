@@ -26,6 +26,11 @@ from jaxmeta.averages import swa as swa
 from jaxmeta.averages import taught as taught
 from jaxmeta.bilevel import Solution as Solution
 from jaxmeta.bilevel import bilevel as bilevel
+from jaxmeta.compress import Int8 as Int8
+from jaxmeta.compress import from_int8 as from_int8
+from jaxmeta.compress import prune as prune
+from jaxmeta.compress import to_int8 as to_int8
+from jaxmeta.compress import zeros_stay as zeros_stay
 from jaxmeta.estimators import PES as PES
 from jaxmeta.estimators import Unroll as Unroll
 from jaxmeta.estimators import es_gradient as es_gradient

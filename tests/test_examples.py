@@ -22,6 +22,7 @@ LONG_PAGES = {
     f"docs/{name}.md"
     for name in (
         *("own_data", "transfer", "adaptation", "bilevel", "streams", "users"),
+        "deploy",
         *("many_tasks", "reinforcement", "runs", "scaling", "networks", "training"),
     )
 }

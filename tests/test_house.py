@@ -29,7 +29,7 @@ FLOORS = (
     ),
     (
         *("inner", "losses", "ranking", "defaults", "keys", "tame", "once", "envs"),
-        *("meshes",),
+        *("meshes", "compress"),
     ),
     ("checks",),
     ("batches",),

@@ -287,6 +287,16 @@ def check_shifts(results):
     assert_across(results, ["source only", "target only"], shifts, runs=2)
 
 
+def check_compressing(results):
+    rows = {row["how"]: row for row in results}
+    whole, small = rows.pop("as learned"), rows["50% pruned, trained on, eight bits"]
+    assert whole["fell"] == [0] and 0 <= whole["accuracy"][0] <= 100
+    assert 7 < whole["bytes"][0] / small["bytes"][0] < 8
+    for row in rows.values():
+        fell = whole["accuracy"][0] - row["accuracy"][0]
+        np.testing.assert_allclose(row["fell"], fell, atol=1e-4)
+
+
 def check_long_tail(results):
     names = [row["weights"] for row in results["rows"]]
     assert names == ["one", "Meta-Weight-Net"]
