@@ -131,9 +131,9 @@ def spelled(results: dict) -> list[dict]:
     for row in results["rows"]:
         lost, number = np.mean(row["fell"]), len(row["fell"])
         error = np.sqrt(np.sum(np.square(row["ci95"]))) / number
-        apart = "-"
+        most, apart = round(max(row["fell"]), 2) + 0.0, "-"  # no -0.00
         if row["how"] != "as learned":
-            apart = f"{lost:.2f} ± {error:.2f} (at most {max(row['fell']):.2f})"
+            apart = f"{lost:.2f} ± {error:.2f} (at most {most:.2f})"
         lines.append(
             {
                 "learner": row["learner"],

@@ -36,7 +36,8 @@ def to_int8(params: PyTree) -> PyTree:
             last dimension is the outputs) become `Int8`, the others stay.
 
     Returns: the same tree with `Int8` in place of arrays; `from_int8` makes arrays again,
-        none of which is more than scale / 2 from what it was.
+        no weight of which is more than scale / 2, and the rounding of its type, from what
+        it was. Outputs with a weight that is not finite are NaN.
 
     >>> import jax.numpy as jnp, jaxmeta as jm
     >>> small = jm.to_int8({"kernel": jnp.array([[1.0, 0.0], [-0.5, 0.0]])})
@@ -76,6 +77,9 @@ def prune(params: PyTree, share: float = 0.5) -> PyTree:
 def zeros_stay() -> optax.GradientTransformation:
     """The last link of an optimiser that leaves the zeros of kernels where they are.
 
+    Also those of a kernel that starts at zero, as the second one of LoRA does: train such
+    first.
+
     >>> import jax, optax, jaxmeta as jm
     >>> network = jm.models.mlp(hidden=(8,))
     >>> thin = jm.prune(network.init(jax.random.key(0)), 0.5)
@@ -103,7 +107,8 @@ def _is_kernel(a) -> bool:
 def _rounded(a: jax.Array) -> Int8:
     a = jnp.asarray(a)
     largest = jnp.max(jnp.abs(a), axis=range(a.ndim - 1), keepdims=True)
-    scale = jnp.where(largest > 0, largest / LARGEST, 1).astype(a.dtype)
+    # not "largest > 0": weights that are not finite shall not become numbers
+    scale = jnp.where(largest == 0, 1, largest / LARGEST).astype(a.dtype)
     return Int8(jnp.round(a / scale).astype(jnp.int8), scale)
 
 

@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from problems import one_task
 
@@ -46,6 +47,24 @@ def test_arrays_come_back_in_the_type_they_had(dtype):
     back = jm.from_int8(jm.to_int8(a))
     assert back["w"].dtype == dtype and back["w"].shape == (2, 3, 4)
     assert back["n"] is a["n"] and back["s"] == 2.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_does_not_become_a_number(bad):
+    back = jm.from_int8(jm.to_int8({"w": jnp.array([[1.0, bad], [2.0, 3.0]])}))
+    assert np.isnan(back["w"][:, 1]).any() and np.isfinite(back["w"][:, 0]).all()
+
+
+def test_zeros_stay_and_the_rest_is_trained(params):
+    """Biases, which start at zero, are trained as well."""
+    thin = jm.prune(params, 0.5)
+    optimizer = optax.chain(optax.sgd(0.1), jm.zeros_stay())
+    ones = jax.tree.map(jnp.ones_like, thin)
+    step = jax.jit(lambda p: optimizer.update(ones, optimizer.init(p), p)[0])(thin)
+    for name, layer in thin.items():
+        moved = np.where(np.asarray(layer["kernel"]) == 0, 0, -0.1)
+        np.testing.assert_allclose(step[name]["kernel"], moved, rtol=1e-6)
+        np.testing.assert_allclose(step[name]["bias"], -0.1, rtol=1e-6)
 
 
 def test_a_quarter_of_the_bytes():
