@@ -114,9 +114,9 @@ def variants(params, train_on: Callable[[Any], Any], shares: tuple[float, ...]):
         yield how, thin, kept
         again = train_on(thin)
         yield f"{how}, trained on", again, kept
-        small = jm.from_int8(jm.to_int8(again))
-        gone = (size(params) - kept) // 4
-        yield f"{how}, trained on, eight bits", small, size(jm.to_int8(again)) - gone
+        small, gone = jm.to_int8(again), (size(params) - kept) // 4
+        how = f"{how}, trained on, eight bits"
+        yield how, jm.from_int8(small), size(small) - gone
 
 
 def size(params) -> int:
@@ -131,8 +131,9 @@ def spelled(results: dict) -> list[dict]:
     for row in results["rows"]:
         lost, number = np.mean(row["fell"]), len(row["fell"])
         error = np.sqrt(np.sum(np.square(row["ci95"]))) / number
-        most, apart = round(max(row["fell"]), 2) + 0.0, "-"  # no -0.00
+        apart = "-"
         if row["how"] != "as learned":
+            most = round(max(row["fell"]), 2) + 0.0  # no -0.00
             apart = f"{lost:.2f} ± {error:.2f} (at most {most:.2f})"
         lines.append(
             {

@@ -7,19 +7,19 @@ WAFR 2018, arXiv 1807.08912. Bayesian linear regression on learned features,
 
 whose prior is learned with them. With support inputs Phi = phi(X) and targets Y:
 
-    Lambda = Phi'Phi + Lambda0,   K = Lambda^-1 (Phi'Y + Lambda0 K0)          (eq. 6)
-    y | x ~ N(K' phi(x), (1 + phi(x)' Lambda^-1 phi(x)) Sigma)               (eq. 7)
+    Lambda = Phi'Phi + Lambda0,   K = Lambda^-1 (Phi'Y + Lambda0 K0)
+    y | x ~ N(K' phi(x), (1 + phi(x)' Lambda^-1 phi(x)) Sigma)
 
-and training descends the negative log-likelihood of the query (section 3.2). Lambda0 = L0
-L0' is positive for every L0.
+and training descends the negative log-likelihood of the query. Lambda0 = L0 L0' is positive
+for every L0 that has an inverse.
 
 Departures:
 - Sigma is diagonal and learned, through the logarithms of its deviations; the paper takes
   it as known, the authors' code as one given number.
 - K0 starts at 0 and L0 at sqrt(precision) I, where the authors' code draws both, so that it
   begins as ridge regression.
-- A task keeps its support set; the authors' code draws how many of its points are seen, as
-  samplers do here, if they are asked to (`shots=(1, 10)`).
+- A task keeps its support set; the authors' code draws how many of its points are seen,
+  which here is a sampler's work (`tasks.gaussian_process`, `tasks.by_task(shots=(1, 10))`).
 
 Meta-parameters: the encoder's, K0, L0, log sigma.
 """
