@@ -11,6 +11,8 @@ import jax
 import numpy as np
 
 LEFT = 1  # exit code of a process that lost another
+# how the runtime begins to tell of it, which it raises as errors of several types
+LOST = ("UNKNOWN", "UNAVAILABLE", "INTERNAL", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
 
 
 def join() -> None:
@@ -74,8 +76,9 @@ def together(orderly: type[BaseException]) -> Iterator[None]:
     except BaseException as error:
         if jax.process_count() == 1:
             raise
-        lost = isinstance(error, jax.errors.JaxRuntimeError)
-        ended = "another process has ended; go on with jaxmeta train --resume"
+        said = str(error).partition("\n")[0]
+        lost = said.startswith(tuple(f"{status}:" for status in LOST))
+        ended = f"another process has ended ({said}); go on with jaxmeta train --resume"
         why = ended if lost else f"error: {error}"
         print(f"process {jax.process_index()}: {why}", file=sys.stderr, flush=True)
         os._exit(LEFT if lost else 2)

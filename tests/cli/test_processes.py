@@ -161,6 +161,29 @@ def test_a_signal_while_the_processes_agree_is_not_lost(capsys, monkeypatch):
     assert agreed == [0, 0, signal.SIGTERM, signal.SIGTERM]
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ValueError("UNKNOWN: Gloo AllGather failed\nReset"), 1, "another process has ended"),
+        (jax.errors.JaxRuntimeError("INTERNAL: NCCL"), 1, "(INTERNAL: NCCL); go on with"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GB"), 2, "error: RESOURCE"),
+        (ValueError("ways: got 0"), 2, "error: ways: got 0"),
+    ],
+)  # fmt: skip
+def test_of_several_a_process_that_fails_says_why_and_leaves(
+    capsys, monkeypatch, error, code, words
+):
+    """The runtime raises the loss of another as one type or another."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(os, "_exit", lambda found: codes.append(found))
+    codes = []
+    with processes.together(KeyboardInterrupt):
+        raise error
+    said = capsys.readouterr().err
+    assert codes == [code] and said.startswith("process 0: ") and words in said
+    assert "Reset" not in said
+
+
 def test_of_processes_that_are_one(capsys):
     """No cluster has started the tests."""
     assert processes.is_first() and processes.told("run") == "run"
