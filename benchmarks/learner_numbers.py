@@ -96,19 +96,15 @@ def adapters() -> dict[str, dict[str, str]]:
 
 
 def of_streams() -> dict[str, dict[str, str]]:
-    """Rows of streams: characters of Omniglot (small networks), and digits by class."""
-    on = "Omniglot, a stream of 100 characters, %, small networks"
-    rows = {}
-    for name, title, steps in (
-        ("oml", "OML", 1500),
-        ("anml", "ANML, first order", 8000),
-    ):
-        found = result(f"continual_omniglot_{steps}")["rows"]
+    """Rows of streams: characters of Omniglot, and digits by class."""
+    on, rows = "Omniglot, after a stream of 600 characters, %", {}
+    found = result("continual_omniglot_20000")["rows"]
+    for title in ("OML", "ANML"):
         (new,) = (
-            r["new"] for r in found if (r["learner"], r["classes"]) == (title, 100)
+            r["new"] for r in found if (r["learner"], r["classes"]) == (title, 600)
         )
-        rows[name] = unpublished(on, spread([100 * a for a in new], 1))
-    rows["anml"]["ours"] += ", first order"
+        ours = spread([100 * a for a in new], 1) + " (20,000 steps)"
+        rows[title.lower()] = row(on, ours, "continual_omniglot", title, "600")
     split = {r["method"]: r["accuracy"] for r in result("split_digits")["rows"]}
     seen = spread([100 * a for a in split["La-MAML"]], 1)
     rows["la_maml"] = unpublished("8 x 8 digits, two classes after two, %", seen)

@@ -12,7 +12,14 @@ import numpy as np
 
 LEFT = 1  # exit code of a process that lost another
 # how the runtime begins to tell of it, which it raises as errors of several types
-LOST = ("UNKNOWN", "UNAVAILABLE", "INTERNAL", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
+LOST = (
+    "UNKNOWN",
+    "UNAVAILABLE",
+    "INTERNAL",
+    "ABORTED",
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+)
 
 
 def join() -> None:
