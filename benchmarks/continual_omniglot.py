@@ -87,7 +87,7 @@ def trained(key: jax.Array, name: str, data, config: Config):
     sampler = jm.tasks.streams(data, 1, config.shots, remember=config.remember)
     learner = learner_of(name, sampler.ways, config)
     start, optimizer = time.perf_counter(), optax.adam(1e-3)
-    before = jax.jit(learner.init)(jax.random.clone(key))
+    before = learner.init(jax.random.clone(key))
     state = jm.fit(
         learner, sampler, optimizer, steps=config.steps, key=key, tasks_per_step=1
     )

@@ -64,7 +64,7 @@ def objective(learner, params, task, key=None):
 
 def start(learner, seed=0):
     """First parameters, in float64."""
-    return double(jax.jit(learner.init)(jax.random.key(seed)))
+    return double(learner.init(jax.random.key(seed)))
 
 
 def distances(a, b):

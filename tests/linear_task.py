@@ -63,7 +63,7 @@ def loss_of(learner, params):
 
 def start(learner):
     """First parameters, by one program."""
-    return jax.jit(learner.init)(jax.random.key(0))
+    return learner.init(jax.random.key(0))
 
 
 OPTIONS = {"loss": jm.losses.mse, "inner_steps": 3}

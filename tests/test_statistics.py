@@ -46,7 +46,7 @@ def test_one_query_at_a_time_is_a_batch_of_queries(name):
     model = make()
     learner = jm.with_support_statistics(lambda m: jm.protonet(m, ways=WAYS), model)
     plain = jm.protonet(model, ways=WAYS)
-    params = double(jax.jit(learner.init)(key(0)))
+    params = double(learner.init(key(0)))
     support, x = jm.Batch(inputs(1), np.arange(6) % WAYS), inputs(2)
 
     @jax.jit
@@ -95,7 +95,7 @@ def test_statistics_pass_the_meta_gradient(flavour, whose):
     else:
         reference = normal(30, 5, FEATURES)
         learner = make(jm.models.normalised_by(made(flavour), reference))
-    params = double(jax.jit(learner.init)(key(0)))
+    params = double(learner.init(key(0)))
     (_, _), found = jax.jit(jm.meta_gradient(learner, 2))(params, batch)
     mean = lambda p: sum(maml_by_hand(p, task, reference) for task in tasks) / 2
     same(found, jax.jit(jax.grad(mean))(params))
@@ -118,7 +118,7 @@ def test_with_support_statistics_no_query_sees_another(name):
     support set changes nothing."""
     model = jm.Model(lambda k: made("linen").init(k), by_hand, uses_mask=True)
     learner = jm.with_support_statistics(OF_EVERY_KIND[name], model)
-    params = double(jax.jit(learner.init)(key(0)))
+    params = double(learner.init(key(0)))
     task = jm.Task(examples(1), examples(2))
     padded = task._replace(support=pad(task.support, 2, np.nan))
 

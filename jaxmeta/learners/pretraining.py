@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import blank_padding, forward
+from jaxmeta.models.parameters import glorot
 from jaxmeta.types import Model, ObjectiveFn, PyTree
 
 Logits = Callable[["Pretrained", jax.Array], jax.Array]
@@ -37,7 +38,7 @@ def init_pretrained(encoder: Model, features: int, classes: int) -> Callable:
 
     def init(key):
         key_encoder, key_w = jax.random.split(key)
-        w = jax.nn.initializers.glorot_uniform()(key_w, (features, classes))
+        w = glorot(key_w, (features, classes))
         return Pretrained(encoder.init(key_encoder), w, jnp.zeros(classes))
 
     return init

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from jaxmeta.models.parameters import LECUN, drawn
+
 
 def init(key: jax.Array, inputs: int, hidden: int) -> dict[str, jax.Array]:
     """Weights: `x` [inputs, 3 hidden], `h` [hidden, 3 hidden], their biases."""
     key_x, key_h = jax.random.split(key)
     square = initializers.orthogonal()
     parts = [square(k, (hidden, hidden)) for k in jax.random.split(key_h, 3)]
-    x = initializers.lecun_normal()(key_x, (inputs, 3 * hidden))
+    x = drawn(key_x, LECUN, (inputs, 3 * hidden))
     bias = jnp.zeros(3 * hidden)
     return {"x": x, "h": jnp.concatenate(parts, axis=1), "bias": bias, "bias_h": bias}
 

@@ -6,12 +6,14 @@ with arrays. `network` makes a `Model` of the two: names and shapes are written 
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
@@ -37,7 +39,13 @@ class Parameter:
 
 
 LECUN, GLOROT = initializers.lecun_normal(), initializers.glorot_uniform()
+KAIMING = initializers.kaiming_normal()
 CONSTANTS = {initializers.zeros: 0.0, initializers.ones: 1.0}
+VARIANCES = {  # of an array by its inputs and outputs; only Glorot's is uniform
+    LECUN: lambda fan_in, fan_out: 1.0 / fan_in,
+    KAIMING: lambda fan_in, fan_out: 2.0 / fan_in,
+    GLOROT: lambda fan_in, fan_out: 2.0 / (fan_in + fan_out),
+}
 
 # Dense layers and layer norms start in float32 even where JAX computes in float64, as
 # those of Flax do.
@@ -74,11 +82,7 @@ def layer_norm(width: int) -> dict[str, Parameter]:
 
 
 def fill(description: PyTree, key: jax.Array) -> PyTree:
-    """The first values of parameters: dicts of `Parameter`s -> dicts of arrays.
-
-    Outside jit the program of an array serves all arrays of its shape, of this network
-    and of the next: to draw is what takes long to compile.
-    """
+    """The first values of parameters: dicts of `Parameter`s -> dicts of arrays."""
 
     def first(path, parameter):
         if parameter.start in CONSTANTS:
@@ -86,9 +90,51 @@ def fill(description: PyTree, key: jax.Array) -> PyTree:
             return to_device(np.full(parameter.shape, value, dtype))
         layer = [step.key for step in path[:-1]]
         own = key_of(key, *layer, parameter.place)
-        return _drawn(own, parameter.start, parameter.shape, parameter.dtype)
+        return drawn(own, parameter.start, parameter.shape, parameter.dtype)
 
     return jax.tree_util.tree_map_with_path(first, description)
+
+
+def drawn(
+    key: jax.Array, start: Callable[..., jax.Array], shape: tuple[int, ...], dtype=None
+) -> jax.Array:
+    """`start(key, shape, dtype)`, the same bits with hardly anything to compile.
+
+    Number i of a draw by threefry depends on key and i alone. So outside jit one program
+    serves arrays of any shape, up to a size, of this network and of the next.
+    """
+    dtype = jax.dtypes.canonicalize_dtype(dtype or float)
+    alone = isinstance(key, jax.core.Tracer) or start not in VARIANCES
+    if alone or not _counts(key):
+        return _drawn(key, start, shape, dtype)
+    size, receptive = math.prod(shape), math.prod(shape[:-2])
+    enough = max(256, 4 ** math.ceil(math.log(size, 4)))  # few sizes, so few programs
+    unit = np.asarray(_unit(key, start is GLOROT, enough, dtype))[:size]
+    fans = (receptive * n for n in shape[-2:])
+    variance = np.asarray(VARIANCES[start](*fans), dtype)
+    normal = lambda: np.sqrt(variance) / np.asarray(0.87962566103423978, dtype)
+    spread = np.sqrt(3 * variance) if start is GLOROT else normal()
+    return to_device(unit.reshape(shape) * spread)
+
+
+def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+    """Uniform weights of a layer."""
+    return drawn(key, GLOROT, shape, dtype)
+
+
+def _counts(key: jax.Array) -> bool:
+    """Whether its random numbers are a function of their place, as above."""
+    threefry = str(jax.random.key_impl(key)) in ("fry", "threefry2x32")
+    return threefry and jax.config.values.get("jax_threefry_partitionable", True)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _unit(key, uniform, size, dtype):
+    """Numbers to be scaled: uniform in [-1, 1), or normal within two deviations, which
+    makes the deviation smaller."""
+    if uniform:
+        return jax.random.uniform(key, (size,), dtype, -1)
+    return jax.random.truncated_normal(key, -2, 2, (size,), dtype)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))

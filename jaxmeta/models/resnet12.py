@@ -10,17 +10,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.nn import initializers
 
 from jaxmeta import checks
 from jaxmeta.boundary import remembered
 from jaxmeta.models import layers, parameters
-from jaxmeta.models.parameters import Parameter
+from jaxmeta.models.parameters import KAIMING, Parameter
 from jaxmeta.types import Model
 
 # meta-steps until the drop rate is reached, as in MetaOptNet's code
 DROP_STEPS = 40_000
-KAIMING = initializers.kaiming_normal()
 
 
 def drop_block(key: jax.Array, x: jax.Array, rate, size: int) -> jax.Array:

@@ -28,6 +28,7 @@ def one_program(sample: Callable[[S, jax.Array], R]) -> Callable[[S, jax.Array],
     def drawn(self: S, key: jax.Array) -> R:
         return (run if are_values((self, key)) else sample)(self, key)
 
+    drawn.__dict__["is_program"] = True
     return drawn
 
 
@@ -42,6 +43,7 @@ class Plain:
     def __init__(self, arrays, rest: "_Rest"):
         self.arrays, self.rest = arrays, rest
 
+    @one_program
     def sample(self, key: jax.Array):
         """That of the object, with these arrays in the place of its own."""
         return self.rest.with_arrays(self.arrays).sample(key)
@@ -127,8 +129,17 @@ def task_shapes(sampler: Any) -> Any:
     return jax.eval_shape(_sampled, as_pytree(sampler), jax.random.key(0))
 
 
+def one_task(sampler: Any, key: jax.Array):
+    """`sampler.sample(key)` of a pytree, by its own program if it has one."""
+    own = getattr(type(sampler).sample, "is_program", False)
+    return sampler.sample(key) if own else _one_task(sampler, key)
+
+
 def _sampled(sampler, key: jax.Array):
     return sampler.sample(key)
+
+
+_one_task = jax.jit(_sampled)
 
 
 def _is_array(value) -> bool:

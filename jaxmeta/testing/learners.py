@@ -63,10 +63,9 @@ class Trial:
         with jax.enable_x64(False):
             return self.start(jax.random.key(0)).params
 
-    @cached_property
-    def start(self) -> Callable[[jax.Array], MetaState]:
-        """Key -> the state before training: compiled once."""
-        return jax.jit(partial(init_state, self.learner, OPTIMIZER))
+    def start(self, key: jax.Array) -> MetaState:
+        """The state before training."""
+        return init_state(self.learner, OPTIMIZER, key)
 
     @cached_property
     def task(self) -> Task:

@@ -15,7 +15,7 @@ import optax
 from jaxmeta import checks, keys, meshes
 from jaxmeta.boundary import looked
 from jaxmeta.outer import make_outer, objective_of
-from jaxmeta.tasks.plain import as_pytree
+from jaxmeta.tasks.plain import as_pytree, one_task
 from jaxmeta.tasks.streamed import Given, Streamed, chunks, tasks_of
 from jaxmeta.training.best import Best
 from jaxmeta.training.evaluate import evaluate
@@ -253,21 +253,20 @@ def _check_ends(best, stop, validation) -> None:
 
 def _look(learner: MetaLearner, state, sampler, key_data: jax.Array) -> None:
     """Raise ValueError for a first task that can't be learnt from."""
-    draw = _first_task if isinstance(sampler, Streamed) else first_task
-    first = draw(sampler, key_data, state.step)
+    first = first_task(sampler, key_data, state.step)
     checks.check_task(first)
     if not looked(learner, state.params, first, training=True):
         one = partial(objective_of(learner), key=key_data, step=state.step)
         jax.eval_shape(lambda params: one(params, first), state.params)
 
 
-def _first_task(sampler: Any, key_data: jax.Array, step: jax.Array):
-    """The first task of a meta-step."""
+def first_task(sampler: Any, key_data: jax.Array, step: jax.Array | int):
+    """The first task of a meta-step, by the program of the sampler."""
     key_tasks, _ = keys.parts(keys.step(key_data, step))
-    return sampler.sample(keys.tasks(key_tasks, 1)[0])
-
-
-first_task = jax.jit(_first_task)  # compiled once for a sampler of these shapes
+    own = keys.fold(key_tasks, 0)
+    if isinstance(sampler, Streamed):
+        return sampler.sample(own)
+    return one_task(sampler, own)
 
 
 class DivergenceError(FloatingPointError):

@@ -44,7 +44,7 @@ SMALL = {"input_shape": (16, 18, 2), "widths": (2, 3, 4, 5)}
 def test_conv4_is_its_parts(strided):
     """In Flax, with context parameters that scale and shift the third block."""
     model = jm.models.conv4(3, context=2, strided=strided, **SMALL)
-    params = jax.jit(model.init)(jax.random.key(0))
+    params = model.init(jax.random.key(0))
     phi = np.float32([0.5, -1.0])
 
     @jax.jit

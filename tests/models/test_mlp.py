@@ -21,12 +21,12 @@ def test_mlp_is_flaxs_layers():
     x = np.random.default_rng(1).normal(size=(7, 2, 3)).astype(np.float32)
     flat, theirs = np.reshape(x, (7, 6)), jax.jit(Linen().apply)
     model = jm.models.mlp((2, 3), 3, (4, 5), activation=jnp.tanh)
-    params = jax.jit(model.init)(jax.random.key(0))
+    params = model.init(jax.random.key(0))
     np.testing.assert_allclose(
         jax.jit(model.apply)(params, x), theirs({"params": params}, flat), rtol=1e-6
     )
     model = jm.models.mlp(6, 3, (4, 5), context=2, activation=jnp.tanh)
-    params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
+    params = jax.device_get(model.init(jax.random.key(0)))
     assert not params["context"].any()
     phi = params.pop("context") + np.float32([0.5, -1.0])
     wide = np.concatenate([flat, np.tile(phi[None], (7, 1))], axis=1)

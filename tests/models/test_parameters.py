@@ -117,6 +117,40 @@ def test_networks_start_as_they_did(name):
     np.testing.assert_allclose(found, cubes, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("impl", "double", "shape"),
+    [
+        ("threefry2x32", False, (3, 3, 2, 17)),
+        ("threefry2x32", True, (16, 16)),
+        ("rbg", False, (3, 5)),
+    ],
+)
+def test_what_is_drawn_is_the_initializers(impl, double, shape):
+    """Bit for bit, with programs that arrays of other shapes use, too."""
+    with jax.enable_x64(double):
+        for start in (parameters.LECUN, parameters.KAIMING, parameters.GLOROT):
+            key = jax.random.key(1, impl=impl)
+            theirs = start(jax.random.clone(key), shape)
+            ours = parameters.drawn(key, start, shape)
+            assert ours.dtype == theirs.dtype and ours.shape == shape
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_arrays_of_many_shapes_are_drawn_by_few_programs(monkeypatch):
+    sizes = set()
+    unit = parameters._unit
+
+    def counted(key, uniform, size, dtype):
+        sizes.add((uniform, size))
+        return unit(key, uniform, size, dtype)
+
+    monkeypatch.setattr(parameters, "_unit", counted)
+    for width in (3, 7, 11):
+        jm.models.mlp(2, width, (9, 8)).init(jax.random.key(0))
+        jm.models.conv4(3, widths=width).init(jax.random.key(0))
+    assert sizes <= {(False, 256), (True, 256), (True, 1024), (True, 4096)}
+
+
 def test_parameters_of_another_network_are_refused():
     model = jm.models.mlp(2, 3, (4,))
     params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))

@@ -14,7 +14,7 @@ from jaxmeta.models import layers
 def test_relation_module_is_its_parts(shape, left):
     """Maps are pooled while there is more than a row and a column of them."""
     model = jm.models.relation_module(shape, widths=4, hidden=5)
-    params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
+    params = jax.device_get(model.init(jax.random.key(0)))
     assert params["dense"]["kernel"].shape == (4 * left, 5)
     random = np.random.default_rng(1)
     images = random.normal(size=(6, *shape)).astype(np.float32)

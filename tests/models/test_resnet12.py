@@ -39,7 +39,7 @@ def test_drop_block_drops_squares_in_training_only():
         input_shape=(16, 16, 1), widths=(2, 2, 2, 2), drop_rate=0.5
     )
     learner = jm.with_noise(lambda m: jm.protonet(m, ways=2), model)
-    params = jax.jit(learner.init)(jax.random.key(0))
+    params = learner.init(jax.random.key(0))
     images = np.random.default_rng(1).normal(size=(4, 16, 16, 1))
     batch = jm.Batch(images, np.array([0, 1, 0, 1]))
     task = jm.Task(batch, batch)

@@ -17,7 +17,7 @@ def close(a, b):
 
 def test_a_set_encoder_with_heads_compares_examples():
     model = jm.models.set_encoder(2, 3, hidden=(4,), heads=2)
-    params = jax.device_get(double(jax.jit(model.init)(jax.random.key(0))))
+    params = jax.device_get(double(model.init(jax.random.key(0))))
     params = jax.tree.map(lambda a: a + 0.1, params)
     x = np.random.default_rng(0).normal(size=(5, 2))
     encode = jax.jit(lambda x, mask=None: model.apply(params, x, mask))
@@ -36,7 +36,7 @@ def test_a_set_encoder_with_heads_compares_examples():
 
 def test_cross_attention_embeds_queries_and_keys_alike():
     model = jm.models.cross_attention(2, 3, width=4, heads=2, hidden=(5,))
-    params = jax.device_get(double(jax.jit(model.init)(jax.random.key(0))))
+    params = jax.device_get(double(model.init(jax.random.key(0))))
     params = jax.tree.map(lambda a: a + 0.1, params)
     random = np.random.default_rng(0)
     q, k, v = (random.normal(size=s) for s in ((4, 2), (6, 2), (6, 3)))

@@ -145,7 +145,7 @@ class Source:
         learner without inner steps predicts."""
         del reports
         own = jax.random.fold_in(key, 0)
-        task = jax.jit(sampler.sample)(jax.random.clone(own))
+        task = sampler.sample(jax.random.clone(own))
         adapted = jax.jit(learner.adapt)(params, task.support)
         predict = jax.jit(learner.predict)
         assert self.draw is not None

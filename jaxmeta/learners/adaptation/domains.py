@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxmeta.batches import examples, forward, one_hot
 from jaxmeta.learners.features import mask_absent_classes, weights_of
+from jaxmeta.models.parameters import glorot
 from jaxmeta.types import UNLABELLED, Batch, Model, PredictFn, PyTree
 
 
@@ -44,9 +45,6 @@ class Seen(NamedTuple):
     x: PyTree = None  # [n, ...] inputs
     now: Any = None  # a `Seen`: the same as constants of a step's gradient, if wanted
     progress: jax.Array | float = 0.0  # [] how far training is, from 0 to 1
-
-
-glorot = jax.nn.initializers.glorot_uniform()
 
 
 def sides(support: Batch, dtype) -> tuple[jax.Array, jax.Array]:

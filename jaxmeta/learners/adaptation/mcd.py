@@ -35,7 +35,6 @@ from jaxmeta.learners.adaptation.domains import (
     Network,
     Seen,
     averaged,
-    glorot,
     look,
     shots_of,
     source_loss,
@@ -49,6 +48,7 @@ from jaxmeta.learners.adaptation.players import (
 )
 from jaxmeta.learners.features import sized
 from jaxmeta.learners.registry import register
+from jaxmeta.models.parameters import glorot
 from jaxmeta.types import MetaLearner, Model
 
 PARTS = "encoder", "heads"  # of what moves

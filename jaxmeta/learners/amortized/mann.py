@@ -37,6 +37,7 @@ from jaxmeta.learners.features import cosines, embed_support, sized
 from jaxmeta.learners.objectives import query_metrics
 from jaxmeta.learners.registry import register
 from jaxmeta.models import lstm
+from jaxmeta.models.parameters import glorot
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
 Dense = dict[str, jax.Array]  # w [inputs, outputs], b [outputs]
@@ -66,7 +67,7 @@ class State(NamedTuple):
 
 
 def _dense(key, inputs, outputs):
-    w = jax.nn.initializers.glorot_uniform()(key, (inputs, outputs))
+    w = glorot(key, (inputs, outputs))
     return {"w": w, "b": jnp.zeros(outputs)}
 
 

@@ -29,6 +29,7 @@ from jaxmeta.learners.features import embed_support, sized
 from jaxmeta.learners.objectives import query_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.models.layers import gated
+from jaxmeta.models.parameters import glorot
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 LAYERS = ((64, 32), 128, (256, 128), 128, (512, 256))  # the paper's, at scale 1
@@ -51,7 +52,7 @@ class Sequence(NamedTuple):
 
 
 def _dense(key, inputs, outputs):
-    w = jax.nn.initializers.glorot_uniform()(key, (inputs, outputs))
+    w = glorot(key, (inputs, outputs))
     return {"w": w, "b": jnp.zeros(outputs)}
 
 

@@ -41,6 +41,7 @@ from jaxmeta.batches import forward
 from jaxmeta.learners.features import embed_support, mask_absent_classes, sized
 from jaxmeta.learners.objectives import query_metrics
 from jaxmeta.learners.registry import register
+from jaxmeta.models.parameters import glorot
 from jaxmeta.types import MetaLearner, Model, PyTree, Task
 
 
@@ -184,7 +185,6 @@ def leo(
 
     def init(key):
         keys = jax.random.split(key, 6)
-        glorot = jax.nn.initializers.glorot_uniform()
         square = (2 * latent, 2 * latent)
         return LEOParams(
             encoder.init(keys[0]),

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.nn import initializers
 
 from jaxmeta import checks, losses
 from jaxmeta.batches import columns, concatenate, forward
@@ -32,7 +31,7 @@ from jaxmeta.learners.features import sized
 from jaxmeta.learners.recommendation.judging import rating_loss
 from jaxmeta.learners.registry import register
 from jaxmeta.models import layers, parameters, set_encoder
-from jaxmeta.models.parameters import Parameter
+from jaxmeta.models.parameters import Parameter, glorot
 from jaxmeta.types import MetaLearner, Model, PyTree
 
 TINY = {"latents": 4, "width": 8, "hidden": (8,), "clusters": 2}
@@ -110,7 +109,6 @@ def tanp(
     h = set_encoder(features + 1, 2 * latents, hidden=(width,) * 3, after=(width,))
     m = set_encoder(features + 1, width, hidden=(2 * width, width), after=(width,))
     described = film(features + latents, hidden, width)
-    centre = initializers.glorot_uniform()
 
     def init(key):
         keys = jax.random.split(key, 5)
@@ -119,7 +117,7 @@ def tanp(
             h.init(keys[1]),
             m.init(keys[2]),
             parameters.fill(described, keys[3]),
-            centre(keys[4], (clusters, width), jnp.float32),
+            glorot(keys[4], (clusters, width), jnp.float32),
         )
 
     def pairs(params, batch):

@@ -29,7 +29,7 @@ def test_mann_is_the_equations_of_the_paper(add_vectors):
     random = np.random.default_rng(0)  # biases that are not zero, too
     params = jax.tree.map(
         lambda p: jnp.asarray(p + 0.1 * random.normal(size=p.shape)),
-        jax.device_get(jax.jit(learner.init)(jax.random.key(0))),
+        jax.device_get(learner.init(jax.random.key(0))),
     )
     p = jax.tree.map(np.asarray, params)
     dense = lambda layer, a: a @ layer["w"] + layer["b"]

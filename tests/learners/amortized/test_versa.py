@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def test_versa_averages_probabilities_over_classifiers():
     learner = jm.versa(IDENTITY, ways=WAYS, features=4, samples=3)
-    params = jax.jit(learner.init)(jax.random.key(0))
+    params = learner.init(jax.random.key(0))
     adapt = jax.jit(learner.adapt)
     adapted = jax.device_get(adapt(params, TASK.support, jax.random.key(1)))
     assert adapted.psi.shape == (3, WAYS, 5)

@@ -45,7 +45,7 @@ def test_cavia():
 
 def test_film_of_zeros_changes_nothing_and_others_do():
     plain, film = jm.models.conv4(3, widths=4), jm.models.conv4(3, widths=4, context=2)
-    params = jax.jit(film.init)(jax.random.key(0))
+    params = film.init(jax.random.key(0))
     rest = {k: v for k, v in params.items() if k not in ("context", "film")}
     x = RANDOM.normal(size=(3, 28, 28, 1))
     moved = params | {"context": jnp.array([1.0, -1.0])}

@@ -24,7 +24,7 @@ def test_leo_is_its_equations(blobs):
         identity, ways=3, features=6, latent=5, inner_lr=0.3, tuning_lr=0.2,
         inner_steps=2, tuning_steps=2,
     )  # fmt: skip
-    params = jax.jit(learner.init)(jax.random.key(1))
+    params = learner.init(jax.random.key(1))
     x, y = (np.asarray(a, float if a.ndim == 2 else int) for a in task.support[:2])
     encoder, decoder = (np.asarray(a, float) for a in (params.encoder, params.decoder))
     relation = [np.asarray(a, float) for a in params.relation]
@@ -74,7 +74,7 @@ def test_a_class_without_examples_is_no_part_of_leo(blobs, key):
     """Three classes of four have examples: as if there were three, probability 0."""
     task = one_task(jm.tasks.episodes(blobs, 3, 2, 4), jax.random.key(0))
     make = lambda ways: jm.leo(jm.models.mlp(6, 8, (16,)), ways=ways, features=8)
-    params = jax.jit(make(3).init)(jax.random.key(1))
+    params = make(3).init(jax.random.key(1))
 
     def outputs(learner):
         found = lambda p: learner.predict(learner.adapt(p, task.support), task.query.x)
@@ -98,7 +98,7 @@ def test_leo_learns_a_rate_for_each_dimension(blobs):
     learner = jm.leo(
         jm.models.mlp(6, 8, (16,)), ways=3, features=8, inner_steps=0, tuning_steps=1
     )
-    params = jax.jit(learner.init)(jax.random.key(1))
+    params = learner.init(jax.random.key(1))
     assert params.log_alpha.shape == (64,) and params.log_gamma.shape == (8,)
     adapt = jax.jit(lambda given: learner.adapt(given, task.support).w)
     w = lambda log_gamma: np.asarray(adapt(params._replace(log_gamma=log_gamma)))

@@ -17,7 +17,7 @@ def test_relation_scores_every_pair_and_sums_shots():
     maps = jm.models.from_functions(lambda key: (), shape)
     module = jm.models.mlp((2, 4), 1, (3,))
     learner = jm.relation(maps, module, ways=WAYS)
-    params = jax.jit(learner.init)(jax.random.key(0))
+    params = learner.init(jax.random.key(0))
     x, y = map(np.asarray, TASK.support[:2])
     expected, judge = np.zeros((len(TASK.query.x), WAYS)), jax.jit(module.apply)
     for i, q in enumerate(np.asarray(TASK.query.x).reshape(-1, 2, 2)):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def test_siamese_judges_pairs():
     learner = jm.siamese(IDENTITY, ways=WAYS, features=4)
-    params = jax.jit(learner.init)(jax.random.key(0))._replace(
+    params = learner.init(jax.random.key(0))._replace(
         alpha=jnp.array([-1.0, -0.5, 0.2, -0.1]), bias=jnp.array(0.3)
     )
     x, y = map(np.asarray, TASK.support[:2])

@@ -17,7 +17,7 @@ def test_simpleshot_transforms_then_compares(transform):
         IDENTITY, classes=4, ways=WAYS, features=4, transform=transform
     )
     m = np.array([0.3, -0.2, 0.1, 0.5])
-    params = jax.jit(learner.init)(jax.random.key(0))._replace(m=jnp.asarray(m))
+    params = learner.init(jax.random.key(0))._replace(m=jnp.asarray(m))
     change = {"UN": lambda z: z, "L2N": unit, "CL2N": lambda z: unit(z - m)}[transform]
     x, y = change(np.asarray(TASK.support.x)), np.asarray(TASK.support.y)
     c = np.stack([x[y == k].mean(axis=0) for k in range(WAYS)])

@@ -16,7 +16,7 @@ LEARNER = jm.alpaca(IDENTITY, features=FEATURES, y_dims=2, std=STD)
 def prior():
     """Parameters of which each is something else than at the start."""
     random = np.random.default_rng(0)
-    params = jax.jit(LEARNER.init)(jax.random.key(0))
+    params = LEARNER.init(jax.random.key(0))
     return params._replace(
         k0=random.normal(size=(FEATURES, 2)),
         l0=np.eye(FEATURES) + 0.3 * random.normal(size=(FEATURES, FEATURES)),
@@ -76,7 +76,7 @@ def test_the_prior_that_tasks_are_drawn_from_is_a_minimum_of_the_loss():
 
 
 def test_a_prior_of_one_precision_is_ridge_regression():
-    params = jax.jit(LEARNER.init)(jax.random.key(0))
+    params = LEARNER.init(jax.random.key(0))
     (x, y, _), (new, _, _) = jax.tree.map(lambda a: a[0], drawn(prior(), 1))
     found = LEARNER.predict(LEARNER.adapt(params, jm.Batch(x, y)), new).mean
     np.testing.assert_allclose(found, new @ jm.solvers.ridge(x, y, 1.0), rtol=1e-10)
@@ -91,6 +91,6 @@ def test_wrong_arguments_get_a_sentence():
         with pytest.raises(ValueError, match=sentence):
             jm.alpaca(IDENTITY, features=FEATURES, **own)
     other = jm.alpaca(IDENTITY, features=FEATURES + 1)
-    params = jax.jit(other.init)(jax.random.key(0))
+    params = other.init(jax.random.key(0))
     with pytest.raises(ValueError, match="features"):
         other.adapt(params, jm.Batch(jnp.ones((2, FEATURES)), jnp.ones((2, 1))))

@@ -16,7 +16,7 @@ def test_laplacian_shot_is_its_algorithm():
     learner = jm.laplacian_shot(
         IDENTITY, classes=4, ways=WAYS, features=4, iterations=3, neighbours_of=2
     )
-    params = jax.jit(learner.init)(jax.random.key(0))
+    params = learner.init(jax.random.key(0))
     z, q = unit(np.asarray(TASK.support.x)), unit(np.asarray(TASK.query.x))
     belongs = np.eye(WAYS)[np.asarray(TASK.support.y)]
     m, q, _ = jax.jit(rectified)(z, belongs, q, np.ones(len(q)), 10.0)

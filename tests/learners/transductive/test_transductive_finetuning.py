@@ -18,7 +18,7 @@ def test_transductive_finetuning_descends_support_and_entropy():
         IDENTITY, classes=4, ways=WAYS, features=4, temperature=0.5, inner_steps=steps,
         inner_lr=0.1, rule=optax.sgd,
     )  # fmt: skip
-    params = jax.jit(make(0).init)(jax.random.key(0))
+    params = make(0).init(jax.random.key(0))
     z, q = unit(np.asarray(TASK.support.x)), unit(np.asarray(TASK.query.x))
     y, w = np.asarray(TASK.support.y), unit(means(TASK))
     close(outputs(make(0), params, TASK), q @ w.T / 0.5)
