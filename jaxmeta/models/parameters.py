@@ -108,7 +108,9 @@ def drawn(
     if alone or not _counts(key):
         return _drawn(key, start, shape, dtype)
     size, receptive = math.prod(shape), math.prod(shape[:-2])
-    enough = max(256, 4 ** math.ceil(math.log(size, 4)))  # few sizes, so few programs
+    enough = max(
+        256, 4 ** math.ceil(math.log(max(size, 1), 4))
+    )  # few sizes, so few programs
     unit = np.asarray(_unit(key, start is GLOROT, enough, dtype))[:size]
     fans = (receptive * n for n in shape[-2:])
     variance = np.asarray(VARIANCES[start](*fans), dtype)
