@@ -90,7 +90,7 @@ FROM_ZERO |= {"trace", "discount", "entropy", "value", "penalty"}
 FROM_ZERO |= {"weight", "reconstruction", "adversarial_lr", "adversarial_steps"}
 FROM_ZERO |= {"label_noise", "pad", "brightness", "contrast", "saturation", "strength"}
 FROM_ZERO |= {"epsilon", "eta", "save_seconds", "skipped_at_most", "shrinkage"}
-FROM_ZERO |= {"user_shrinkage", "cluster_weight", "ponder_weight"}
+FROM_ZERO |= {"user_shrinkage", "cluster_weight", "ponder_weight", "sample"}
 ZERO_HERE = {
     ("clip", jm.rl2),
     ("shift", tasks.shifted),
@@ -174,6 +174,9 @@ CALLS = {
     data.tiered_imagenet: {"root": "nowhere"},
     data.cub: {"root": "nowhere"},
     data.ratings: {"root": "nowhere"},
+    data.from_texts: {"texts": ["a", "b"], "labels": [0, 1]},
+    data.hashed: {"texts": ["a", "b"]},
+    data.leopard: {"root": "nowhere", "name": "airline"},
     data.from_tfds: {"name": "mnist"},
     data.from_folder: {"path": "nowhere"},
     data.from_csv: {"path": "nowhere"},

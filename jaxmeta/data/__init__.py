@@ -11,6 +11,8 @@ from jaxmeta.data.folder import from_folder as from_folder
 from jaxmeta.data.folder import read_images as read_images
 from jaxmeta.data.glyphs import glyphs as glyphs
 from jaxmeta.data.huggingface import from_huggingface as from_huggingface
+from jaxmeta.data.leopard import LEOPARD as LEOPARD
+from jaxmeta.data.leopard import leopard as leopard
 from jaxmeta.data.mini_imagenet import mini_imagenet as mini_imagenet
 from jaxmeta.data.omniglot import omniglot as omniglot
 from jaxmeta.data.ratings import ratings as ratings
@@ -18,5 +20,7 @@ from jaxmeta.data.records import from_array_record as from_array_record
 from jaxmeta.data.records import from_records as from_records
 from jaxmeta.data.table import from_csv as from_csv
 from jaxmeta.data.table import from_parquet as from_parquet
+from jaxmeta.data.texts import from_texts as from_texts
+from jaxmeta.data.texts import hashed as hashed
 from jaxmeta.data.tfds import from_tfds as from_tfds
 from jaxmeta.data.tiered_imagenet import tiered_imagenet as tiered_imagenet

@@ -325,6 +325,16 @@ def check_split_digits(results):
     np.testing.assert_allclose(rows["plain"]["ends"].mean(), rows["plain"]["accuracy"])
 
 
+def check_leopard(results):
+    assert [(r["task"], r["ways"], r["largest"]) for r in results] == [
+        ("airline", 2, 50.0),
+        ("scitail", 2, 50.0),
+    ]
+    for row in results:
+        assert row["R2D2"].shape == row["prototypes"].shape == (2,)
+        assert (row["R2D2"] > 90).all() and (row["prototypes"] > 90).all()
+
+
 def check_continual_omniglot(results):
     names = [row["learner"] for row in results["rows"]]
     assert names == ["head on a network without training", "OML"]

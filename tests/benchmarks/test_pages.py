@@ -114,6 +114,7 @@ TABLES = {
     "corners": lambda m: kept(m, "corners"),
     "hyper_cleaning": lambda m: [("hyper_cleaning", m.lines)],
     "long_tail": lambda m: kept(m, "long_tail"),
+    "leopard": lambda m: [("leopard", m.lines)],
     "compressing": lambda m: kept(m, "compressing"),
     "split_digits": lambda m: kept(m, "split_digits"),
     "continual_omniglot": lambda m: kept(m, "continual_omniglot_*"),
