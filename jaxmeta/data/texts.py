@@ -90,6 +90,6 @@ def _columns(texts: Sequence[Any]) -> list[tuple[str, ...]]:
         if len(row) != len(rows[0]) or not all(isinstance(text, str) for text in row):
             raise ValueError(
                 "texts: expected strings, or tuples of as many strings, "
-                f"{len(rows[0])} in the first, got {checks.said(texts[i])} in text {i}"
+                f"{len(rows[0])} in the first, got {checks.said(row)} in text {i}"
             )
     return list(zip(*rows, strict=True))

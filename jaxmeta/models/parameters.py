@@ -104,13 +104,12 @@ def drawn(
     serves arrays of any shape, up to a size, of this network and of the next.
     """
     dtype = jax.dtypes.canonicalize_dtype(dtype or float)
-    alone = isinstance(key, jax.core.Tracer) or start not in VARIANCES
-    if alone or not _counts(key):
+    ours = start in VARIANCES and len(shape) > 1 and math.prod(shape) > 0
+    known = ours and jnp.issubdtype(dtype, jnp.floating)
+    if not known or isinstance(key, jax.core.Tracer) or not _counts(key):
         return _drawn(key, start, shape, dtype)
     size, receptive = math.prod(shape), math.prod(shape[:-2])
-    enough = max(
-        256, 4 ** math.ceil(math.log(max(size, 1), 4))
-    )  # few sizes, so few programs
+    enough = max(256, 4 ** math.ceil(math.log(size, 4)))  # few sizes, so few programs
     unit = np.asarray(_unit(key, start is GLOROT, enough, dtype))[:size]
     fans = (receptive * n for n in shape[-2:])
     variance = np.asarray(VARIANCES[start](*fans), dtype)

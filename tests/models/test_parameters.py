@@ -136,6 +136,15 @@ def test_what_is_drawn_is_the_initializers(impl, double, shape):
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_has_no_such_start_is_said_as_by_the_initializers():
+    """Vectors have no inputs and outputs."""
+    with pytest.raises(ValueError, match="1-dimensional weights"):
+        parameters.drawn(jax.random.key(0), parameters.LECUN, (5,))
+    half = parameters.drawn(jax.random.key(0), parameters.GLOROT, (3, 5), jnp.bfloat16)
+    theirs = parameters.GLOROT(jax.random.key(0), (3, 5), jnp.bfloat16)
+    np.testing.assert_array_equal(half, theirs)
+
+
 def test_arrays_of_many_shapes_are_drawn_by_few_programs(monkeypatch):
     sizes = set()
     unit = parameters._unit
