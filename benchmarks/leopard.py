@@ -70,6 +70,8 @@ def rows_of(key: jax.Array, root: Path, config: Config) -> list[dict]:
             if ways:
                 row = {"task": name, "shots": shots, "ways": ways, "largest": largest}
                 rows.append(row | {n: np.array(a) for n, a in found.items()})
+    if not rows:
+        raise SystemExit(f"{root}: no task was found")
     return rows
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxmeta import checks
-from jaxmeta.data.texts import check_hashing, hashed
+from jaxmeta.data.texts import check_hashing, hashed, is_text
 from jaxmeta.types import Batch, Task
 
 SHOTS = (4, 8, 16)
@@ -46,7 +46,7 @@ def leopard(
         texts), y int32; and its classes, in sorted order. Its query set is the whole test
         set, the same for all shots and samples.
     Raises: ValueError for a task, shots or sample that there is not, a file that is missing
-        (it is named), empty or not as published, a class that only the support set has.
+        (it is named), empty or not as published, a class that only one of the sets has.
     """
     checks.check_paths(root=root)
     checks.check_choice("name", name, LEOPARD)
@@ -60,12 +60,14 @@ def leopard(
     support = _read(folder / f"{stem}_train_{sample}_{shots}.json")
     query = _read(folder / f"{stem}_eval.json")
     classes = tuple(sorted({label for _, label in query}))
-    unknown = sorted({label for _, label in support} - set(classes))
-    if unknown:
+    learnt = sorted({label for _, label in support})
+    if learnt != list(classes):
         raise ValueError(
             f"{folder}: expected the classes {checks.few(classes)} of its test set, got "
-            f"{checks.few(unknown)} in the support set {sample} of {shots} shots"
+            f"{checks.few(learnt)} in the support set {sample} of {shots} shots"
         )
+    if len(support[0][0]) != len(query[0][0]):
+        raise ValueError(f"{folder}: expected as many texts of an example in both sets")
     texts = [text for text, _ in (*support, *query)]
     x = hashed(texts, dims=dims, sizes=sizes)
     y = np.array([classes.index(label) for _, label in (*support, *query)], np.int32)
@@ -82,20 +84,28 @@ def _read(file: Path) -> list[tuple[tuple[str, ...], str]]:
         )
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise ValueError(f"{file}: expected JSON ({error})") from error
     if not isinstance(rows, list) or not rows:
         raise ValueError(
             f"{file}: expected a list of examples, got {checks.said(rows)}"
         )
-    return [_example(file, i, row) for i, row in enumerate(rows)]
+    examples = [_example(file, i, row) for i, row in enumerate(rows)]
+    numbers = [len(texts) for texts, _ in examples]
+    if len(set(numbers)) > 1:
+        other = next(i for i, n in enumerate(numbers) if n != numbers[0])
+        raise ValueError(
+            f"{file}: expected {numbers[0]} texts of each example as of the first, got "
+            f"{numbers[other]} in example {other}"
+        )
+    return examples
 
 
 def _example(file: Path, i: int, row: Any) -> tuple[tuple[str, ...], str]:
     given = row if isinstance(row, dict) else {}
     fields = ("sentence1", *(["sentence2"] if "sentence2" in given else []), "label")
     values: list[Any] = [given.get(field) for field in fields]
-    if not all(isinstance(value, str) for value in values):
+    if not all(map(is_text, values)):
         raise ValueError(
             f"{file}: expected strings 'sentence1', 'label' and perhaps 'sentence2' of "
             f"each example, got {checks.said(row)} in example {i}"

@@ -83,13 +83,23 @@ def check_hashing(dims: int, sizes: tuple[int, int]) -> None:
 
 def _columns(texts: Sequence[Any]) -> list[tuple[str, ...]]:
     """The first string of each example, the second, ..."""
-    if isinstance(texts, str) or not hasattr(texts, "__len__") or not len(texts):
+    several = hasattr(texts, "__len__") and getattr(texts, "ndim", 1) > 0
+    if isinstance(texts, (str, bytes, dict)) or not several or not len(texts):
         raise ValueError(f"texts: expected several strings, got {checks.said(texts)}")
-    rows = [tuple(row) if isinstance(row, (tuple, list)) else (row,) for row in texts]
+    group = tuple, list, np.ndarray
+    rows = [tuple(row) if isinstance(row, group) else (row,) for row in texts]
     for i, row in enumerate(rows):
-        if len(row) != len(rows[0]) or not all(isinstance(text, str) for text in row):
+        if len(row) != max(len(rows[0]), 1) or not all(map(is_text, row)):
             raise ValueError(
                 "texts: expected strings, or tuples of as many strings, "
                 f"{len(rows[0])} in the first, got {checks.said(row)} in text {i}"
             )
     return list(zip(*rows, strict=True))
+
+
+def is_text(value: Any) -> bool:
+    """A string that can be written: half of a pair of UTF-16 is none."""
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False

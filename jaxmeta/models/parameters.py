@@ -105,17 +105,26 @@ def drawn(
     """
     dtype = jax.dtypes.canonicalize_dtype(dtype or float)
     ours = start in VARIANCES and len(shape) > 1 and math.prod(shape) > 0
-    known = ours and jnp.issubdtype(dtype, jnp.floating)
-    if not known or isinstance(key, jax.core.Tracer) or not _counts(key):
+    if not (ours and jnp.issubdtype(dtype, jnp.floating) and _counts(key)):
         return _drawn(key, start, shape, dtype)
     size, receptive = math.prod(shape), math.prod(shape[:-2])
-    enough = max(256, 4 ** math.ceil(math.log(size, 4)))  # few sizes, so few programs
-    unit = np.asarray(_unit(key, start is GLOROT, enough, dtype))[:size]
+    unit = _unit(key, start is GLOROT, _enough(size), dtype)
+    if isinstance(unit, jax.core.Tracer):  # within a program
+        return start(jax.random.clone(key), shape, dtype)
+    unit = np.asarray(unit)[:size]
     fans = (receptive * n for n in shape[-2:])
     variance = np.asarray(VARIANCES[start](*fans), dtype)
     normal = lambda: np.sqrt(variance) / np.asarray(0.87962566103423978, dtype)
     spread = np.sqrt(3 * variance) if start is GLOROT else normal()
-    return to_device(unit.reshape(shape) * spread)
+    array = to_device(unit.reshape(shape) * spread)
+    return jax.device_put(array, key.sharding) if key.committed else array
+
+
+def _enough(size: int) -> int:
+    """One of few sizes that is no smaller: a power of four, or so many millions."""
+    if size > 1 << 20:
+        return -(-size >> 20) << 20
+    return max(256, 4 ** math.ceil(math.log(size, 4)))
 
 
 def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:

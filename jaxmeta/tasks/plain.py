@@ -131,7 +131,7 @@ def task_shapes(sampler: Any) -> Any:
 
 def one_task(sampler: Any, key: jax.Array):
     """`sampler.sample(key)` of a pytree, by its own program if it has one."""
-    own = getattr(type(sampler).sample, "is_program", False)
+    own = getattr(getattr(type(sampler), "sample", None), "is_program", False)
     return sampler.sample(key) if own else _one_task(sampler, key)
 
 

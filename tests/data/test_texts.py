@@ -39,13 +39,17 @@ def test_texts_of_an_example_are_side_by_side():
     [
         ([], "expected several strings, got"),
         ("a text", "expected several strings, got 'a text'"),
-        (["a", 3], "TypeError"),
+        ({"a": 1}, "expected several strings, got {'a': 1}"),
+        (np.array("ab"), "expected several strings, got"),
+        (["a", 3], "1 in the first, got .* in text 1"),
+        (["\ud800 b"], "in text 0"),
+        ([()], "in text 0"),
         (["a", ("b", "c")], "1 in the first, got .* in text 1"),
         ([("a", "b"), ("c", None)], "2 in the first, got .* in text 1"),
     ],
 )
 def test_what_is_no_text_is_refused(texts, sentence):
-    with pytest.raises(ValueError, match=sentence.replace("TypeError", "in text 1")):
+    with pytest.raises(ValueError, match=sentence):
         hashed(texts)
 
 
@@ -116,10 +120,20 @@ def test_a_task_of_leopard(root, name, texts):
         ([{"sentence1": "a"}], "'label' .* in example 0"),
         ([{"sentence1": "a", "label": 1}], "got {'sentence1': 'a', 'label': 1}"),
         ([{"sentence1": "a", "label": "maybe"}], "got maybe in the support set 3 of 4"),
+        (
+            [{"sentence1": "a", "label": "yes"}],
+            "classes no, yes .* got yes in the supp",
+        ),
+        ("[" * 200_000, "airline_train_3_4.json: expected JSON"),
+        ('[{"sentence1": "\\ud800", "label": "yes"}]', "in example 0"),
+        ("pairs", "expected as many texts of an example in both sets"),
+        ("both", "airline_train_3_4.json: expected 1 texts .* got 2 in example 6"),
     ],
 )
 def test_a_file_that_is_not_as_published_is_named(root, content, sentence):
     file = root / "airline" / "airline_train_3_4.json"
+    known = {"pairs": rows(pairs=True), "both": rows() + rows(pairs=True)}
+    content = known.get(content, content) if isinstance(content, str) else content
     file.unlink() if content is None else write(file, content)
     with pytest.raises(ValueError, match=sentence) as said:
         leopard(root, "airline", sample=3)

@@ -145,6 +145,15 @@ def test_what_has_no_such_start_is_said_as_by_the_initializers():
     np.testing.assert_array_equal(half, theirs)
 
 
+def test_what_is_drawn_stays_with_its_key_and_may_be_within_a_program():
+    key = jax.random.key(0)
+    draw = lambda key: parameters.drawn(key, parameters.GLOROT, (3, 5))
+    inside = jax.jit(lambda: draw(jax.random.clone(key)))()
+    np.testing.assert_allclose(inside, draw(jax.random.clone(key)), rtol=1e-6)
+    there = jax.device_put(key, jax.devices()[1])
+    assert draw(there).devices() == {jax.devices()[1]}
+
+
 def test_arrays_of_many_shapes_are_drawn_by_few_programs(monkeypatch):
     sizes = set()
     unit = parameters._unit

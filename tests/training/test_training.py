@@ -12,6 +12,7 @@ import scipy.stats
 from problems import many_tasks, one_task
 
 import jaxmeta as jm
+from jaxmeta.testing.learners import largest_difference
 from jaxmeta.training import log as logs
 from jaxmeta.training import plots
 
@@ -410,3 +411,33 @@ def test_given_episodes_that_do_not_fit_are_refused():
     refused(r"arrays \[tasks, examples, ...\]", sx=x[0], sy=y[0], qx=x[0], qy=y[0])
     with pytest.raises(ValueError, match="at least one episode"):
         jm.evaluate_episodes(learner, params, [])
+
+
+@jax.tree_util.register_pytree_node_class
+class Around:
+    """A sampler whose class has no `sample`: that of another, with all of its names."""
+
+    def __init__(self, inner):
+        self.__dict__["inner"] = inner
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__["inner"], name)
+
+    def tree_flatten(self):
+        return (self.__dict__["inner"],), None
+
+    @classmethod
+    def tree_unflatten(cls, aux, children):
+        del aux
+        return cls(*children)
+
+
+def test_a_sampler_whose_class_has_no_sample_is_trained_on():
+    inner = jm.tasks.sinusoid(3, 3)
+    learner = jm.maml(jm.models.mlp(hidden=(4,)), inner_lr=0.01, loss=jm.losses.mse)
+    how = {"steps": 2, "chunk": 2, "key": jax.random.key(0)}
+    plain, around = (
+        jm.fit(learner, sampler, optax.sgd(0.1), **how).params
+        for sampler in (inner, Around(inner))
+    )
+    assert largest_difference(plain, around) == 0
