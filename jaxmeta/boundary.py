@@ -55,7 +55,7 @@ def remembered(make: Callable[P, R]) -> Callable[P, R]:
             hash(call)
         except TypeError:
             return make(*args, **kwargs)
-        return make(*args, **kwargs) if _tracing() else known(call)
+        return make(*args, **kwargs) if is_tracing() else known(call)
 
     return made
 
@@ -92,7 +92,8 @@ def with_types(value: Any) -> Any:
     return type(value), held
 
 
-def _tracing() -> bool:
+def is_tracing() -> bool:
+    """Whether a program is being traced, or mapped."""
     now = get_opaque_trace_state(convention="flax")
     with jax.core.eval_context():
         return now != get_opaque_trace_state(convention="flax")

@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
 
 from jaxmeta import checks
 from jaxmeta.batches import to_device
+from jaxmeta.boundary import is_tracing
 from jaxmeta.types import Model, PyTree
 
 
@@ -105,13 +105,11 @@ def drawn(
     """
     dtype = jax.dtypes.canonicalize_dtype(dtype or float)
     ours = start in VARIANCES and len(shape) > 1 and math.prod(shape) > 0
-    if not (ours and jnp.issubdtype(dtype, jnp.floating) and _counts(key)):
+    ours = ours and jnp.issubdtype(dtype, jnp.floating)
+    if is_tracing() or not (ours and _counts(key)):
         return _drawn(key, start, shape, dtype)
     size, receptive = math.prod(shape), math.prod(shape[:-2])
-    unit = _unit(key, start is GLOROT, _enough(size), dtype)
-    if isinstance(unit, jax.core.Tracer):  # within a program
-        return start(jax.random.clone(key), shape, dtype)
-    unit = np.asarray(unit)[:size]
+    unit = np.asarray(_unit(key, start is GLOROT, _enough(size), dtype))[:size]
     fans = (receptive * n for n in shape[-2:])
     variance = np.asarray(VARIANCES[start](*fans), dtype)
     normal = lambda: np.sqrt(variance) / np.asarray(0.87962566103423978, dtype)
