@@ -46,6 +46,16 @@ def known(flags):
 def pytest_configure():
     if "XLA_FLAGS" not in os.environ:  # once: workers inherit what is found
         os.environ["XLA_FLAGS"] = " ".join(known(QUICK))
+    # threads of numpy's, each of which would wait by spinning on a core of another worker
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure():
+    """A worker that has said that it is done ends at once: taking its thousands of
+    programs apart, as jax does at the end of a process, takes half a minute."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os._exit(0)
 
 
 APART = "test_examples.py", "test_experiments.py"
