@@ -30,6 +30,7 @@ from jaxmeta.tasks import Users
 METRICS = ("precision", "ndcg", "mrr", "mae")
 YEARS = {1940: 12, 1955: 10, 1968: 8, 1980: 7, 1990: 5, 1996: 2}  # and how far is near
 KINDNESS, TASTE = 0.6, 0.34  # of users, at first: deviations, in units of the noise's
+RIDGE, ROUNDS = 20.0, 8  # of the factors of films
 Scores = dict[str, jax.Array]
 
 
@@ -56,6 +57,7 @@ class Config:
             "item mean + user bias",
             "R2D2 above the item mean",
             "ALPaCA above the item mean",
+            "ALPaCA, all other users",
         )
         return cls(splits=2, draws=2, steps=2, tasks_per_step=2, width=2, rows=rows)
 
@@ -63,10 +65,11 @@ class Config:
 def run(key: jax.Array, config: Config) -> dict:
     """Rows: of each split the means over its test users of the three scores of the ranking
     and of the absolute error, in stars."""
-    (everyone, films), found = users(config), {}
+    (everyone, more, films), found = users(config), {}
     for split, own in enumerate(jax.random.split(key, config.splits)):
         key_train, key_test = jax.random.split(own)
-        parts = divided(everyone, split) | {"films": films}
+        parts = divided(everyone, split) | {"more": more, "films": films}
+        parts["rated"] = (parts["train"],)
         for title, row in ROWS.items():
             if config.rows is None or title in config.rows:
                 judged = row(
@@ -88,18 +91,20 @@ def run(key: jax.Array, config: Config) -> dict:
     }
 
 
-def users(config: Config) -> tuple[Users, np.ndarray]:
-    """All users of the protocol, and what is known of films, [items, 24]."""
+def users(config: Config) -> tuple[Users, Users, np.ndarray]:
+    """All users of the protocol, those with more ratings, and what is known of films,
+    [items, 24]."""
     if config.root is not None:
         return _read(config.root, config)
     with tempfile.TemporaryDirectory() as folder:
-        generated_ratings.write(Path(folder), users=60, items=40)
-        return _read(Path(folder), config)
+        generated_ratings.write(Path(folder), users=90, items=40)
+        return _read(Path(folder), replace(config, ratings=(13, 25)))  # 30 at most
 
 
-def _read(root: Path, config: Config) -> tuple[Users, np.ndarray]:
+def _read(root: Path, config: Config) -> tuple[Users, Users, np.ndarray]:
     least, most = config.ratings
     everyone = jm.tasks.users(jm.data.ratings(root, least=least, most=most))
+    more = jm.tasks.users(jm.data.ratings(root, least=most + 1))
     (known,) = everyone.everything()
     genres = np.zeros((everyone.items, known.x["genres"].shape[1]), np.float32)
     genres[known.x["item"]] = known.x["genres"]
@@ -109,7 +114,7 @@ def _read(root: Path, config: Config) -> tuple[Users, np.ndarray]:
     year = np.array([float(c.group()) if c else 1995.0 for c in came])
     middle, far = (np.array([*a], float) for a in (YEARS.keys(), YEARS.values()))
     near = np.exp(-(((year[:, None] - middle) / far) ** 2) / 2)
-    return everyone, np.concatenate([genres, near], axis=1).astype(np.float32)
+    return everyone, more, np.concatenate([genres, near], axis=1).astype(np.float32)
 
 
 def divided(everyone: Users, seed: int) -> dict[str, Users]:
@@ -121,12 +126,24 @@ def divided(everyone: Users, seed: int) -> dict[str, Users]:
     return {"train": everyone.select(train), "test": everyone.select(rest)}
 
 
-def item_means(train: Users, of_users: bool = False) -> jax.Array:
+def rated(parts) -> tuple[np.ndarray, ...]:
+    """Number of the film, rating and user of all ratings that item means are made of."""
+    each, first = [], 0
+    for sampler in parts["rated"]:
+        (known,), counts = sampler.everything(), sampler.planner.counts
+        user = first + np.repeat(np.arange(len(counts)), counts)
+        each.append((known.x["item"], known.y, user))
+        first += len(counts)
+    item, rating, user = (np.concatenate(a) for a in zip(*each, strict=True))
+    asked = item < parts["train"].items  # the others are in no task
+    return item[asked], rating[asked], user[asked]
+
+
+def item_means(parts, of_users: bool = False) -> jax.Array:
     """[items] shrunk by five ratings of the overall mean; of what users' biases leave?"""
-    (known,) = train.everything()
-    user = np.repeat(np.arange(len(train.planner.counts)), train.planner.counts)
-    who = user if of_users else None
-    return jm.item_means(known.x["item"], known.y, train.items, user=who).mean
+    item, rating, user = rated(parts)
+    who, items = user if of_users else None, parts["train"].items
+    return jm.item_means(item, rating, items, user=who).mean
 
 
 def by_chance(key, key_test, parts, config: Config) -> Scores:
@@ -141,7 +158,7 @@ def mean_of_items(user_shrinkage: float | None, key, key_test, parts, config) ->
     """Nothing is learned but the means."""
     del key
     learner = jm.item_mean(items=parts["test"].items, user_shrinkage=user_shrinkage)
-    params = jm.learners.ItemMeans(item_means(parts["train"]))
+    params = jm.learners.ItemMeans(item_means(parts))
     return judged(learner, params, parts["test"], key_test, config.draws)
 
 
@@ -156,19 +173,21 @@ def trained(make: Callable[..., Any], key, key_test, parts, config) -> Scores:
 def on_the_mean(make: Callable[..., Any], key, key_test, parts, config) -> Scores:
     """A learner of what the item mean leaves, the mean of what users' biases leave."""
     learner = made(make, parts["train"].items, config)
-    offset = item_means(parts["train"], of_users=True)
+    offset = item_means(parts, of_users=True)
     return above(offset, learner, key, key_test, parts, config)
 
 
-def with_tastes(make: Callable[..., Any], key, key_test, parts, config) -> Scores:
+def with_tastes(
+    make: Callable[..., Any], factors: int, key, key_test, parts, config
+) -> Scores:
     """A learner of what the item mean leaves, from features that are known of a film: how
-    good, how well known, of which genres, from when."""
-    offset = item_means(parts["train"], of_users=True)
-    (known,) = parts["train"].everything()
-    number = np.bincount(known.x["item"], minlength=len(offset))
+    good, how well known, of which genres, from when; and from factors of what was rated."""
+    offset = item_means(parts, of_users=True)
+    number = np.bincount(rated(parts)[0], minlength=len(offset))
     fame, quality = np.log1p(number) / 2 - 1, np.asarray(offset - jnp.mean(offset))
     tastes = TASTE * np.column_stack([parts["films"], fame, quality])
-    features = np.column_stack([np.full(len(offset), KINDNESS), tastes])
+    found = latent(parts, np.asarray(offset), factors)
+    features = np.column_stack([np.full(len(offset), KINDNESS), tastes, found])
     features = jnp.asarray(features, jnp.float32)
     seen = {name: described(features, parts[name]) for name in ("train", "test")}
     learner = made(make, features.shape[1], config)
@@ -180,6 +199,38 @@ def described(features: jax.Array, sampler: Users) -> Users:
     """The users, and of films the number and the features, [items, features]."""
     item = sampler.x["item"]
     return replace(sampler, x={"item": item, "features": features[item]})
+
+
+def latent(parts, offset: np.ndarray, factors: int) -> np.ndarray:
+    """[items, factors] of films such that users who differ in them by a variance of one
+    rate as they do: alternating ridge regressions (Koren et al. 2009) of what is left by
+    the offset and by users' biases."""
+    if not factors:
+        return np.zeros((len(offset), 0))
+    item, rating, user = rated(parts)
+    left, counts = rating[:, 0] - offset[item], np.bincount(user)
+    left = left - (np.bincount(user, left) / (counts + 3))[user]
+    of_films = 0.1 * np.random.default_rng(0).normal(size=(len(offset), factors))
+    for _ in range(ROUNDS):
+        of_users = _ridges(user, of_films[item], left, len(counts))
+        of_films = _ridges(item, of_users[user], left, len(offset))
+    spread = of_users.T @ of_users / len(counts)
+    return of_films @ np.linalg.cholesky(spread + 1e-6 * np.eye(factors))
+
+
+def _ridges(group: np.ndarray, x: np.ndarray, y: np.ndarray, groups: int) -> np.ndarray:
+    """The weights [groups, factors] of the rows of each group."""
+    size = x.shape[1]
+    products, sums = np.zeros((groups, size, size)), np.zeros((groups, size, 1))
+    np.add.at(products, group, x[:, :, None] * x[:, None])
+    np.add.at(sums, group, (x * y[:, None])[..., None])
+    return np.linalg.solve(products + RIDGE * np.eye(size), sums)[..., 0]
+
+
+def of_more(row: Callable[..., Scores], key, key_test, parts, config) -> Scores:
+    """A row that knows the ratings of users with more of them too, who are in no task."""
+    both = {"rated": (parts["train"], parts["more"])}
+    return row(key, key_test, parts | both, config)
 
 
 def above(offset, learner: jm.MetaLearner, key, key_test, parts, config) -> Scores:
@@ -286,7 +337,9 @@ ROWS: dict[str, Callable[..., Scores]] = {
     "MeLU, 3 steps of 0.02": partial(trained, partial(melu, 0.02, 3)),
     "TaNP": partial(trained, tanp),
     "R2D2 above the item mean": partial(on_the_mean, ridge),
-    "ALPaCA above the item mean": partial(with_tastes, bayes),
+    "ALPaCA above the item mean": partial(with_tastes, bayes, 0),
+    "item mean, all other users": partial(of_more, partial(mean_of_items, None)),
+    "ALPaCA, all other users": partial(of_more, partial(with_tastes, bayes, 8)),
 }
 
 

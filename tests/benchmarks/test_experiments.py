@@ -271,7 +271,7 @@ def check_domain_digits(results):
 def check_movielens(results):
     assert results["data"] == "generated"
     rows = {row["learner"]: row for row in results["rows"]}
-    assert len(rows) == 5 and "R2D2 above the item mean" in rows
+    assert len(rows) == 6 and "R2D2 above the item mean" in rows
     assert all(len(row["ndcg"]) == 2 for row in rows.values())
     # a bias changes no order; the means of the generated items are worth something
     plain, biased = rows["item mean"], rows["item mean + user bias"]
@@ -280,6 +280,8 @@ def check_movielens(results):
     assert np.mean(plain["ndcg"]) > np.mean(rows["random"]["ndcg"])
     told = rows["ALPaCA above the item mean"]  # which users like which genres
     assert np.mean(told["mae"]) < np.mean(biased["mae"])
+    # more is known of the films by those who rated more of them
+    assert np.mean(rows["ALPaCA, all other users"]["mae"]) < np.mean(biased["mae"])
 
 
 def check_shifts(results):
