@@ -79,6 +79,7 @@ class Domain(NamedTuple):
     y: Any  # [n]
 
 
+@jax.jit
 def tasks_of(source: Domain, target: Domain, test: Domain) -> dict[str, Task]:
     """What is adapted to, "adapted", and what is best to have: the target with labels,
     "in-domain"."""
@@ -158,6 +159,7 @@ def best_errors(learners: dict[str, MetaLearner], tasks: Task, key: jax.Array):
     return wrong[best, np.arange(len(best))], names[best].tolist()
 
 
+@jax.jit
 def stacked(tasks: list[Task]) -> Task:
     """Tasks of one shape as a batch."""
     return jax.tree.map(lambda *a: jnp.stack(a), *tasks)

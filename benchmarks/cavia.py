@@ -37,7 +37,7 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(columns=(0, 2), seeds=(0,), steps=100, test_tasks=100)
+        return cls(columns=(0, 2), seeds=(0,), steps=10, test_tasks=10)
 
 
 def clipped_gradient(learner: jm.MetaLearner, limit: float = 10.0):

@@ -37,6 +37,9 @@ class Config:
     root: Path | None = Path("../shared/data/omniglot")
     """Folder of Omniglot; None = printed letters."""
     learners: tuple[str, ...] = ("protonet", "r2d2")
+    train_ways: int | None = None
+    """None, and of `queries` too: as in `omniglot_families.py`."""
+    queries: int | None = None
     seeds: tuple[int, ...] = (0, 1)
     steps: int = 1000
     more_steps: int = 300
@@ -47,8 +50,10 @@ class Config:
 
     @classmethod
     def tiny(cls) -> "Config":
-        """Seconds."""
-        return cls(None, ("matching",), (0,), 2, 2, (0.5,), test_tasks=4)
+        """Seconds; so few images that no convolution is Winograd's, long to compile."""
+        few = {"train_ways": 5, "queries": 1, "test_queries": 1, "test_tasks": 4}
+        short = {"seeds": (0,), "steps": 2, "more_steps": 2, "shares": (0.5,)}
+        return cls(None, ("protonet",), **few, **short)
 
 
 def run(key: jax.Array, config: Config) -> list[dict]:
@@ -70,7 +75,8 @@ def compressed(key, name: str, config: Config, data) -> dict[str, dict[str, floa
     """How -> what it has of one trained learner."""
     key_train, key_on, key_test = jax.random.split(key, 3)
     e = families.EXPERIMENTS[name]
-    tasks = jm.tasks.episodes(data[0], e.train_ways or 5, 1, e.queries, rotations=True)
+    ways, queries = config.train_ways or e.train_ways or 5, config.queries or e.queries
+    tasks = jm.tasks.episodes(data[0], ways, 1, queries, rotations=True)
     teach = build(e.learner, tasks, Narrow)
     sampler = jm.tasks.episodes(data[1], 5, 1, config.test_queries, rotations=True)
     learner = build(e.learner, sampler, Narrow)

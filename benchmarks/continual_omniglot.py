@@ -65,17 +65,16 @@ class Config:
         )  # fmt: skip
 
 
-def networks(config: Config) -> tuple[jm.Model, jm.Model]:
+def networks(width: int, gate_width: int) -> tuple[jm.Model, jm.Model]:
     """Encoder and gate, both with as many outputs: three poolings leave 3 x 3."""
-    features = 9 * config.width
-    encoder = jm.models.conv4(None, widths=config.width, pools=3)
-    gate = jm.models.conv4(features, widths=config.gate_width, pools=3)
+    encoder = jm.models.conv4(None, widths=width, pools=3)
+    gate = jm.models.conv4(9 * width, widths=gate_width, pools=3)
     return encoder, gate
 
 
 def learner_of(name: str, ways: int, config: Config, **how) -> jm.MetaLearner:
     """A learner with an output for each of the ways."""
-    encoder, gate = networks(config)
+    encoder, gate = networks(config.width, config.gate_width)
     head = jm.models.mlp(9 * config.width, ways, ())
     parts = (encoder, gate, head) if name.startswith("ANML") else (encoder, head)
     how = {"ways": ways, "features": 9 * config.width, "reset": "head", **how}
@@ -98,9 +97,19 @@ def trained(key: jax.Array, name: str, data, config: Config):
 def seen_by(params, data, config: Config) -> jm.data.Dataset:
     """The data set as the meta-trained network sees it: gated features, which a test does
     not change."""
-    encoder, gate = networks(config)
+    images = jnp.asarray(data.x, jnp.float32)
+    if np.max(data.x) <= 1:
+        images = images * 255
+    z = seen(params, images, width=config.width, gate_width=config.gate_width)
+    labels = np.repeat(np.arange(len(data.counts)), data.counts)
+    return jm.data.from_arrays(np.asarray(z), labels)
 
-    @jax.jit
+
+@partial(jax.jit, static_argnames=("width", "gate_width"))
+def seen(params, images: jax.Array, *, width: int, gate_width: int) -> jax.Array:
+    """Gated features [images, 9 * width]; one program for all parameters of a learner."""
+    encoder, gate = networks(width, gate_width)
+
     def features(x):
         one = lambda model, p: model.apply(p, x[None] / 255, None)[0]
         z = one(encoder, params.encoder)
@@ -108,12 +117,7 @@ def seen_by(params, data, config: Config) -> jm.data.Dataset:
             z = z * jax.nn.sigmoid(one(gate, params.gate))
         return z
 
-    images = jnp.asarray(data.x, jnp.float32)
-    if np.max(data.x) <= 1:
-        images = images * 255
-    z = jax.jit(lambda x: jax.lax.map(features, x, batch_size=20))(images)
-    labels = np.repeat(np.arange(len(data.counts)), data.counts)
-    return jm.data.from_arrays(np.asarray(z), labels)
+    return jax.lax.map(features, images, batch_size=20)
 
 
 def accuracies(key, data, length: int, config: Config) -> dict[str, np.ndarray]:
@@ -122,21 +126,11 @@ def accuracies(key, data, length: int, config: Config) -> dict[str, np.ndarray]:
     features = data.x.shape[1]
     shots = min(15, int(data.counts.min()) - 5)
     sampler = jm.tasks.episodes(data, length, shots, 5)
-    same = jm.Model(lambda key: (), lambda params, x: x)
-    head = jm.models.mlp(features, length, ())
-    sizes = {"ways": length, "features": features, "reset": "head"}
-
-    @jax.jit
-    def one(key, rate, sampler):
-        learner = jm.oml(same, head, inner_lr=rate, **sizes)
-        task = sampler.sample(key)
-        adapted = learner.adapt(learner.init(jax.random.key(0)), task.support)
-        right = lambda b: jnp.mean(learner.predict(adapted, b.x).argmax(1) == b.y)
-        return right(task.query), right(task.support)
 
     def several(key, rate, number):
         keys = jax.random.split(key, number)
-        found = [jax.device_get(one(k, rate, sampler)) for k in keys]
+        sizes = {"ways": length, "features": features}
+        found = [jax.device_get(learnt(k, rate, sampler, **sizes)) for k in keys]
         return np.array(found).T  # [2, number]
 
     key_choice, key_test = jax.random.split(key)
@@ -146,6 +140,19 @@ def accuracies(key, data, length: int, config: Config) -> dict[str, np.ndarray]:
     rate = max(known, key=lambda r: known[r])
     new, old = several(key_test, rate, config.test_streams)
     return {"new": new, "stream": old, "rate": np.array(rate)}
+
+
+@partial(jax.jit, static_argnames=("ways", "features"))
+def learnt(key, rate, sampler, *, ways: int, features: int):
+    """Of one stream of features, what is right of other examples and of itself."""
+    same = jm.Model(lambda key: (), lambda params, x: x)
+    head = jm.models.mlp(features, ways, ())
+    sizes = {"ways": ways, "features": features, "reset": "head"}
+    learner = jm.oml(same, head, inner_lr=rate, **sizes)
+    task = sampler.sample(key)
+    adapted = learner.adapt(learner.init(jax.random.key(0)), task.support)
+    right = lambda b: jnp.mean(learner.predict(adapted, b.x).argmax(1) == b.y)
+    return right(task.query), right(task.support)
 
 
 def from_scratch(key, data, length: int, config: Config) -> dict[str, np.ndarray]:

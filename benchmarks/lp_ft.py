@@ -50,8 +50,8 @@ class Config:
         """Seconds."""
         one = cls(heads=(0.03,), rates=(1e-3,), probes=(1,), shots=(1,), seeds=2)
         one.width = one.steps = one.tuning_steps = 2
-        one.validation_tasks = one.tasks_at_once = 2
-        one.test_tasks = 4
+        one.validation_tasks = one.test_tasks = 4
+        one.tasks_at_once = 2
         return one
 
 

@@ -154,8 +154,9 @@ def presentations(learner, params, data, config: Config, key) -> list[float]:
         return jax.ops.segment_sum(correct.astype(x.dtype), nth, 10)
 
     keys = jax.random.split(key, config.sequences)
-    hits = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=10))(keys)
-    return [float(v) for v in 100 * jnp.mean(hits, axis=0)[1:] / config.ways]
+    several = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=10))
+    hits = np.asarray(several(keys))
+    return (100 * np.mean(hits, axis=0)[1:] / config.ways).tolist()
 
 
 def name(config: Config) -> str:

@@ -35,7 +35,7 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(seeds=(0,), steps=100, test_shots=(5, 10), test_tasks=100)
+        return cls(seeds=(0,), steps=10, test_shots=(5, 10), test_tasks=10)
 
 
 def learner(method: str) -> jm.MetaLearner:

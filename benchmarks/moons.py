@@ -73,9 +73,8 @@ def run(key: jax.Array, config: Config) -> dict:
         learner = row.make(Facts(ways=2, x_dims=2), config.width, training)
         one, together = {}, {}
         for angle in config.angles:
-            pairs = jax.vmap(lambda k, a=angle: pair(k, a, config))(
-                jax.random.clone(keys)
-            )
+            drawn = jax.jit(jax.vmap(lambda k, a=angle: pair(k, a, config)))
+            pairs = drawn(jax.random.clone(keys))
             own = jax.random.clone(key_networks)
             found = errors_of_starts(
                 learner, pairs[row.on], own, config.starts, at_once=config.draws

@@ -47,7 +47,7 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(("cnp",), steps=200, evaluations=2, width=16, test_tasks=100)
+        return cls(("cnp",), steps=100, evaluations=2, width=16, test_tasks=50)
 
 
 def make(name: str, width: int) -> jm.MetaLearner:

@@ -129,19 +129,21 @@ class Config:
     ways: int = 5
     seeds: tuple[int, ...] = (0,)
     fraction: float = 0.1  # of the paper's meta-steps
+    width: int = 64
     test_tasks: int = 1000
 
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds; three steps of Reptile."""
-        return cls(None, ("reptile",), fraction=3e-5, test_tasks=4)
+        return cls(None, ("reptile",), fraction=3e-5, width=4, test_tasks=4)
 
 
-def pair(name: str, e: Experiment, train, test, steps: int):
+def pair(name: str, e: Experiment, train, test, steps: int, width: int = 64):
     """The learner for training and the one for the test, for their samplers."""
     hyper = e.hyper | {k: max(1, round(v * steps)) for k, v in e.of_steps.items()}
-    learner = build(name, train, e.networks, **hyper)
-    return learner, build(name, test, e.networks, **(hyper | e.test))
+    networks = partial(e.networks, width=width)
+    learner = build(name, train, networks, **hyper)
+    return learner, build(name, test, networks, **(hyper | e.test))
 
 
 def outer(e: Experiment, steps: int, fraction: float) -> optax.GradientTransformation:
@@ -163,7 +165,7 @@ def one(key: jax.Array, name: str, config: Config, data) -> dict:
     e = EXPERIMENTS[name, config.ways]
     steps = max(1, round(config.fraction * e.steps))
     train, test = samplers(e, config.ways, data)
-    learner, tester = pair(name, e, train, test, steps)
+    learner, tester = pair(name, e, train, test, steps, config.width)
     start = time.perf_counter()
     with jm.Log(None, steps) as log:
         state = jm.fit(

@@ -154,7 +154,8 @@ def judges(params: tuple, sampler, config: Config) -> dict:
         return build(name, sampler, networks, **hyper)
 
     def full(learner, members=n):  # the encoders are trained, the rest is as it begins
-        return learner.init(jax.random.key(0))._replace(encoder=params[:members])
+        rest = jax.jit(lambda key: learner.init(key)._replace(encoder=()))
+        return rest(jax.random.key(0))._replace(encoder=params[:members])
 
     def bent(members):
         learner = made("matching", members, scale=60.0)

@@ -66,6 +66,7 @@ class Config:
     """Ways and shots."""
     seeds: tuple[int, ...] = (0,)
     steps: int = 4000
+    width: int = 64
     test_tasks: int = 1000
     test_queries: int = 5
 
@@ -73,7 +74,7 @@ class Config:
     def tiny(cls) -> "Config":
         """Seconds."""
         some = ("pixels", "versa")
-        return cls(None, some, columns=((5, 1),), steps=2, test_tasks=4)
+        return cls(None, some, columns=((5, 1),), steps=2, width=4, test_tasks=4)
 
 
 def train(key: jax.Array, e: Experiment, ways: int, shots: int, config: Config, data):
@@ -84,9 +85,10 @@ def train(key: jax.Array, e: Experiment, ways: int, shots: int, config: Config, 
     tasks = e.tasks if e.train_ways else e.tasks * 5 // ways
     ways = e.train_ways or ways
     sampler = jm.tasks.episodes(data, ways, shots, e.queries, rotations=True)
+    networks = partial(e.networks, width=config.width)
     with jm.Log(None, config.steps) as log:
         state = jm.fit(
-            build(e.learner, sampler, e.networks),
+            build(e.learner, sampler, networks),
             sampler,
             optax.adam(optax.cosine_decay_schedule(1e-3, config.steps)),
             steps=config.steps,
@@ -101,6 +103,7 @@ def columns(key: jax.Array, e: Experiment, config: Config, data) -> list[dict]:
     """All columns of one learner: accuracy (%), interval, minutes of training."""
     trained, results = {}, []
     episodes = partial(jm.tasks.episodes, data[1], rotations=True)
+    networks = partial(e.networks, width=config.width)
     for ways, shots in config.columns:
         which = (e.train_ways or ways, shots)
         if which not in trained:
@@ -108,7 +111,7 @@ def columns(key: jax.Array, e: Experiment, config: Config, data) -> list[dict]:
         params, seconds = trained[which]
         sampler = episodes(ways, shots, config.test_queries)
         report = jm.evaluate(
-            build(e.learner, sampler, e.networks),
+            build(e.learner, sampler, networks),
             params,
             sampler,
             num_tasks=config.test_tasks,

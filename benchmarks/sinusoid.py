@@ -44,7 +44,8 @@ class Config:
     @classmethod
     def tiny(cls) -> "Config":
         """Seconds."""
-        return cls(seeds=(0,), steps=1000, test_tasks=200, fine_tuning=(0.01,))
+        small = {"tasks_per_step": 4, "test_tasks": 200, "fine_tuning": (0.01,)}
+        return cls(seeds=(0,), steps=2000, **small)
 
 
 def learner(inner_steps: int, inner_lr=0.01) -> jm.MetaLearner:

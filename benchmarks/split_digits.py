@@ -78,21 +78,21 @@ def run(key: jax.Array, config: Config) -> dict:
         several = lambda key, o=online, s=stream: continual.run(
             o, s, test, key, **sizes
         )._replace(state=None)
-        found = jax.vmap(several)(jax.random.clone(keys))
+        found = jax.jit(jax.vmap(several))(jax.random.clone(keys))
         assert not found.diverged.any(), name
-        rows.append({"method": name, **measured(found.accuracy)})
+        rows.append({"method": name, **jax.device_get(measured(found.accuracy))})
         print(rows[-1]["method"], rows[-1]["accuracy"].mean(), flush=True)
     return {"rows": rows}
 
 
-def measured(accuracy: jax.Array) -> dict[str, np.ndarray]:
+@jax.jit
+def measured(accuracy: jax.Array) -> dict[str, jax.Array]:
     """Of the matrices [seeds, seen, tested]."""
     mean = jax.vmap(continual.average_accuracy)(accuracy)
     lost = jnp.zeros_like(mean)  # of one part there is nothing to forget
     if accuracy.shape[1] > 1:
         lost = jax.vmap(continual.forgetting)(accuracy)
-    found = {"accuracy": mean, "forgetting": lost, "ends": accuracy[:, -1]}
-    return {name: np.asarray(a) for name, a in found.items()}
+    return {"accuracy": mean, "forgetting": lost, "ends": accuracy[:, -1]}
 
 
 def spelled(results: dict) -> list[dict]:

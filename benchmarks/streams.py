@@ -41,7 +41,7 @@ class Config:
     def tiny(cls) -> "Config":
         """Seconds."""
         some = "on the device", "PNG files"
-        return cls(None, 200, ((20, 1),), 2, some, width=2, memory=400, repeats=1)
+        return cls(None, 20, ((20, 1),), 1, some, width=2, memory=40, repeats=1)
 
 
 def run(key: jax.Array, config: Config) -> dict[str, list[dict]]:
