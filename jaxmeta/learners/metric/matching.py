@@ -122,12 +122,14 @@ def matching(
 
     def init(key):
         keys = jax.random.split(key, 4)
+        if not full_context:
+            return MatchingParams(encoder.init(keys[0]), {})
         sizes = {"forward": features, "backward": features, "attend": 2 * features}
         cells = {
             name: lstm.init(k, size, features)
             for k, (name, size) in zip(keys[1:], sizes.items(), strict=True)
         }
-        return MatchingParams(encoder.init(keys[0]), cells if full_context else {})
+        return MatchingParams(encoder.init(keys[0]), cells)
 
     def adapt(params, support, key=None):
         del key  # deterministic
