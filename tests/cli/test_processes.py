@@ -26,10 +26,14 @@ TRAIN = (
     "--tasks-at-once 1 --validate-every 1000000 --save-every 10 --validation-tasks 5 "
     "--test-tasks 5 --tested best --no-progress"
 )
-# one command after the other, which share what is compiled
+# one command after the other, which share what is compiled, as in conftest.py
 COMMANDS = """
 import sys
+import optax
 from jaxmeta import cli
+from jaxmeta.boundary import remembered
+
+optax.adam = remembered(optax.adam)
 for words in sys.argv[1:]:
     try:
         cli.main(words.split())

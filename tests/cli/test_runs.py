@@ -36,7 +36,9 @@ SMALL = [
     *("--test-tasks", "9", "--validation-tasks", "9", "--no-progress"),
 ]
 SINES = ["train", "maml", "--data", "sinusoid", *SMALL]
+OTHER = [*SINES, "--inner-lr", "0.02", "--shots", "3"]  # a program that tests share
 LETTERS = ["train", "protonet", "--model", "mlp", "--jitter", "0", *SMALL]
+LETTERS += ["--ways", "3", "--queries", "2"]  # an episode is drawn image by image
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +107,7 @@ def test_a_run_is_extended_and_refuses_what_would_change_it(capsys):
 
 
 def test_a_config_is_a_command(capsys):
-    cli.main([*SINES, "--steps", "10", "--inner-lr", "0.02", "--out", "one"])
+    cli.main([*OTHER, "--steps", "10", "--out", "one"])
     cli.main(["train", "--config", "one/config.toml", "--no-progress", "--out", "two"])
     assert same(leaves("one"), leaves("two"))
     asked = [run.open_run(name)[1] for name in ("one", "two")]
@@ -122,7 +124,8 @@ def test_a_config_is_a_command(capsys):
         ]
     )
     other = run.open_run("three")[1]
-    assert other["options"]["seed"] == 7 and other["arguments"]["inner_lr"] == 0.02
+    assert other["options"]["seed"] == 7 and other["options"]["shots"] == 3
+    assert other["arguments"]["inner_lr"] == 0.02
     assert "config: one/config.toml is of maml" in refused(
         "train protonet --config one/config.toml", capsys
     )
@@ -147,7 +150,7 @@ def test_what_is_loaded_gives_the_reports_digits():
 def test_runs_are_compared_task_by_task(capsys):
     for seed in ("0", "1"):
         cli.main([*SINES, "--steps", "10", "--seed", seed, "--out", f"run{seed}"])
-    cli.main([*SINES, "--steps", "10", "--shots", "3", "--out", "other"])
+    cli.main([*OTHER, "--steps", "10", "--out", "other"])
     nearby = ["train", "cnp", "--data", "sinusoid", *SMALL, "--steps", "10"]
     cli.main([*nearby, "--out", "cnp"])
     said = installed("compare run0 run1")
@@ -278,7 +281,8 @@ def test_a_step_is_played_again(capsys):
     said = installed("replay run 12")
     assert "training from step 10 to step 12 again" in said and "all are finite" in said
     losses = [float(v) for v in re.findall(r"│ \d +│ ([\d.]+) ", said)]
-    cli.main([*SINES, "--steps", "13", "--chunk", "1", "--out", "again"])
+    cli.main([*SINES, "--steps", "12", "--out", "again"])
+    cli.main(["train", "--resume", "again", "--steps", "13", "--no-progress"])
     line = next(x for x in logs.read("again/metrics.jsonl") if x["step"] == 13)
     assert np.mean(losses) == pytest.approx(line["loss"], rel=1e-4)
     assert "step: the run has done 20, from 0 to 19; got 20" in refused(

@@ -21,7 +21,7 @@ FLAGS = f"{FLAGS} --unlabelled 1 --queries 2 --validation-tasks 5 --no-progress"
 def test_it_trains_on_pairs_of_domains(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cli.main(
-        ["train", "--data", "digits", *FLAGS, "--inner-steps", "2", "--out", "run"]
+        ["train", "--data", "digits", *FLAGS, "--inner-steps", "1", "--out", "run"]
     )
     said = capsys.readouterr().out
     assert "accuracy with 95 % interval" in said

@@ -9,7 +9,7 @@ from PIL import Image
 from jaxmeta import cli
 
 FLAGS = "--steps 20 --chunk 5 --tasks-per-step 2 --width 4 --test-tasks 20 --ways 2"
-FLAGS = f"{FLAGS} --validation-tasks 5 --no-progress --model mlp".split()
+FLAGS = f"{FLAGS} --validation-tasks 5 --no-progress --model mlp --queries 2".split()
 
 
 def classes(root, labels):
