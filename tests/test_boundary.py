@@ -62,11 +62,11 @@ def test_unlabelled_examples_are_no_class(blobs, name):
     learner = getattr(jm, name)(jm.models.mlp(6, features, (8,)), **ways)
     optimizer = optax.sgd(0.1)
     state = jm.init_state(learner, optimizer, jax.random.key(0))
-    before = jax.tree.map(np.asarray, state.params)
+    before = jax.device_get(state.params)
     tasks = jm.sample_tasks(sampler, jax.random.key(1), 2)
     state, metrics = jm.make_step(learner, optimizer)(state, tasks, jax.random.key(2))
     assert metrics["diverged"] == 1 and metrics["skipped"] == 1
-    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), before, state.params))
+    jax.tree.map(np.testing.assert_array_equal, state.params, before)
     report = jm.evaluate(
         learner, state.params, sampler, num_tasks=3, key=jax.random.key(3)
     )
@@ -103,8 +103,9 @@ def test_unused_units_leave_the_meta_gradient_finite(rule):
     params["dense1"]["bias"] = params["dense1"]["bias"].at[0].set(-1e3)  # unused
     task = first_task(SINUSOID)
     gradient = jax.jit(jax.grad(lambda p: learner.loss(p, task)[0]))(params)
-    assert jax.tree.all(jax.tree.map(lambda g: bool(jnp.isfinite(g).all()), gradient))
-    assert optax.tree.norm(gradient) > 0
+    gradient = jax.device_get(gradient)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+    assert any(g.any() for g in jax.tree.leaves(gradient))
     if rule not in ("adamw", "lamb"):  # no weight decay: unused is unused
         assert gradient["dense1"]["kernel"][0, 0] == 0
 
@@ -149,7 +150,7 @@ def test_a_step_that_is_not_finite_is_counted_not_applied():
             learner, Poisoned(), optax.adam(1e-3), steps=10, key=jax.random.key(0),
             tasks_per_step=1,
         )  # fmt: skip
-    assert jax.tree.all(jax.tree.map(lambda a: bool(jnp.isfinite(a).all()), state))
+    assert all(np.isfinite(a).all() for a in jax.tree.leaves(state))
     assert int(state.step) == 10
 
 
@@ -349,15 +350,16 @@ def test_a_custom_derivative_takes_plain_reverse(x64, name):
     model, task = custom_network(CUSTOM[name]), double(first_task(SINUSOID))
     params = double(model.init(jax.random.key(1)))
 
-    def gradient(adjoint):
+    def gradient(params, adjoint):
         learner = jm.maml(
             model, loss=jm.losses.mse, inner_lr=0.05, inner_steps=3, adjoint=adjoint
         )
-        return jax.jit(jax.grad(lambda p: learner.loss(p, task)[0]))(params)
+        return jax.grad(lambda p: learner.loss(p, task)[0])(params)
 
-    right = gradient(jm.Reverse("none"))
-    for adjoint in (jm.MixedMode(), jm.Truncated(3)):
-        assert largest_difference(gradient(adjoint), right) < 1e-12
+    adjoints = jm.Reverse("none"), jm.MixedMode(), jm.Truncated(3)
+    right, *others = jax.jit(lambda p: [gradient(p, a) for a in adjoints])(params)
+    for other in others:
+        assert largest_difference(other, right) < 1e-12
     with pytest.raises(ValueError, match=r"custom derivative .* expected Reverse\(\)"):
         learner = jm.imaml(model, loss=jm.losses.mse)
         jax.eval_shape(jax.grad(lambda p: learner.loss(p, task)[0]), params)
@@ -609,8 +611,8 @@ def test_simpleshots_mean_is_the_mean(blobs):
         learner, jm.tasks.classes(blobs, 32), optax.adam(1e-3), steps=300,
         key=jax.random.key(0),
     )  # fmt: skip
-    model = jm.models.mlp(6, 8, (16,))
-    z = model.apply(state.params.encoder, jnp.asarray(blobs.x))
+    encode = jax.jit(jm.models.mlp(6, 8, (16,)).apply)
+    z = np.asarray(encode(state.params.encoder, blobs.x))
     np.testing.assert_allclose(state.params.m, z.mean(axis=0), atol=1e-5)
 
     def make(rate):
@@ -620,6 +622,6 @@ def test_simpleshots_mean_is_the_mean(blobs):
         make, jm.tasks.classes(blobs, 32), steps=2, rate=[0.1, 0.01],
         keys=jax.random.split(jax.random.key(1), 2),
     )  # fmt: skip
-    member = jax.tree.map(lambda a: a[1], states.params)
-    z = model.apply(member.encoder, jnp.asarray(blobs.x))
+    member = jax.tree.map(lambda a: np.asarray(a)[1], states.params)
+    z = np.asarray(encode(member.encoder, blobs.x))
     np.testing.assert_allclose(member.m, z.mean(axis=0), atol=1e-5)

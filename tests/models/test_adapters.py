@@ -125,7 +125,7 @@ def test_batch_norm_must_see_the_examples():
 
     model = jm.models.from_linen(Folded(), (FEATURES,))
     with pytest.raises(ValueError, match=r"sees an array of shape \(6, 2\), the batch"):
-        model.apply(model.init(key(0)), jnp.ones((3, FEATURES)), jnp.ones(3))
+        jax.jit(model.apply)(model.init(key(0)), np.ones((3, FEATURES)), np.ones(3))
 
 
 class Both(nn.Module):
@@ -236,7 +236,7 @@ def test_a_network_that_asks_for_running_statistics_can_be_overruled(flavour):
     else:
         model = jm.models.from_nnx(partial(NNX, running=True), **kwargs)
     x, params = normal(0, 6, FEATURES), double(trained()[0])
-    close(model.apply(params, x), by_hand(params, x))
+    close(jax.jit(model.apply)(params, x), jax.jit(by_hand)(params, x))
 
 
 def test_variables_must_fit_the_module():

@@ -1,5 +1,7 @@
 """Scores without target labels, against numbers by hand and in numpy."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,10 +68,12 @@ def test_soft_neighbourhood_density_in_numpy(tau):
 def test_a_known_ratio_of_three_values():
     """One-hot features and no penalty to speak of: the ratio of the shares."""
     source, target = np.repeat([0, 1, 2], [6, 3, 1]), np.repeat([0, 1, 2], [2, 4, 10])
-    z = jnp.eye(3)[np.concatenate([source, target, [0]])]
+    z = np.eye(3)[np.concatenate([source, target, [0]])]
     y = np.array([0, 1] * 5 + [-1] * 16 + [0])
     mask = np.array([1] * 26 + [0])
-    w = scores.density_ratio(z, jm.Batch(z, y, mask), penalty=1e-9, iterations=30)
+    batch = jm.Batch(z, y, mask)
+    ratio = lambda z: scores.density_ratio(z, batch, penalty=1e-9, iterations=30)
+    w = jax.jit(ratio)(z)
     shares = np.array([2 / 6, 4 / 3, 10 / 1]) * 10 / 16
     np.testing.assert_allclose(w, [*shares[source], *[0] * 17], rtol=1e-6)
     # who is right where the target is, is better than who is right where the source is
@@ -77,8 +81,9 @@ def test_a_known_ratio_of_three_values():
     weights = shares[source]
     for said in right:
         logits = np.eye(2)[[*np.where(said, y[:10], 1 - y[:10]), *[0] * 17]]
-        batch = jm.Batch(z, y, mask)
-        found = scores.importance_weighted(saying(logits), (), batch, penalty=1e-9)
+        learner = saying(logits)
+        score = partial(scores.importance_weighted, learner, (), penalty=1e-9)
+        found = jax.jit(score)(batch)
         expected = weights[said == 1].sum() / weights.sum()
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -147,7 +152,8 @@ def test_mixval_is_the_mean_over_all_pairs():
             right[same] += [np.mean(one[same])] if one[same] else []
     expected = (np.mean(right[True]) + np.mean(right[False])) / 2
     score = lambda key: scores.mixval(deciding(classify), (), batch, key, mix=0.7)
-    found = jax.jit(jax.vmap(score))(jax.random.split(jax.random.key(0), 4000))
+    keys = jax.random.split(jax.random.key(0), 4000)
+    found = np.asarray(jax.jit(jax.vmap(score))(keys), float)
     np.testing.assert_allclose(found.mean(), expected, atol=3 * found.std() / 4000**0.5)
 
 
@@ -157,7 +163,8 @@ def test_what_mixval_can_not_mix_is_said_and_nan_stays():
     words = BATCH._replace(x=np.zeros((5, 3), int))
     with pytest.raises(ValueError, match="inputs of floating numbers"):
         scores.mixval(saying(LOGITS), (), words)
-    assert np.isnan(scores.mixval(saying(LOGITS * np.nan), (), BATCH))
+    score = partial(scores.mixval, saying(LOGITS * np.nan), ())
+    assert np.isnan(jax.jit(score)(BATCH))
 
 
 def test_scores_choose_among_learners_of_the_family():

@@ -28,7 +28,9 @@ import jaxmeta as jm
 from jaxmeta.learners.adaptation.domains import Seen
 
 MODULE = importlib.import_module("jaxmeta.learners.adaptation.cdan")
-joint, certainty, weighted = MODULE.joint, MODULE.certainty, MODULE.weighted
+joint, certainty, weighted = map(
+    jax.jit, (MODULE.joint, MODULE.certainty, MODULE.weighted)
+)
 
 pytestmark = pytest.mark.usefixtures("x64")
 D = small(WAYS * FEATURES)

@@ -27,8 +27,9 @@ def drawn(seed, steps=None):
     theta = LOGITS + 0.1 * random.normal(size=(2, 2))
     reward, advantages = random.normal(size=(2, *shape))
     mask = np.arange(3) < random.integers(1, 4, (*shape[:-1], 1))
-    rollouts = rollouts_of(state, action, reward, theta, mask * 1.0)
-    return rollouts, advantages
+    with jax.enable_x64(True):  # some are drawn when this file is read
+        rollouts = jax.jit(rollouts_of)(state, action, reward, theta, mask * 1.0)
+    return jax.device_get(rollouts), advantages
 
 
 def descends(surrogate, steps, adjoint):
@@ -130,7 +131,8 @@ ARMS = np.array([0.3, -0.5]), np.array([0.8, 0.3])  # logits, chances of a rewar
 def pulls(outcomes):
     """Rollouts of pulls ((arm, reward), ...), each an episode of one step."""
     arm, reward = np.array(outcomes).reshape(-1, 2, 1).swapaxes(0, 1)
-    return rollouts_of(np.zeros_like(arm), arm, reward * 1.0, ARMS[0][None])
+    given = np.zeros_like(arm), arm, reward * 1.0, ARMS[0][None]
+    return jax.device_get(jax.jit(rollouts_of)(*given))
 
 
 def chance_of(theta, rollouts):
@@ -187,7 +189,7 @@ CREDITED = [("e_maml", 0.08991584), ("maml_rl", 0.06993019)]
 def test_bandit_by_batches(name, slope, two_arms):
     """All supports, and for each all that can be pulled after it."""
     agent, theta = two_arms[1][name], jnp.asarray(ARMS[0])
-    stack = lambda all_of: jax.tree.map(lambda *a: jnp.stack(a), *map(pulls, all_of))
+    stack = lambda all_of: jax.tree.map(lambda *a: np.stack(a), *map(pulls, all_of))
     supports, queries = stack(product(OUTCOMES, repeat=2)), stack(OUTCOMES)
 
     def one(support, query):
@@ -200,7 +202,7 @@ def test_bandit_by_batches(name, slope, two_arms):
         return chance * jnp.sum(query.reward), chance * slope
 
     each = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(supports, queries)
-    value, found = jax.tree.map(lambda a: np.sum(a, axis=(0, 1)), each)
+    value, found = (np.sum(np.asarray(a), axis=(0, 1)) for a in each)
     np.testing.assert_allclose(value, 0.66350693, atol=1e-8)
     np.testing.assert_allclose(found, [slope, -slope], atol=1e-8)
 
@@ -209,7 +211,8 @@ def test_bandit_by_batches(name, slope, two_arms):
 def test_bandit_by_steps(name):
     """The expected update, whose second derivative the surrogate has to get right."""
     rollouts = pulls(OUTCOMES)
-    each = [chance_of(ARMS[0], pulls([outcome])) for outcome in OUTCOMES]
+    chance = jax.jit(chance_of)
+    each = [chance(ARMS[0], pulls([outcome])) for outcome in OUTCOMES]
     advantages = 4 * np.array(each)[:, None] * rollouts.reward
 
     def after(theta):
@@ -227,8 +230,8 @@ def test_bandit_by_sampling(two_arms):
     logits = jnp.float32(ARMS[0])
     trials = jax.jit(collector(agent, env, 200_000, 2))(logits, jax.random.key(0))
     slope_of = jax.grad(lambda w, *trial: -agent.loss(w, *trial)[0])
-    each = jax.jit(jax.vmap(slope_of, (None, 0, 0)))(logits, *trials)
-    after = trials.batches[1].reward
+    each = np.asarray(jax.jit(jax.vmap(slope_of, (None, 0, 0)))(logits, *trials))
+    after = np.asarray(trials.batches[1].reward)
     mean, error = np.mean(each, axis=0), np.std(each, axis=0) / 200_000**0.5
     assert (np.abs(mean - np.array([slope, -slope])) < 4 * error).all()
     assert error.max() < 1e-3 and abs(np.mean(after) - 0.66350693) < 4e-3

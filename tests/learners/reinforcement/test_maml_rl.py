@@ -110,7 +110,8 @@ def test_episodes_are_played_again_after_each_step():
         np.testing.assert_allclose(played.log_prob, logs, atol=1e-4)
         if k:
             assert np.abs(played.log_prob - first).max() > 1e-2
-        w = jax.tree.map(lambda w, g, k=k: w + 0.5**k * g, w, g)
+        move = lambda w, g, k=k: np.asarray(w) + np.float32(0.5**k) * np.asarray(g)
+        w = jax.tree.map(move, w, g)
 
 
 def test_training_on_bandits_learns_to_try_and_to_keep():
@@ -121,9 +122,11 @@ def test_training_on_bandits_learns_to_try_and_to_keep():
         agent, bandit(), optax.adam(3e-2), tasks_per_step=20, episodes=10, **FIVE
     )
 
+    env = bandit()
+
     def earned(params):
         report = jm.evaluate_returns(
-            agent, params, bandit(), episodes=10, num_tasks=100, key=jax.random.key(2)
+            agent, params, env, episodes=10, num_tasks=100, key=jax.random.key(2)
         )
         return report.mean["return_0"], report.mean["return"]
 

@@ -43,6 +43,14 @@ def ending(env):
     return env._replace(step=step, horizon=3)
 
 
+def drawn(init, *given):
+    """Parameters like those of `init`, drawn by numpy: JAX compiles long to draw them."""
+    random = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda key: init(key, *given), jax.random.key(0))
+    draw = lambda a: (0.3 * random.normal(size=a.shape)).astype(a.dtype)
+    return jax.tree.map(draw, shapes)
+
+
 ENVS = {"choices": ending(ENV), "numbers": ending(steering())}
 
 
@@ -54,7 +62,7 @@ def test_predict_is_a_scan_of_act(env, memory):
     """Episodes end early, and the second batch begins with what adapting has read."""
     env = ENVS[env]
     agent = jm.rl2(env, memory=memory, hidden=4, episodes=4)
-    params = jax.jit(agent.init)(jax.random.key(0))
+    params = drawn(agent.init)
     task = env.sample(jax.random.key(1))
 
     @jax.jit
@@ -63,12 +71,13 @@ def test_predict_is_a_scan_of_act(env, memory):
         return rows, agent.predict(adapted, rows)
 
     def check(adapted, seed):
-        rows, (policy, value) = acted(adapted, jax.random.key(seed))
+        found = acted(adapted, jax.random.key(seed))
+        rows, (policy, value) = jax.device_get(found)
         counts = rows.mask > 0
         assert counts.sum() > 2 and not counts[0, -1]  # the first ends early
         close = partial(np.testing.assert_allclose, atol=1e-5)
         close(value[counts], rows.value[counts])
-        found = policies.log_prob(policy, rows.action)
+        found = np.asarray(jax.jit(policies.log_prob)(policy, rows.action))
         close(found[counts], rows.log_prob[counts])
         return rows
 
@@ -80,7 +89,7 @@ def test_predict_is_a_scan_of_act(env, memory):
 def test_adapt_reads_the_memory_that_acting_left(memory):
     env = jm.envs.bandit(arms=2, pulls=3)
     agent = jm.rl2(env, memory=memory, hidden=4, episodes=2)
-    params = jax.jit(agent.init)(jax.random.key(0))
+    params = drawn(agent.init)
     task = env.sample(jax.random.key(1))
 
     @jax.jit
@@ -106,12 +115,12 @@ MEMORIES = (
     memories.snail(4, 6),
     memories.transformer(4, 6, heads=2, layers=2),
 )
-COUNTS = jnp.array([1.0, 1, 0, 1, 1, 0])
+COUNTS = np.array([1.0, 1, 0, 1, 1, 0], np.float32)
 
 
 @pytest.mark.parametrize("memory", MEMORIES, ids=memories.MEMORIES)
 def test_a_memory_reads_what_counts_and_never_ahead(memory):
-    params = jax.jit(lambda key: memory.init(key, 3))(jax.random.key(0))
+    params = drawn(memory.init, 3)
     x = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
     kept, step = np.flatnonzero(COUNTS), jax.jit(memory.step)
     read = jax.jit(memory.read)
@@ -134,8 +143,8 @@ def test_a_memory_reads_what_counts_and_never_ahead(memory):
 
 @pytest.mark.parametrize("memory", MEMORIES[1:], ids=["snail", "transformer"])
 def test_beyond_its_room_a_memory_says_nothing(memory):
-    params = memory.init(jax.random.key(0), 3)
-    x, step = jnp.ones(3), jax.jit(memory.step)
+    params = drawn(memory.init, 3)
+    x, step = np.ones(3, np.float32), jax.jit(memory.step)
     state, said = memory.start(params), []
     for _ in range(7):
         state, features = step(params, state, x)
@@ -144,7 +153,7 @@ def test_beyond_its_room_a_memory_says_nothing(memory):
     with pytest.raises(
         ValueError, match="trial of 7 steps, this memory has room for 6"
     ):
-        memory.read(params, memory.start(params), jnp.ones((7, 3)), jnp.ones(7))
+        memory.read(params, memory.start(params), np.ones((7, 3)), np.ones(7))
 
 
 OUTER = jm.policy_gradient(
@@ -190,7 +199,7 @@ def test_a_run_goes_on_bit_for_bit():
 def test_bad_arguments_are_refused_in_words():
     outer, adam = jm.policy_gradient, optax.adam(1e-3)
     agent = jm.rl2(ENV, memory="transformer", hidden=4, episodes=2)
-    params = agent.init(jax.random.key(0))
+    params = drawn(agent.init)
     longer = partial(
         jm.evaluate_returns, agent, params, ENV, num_tasks=2, key=jax.random.key(1)
     )

@@ -15,6 +15,9 @@ from jaxmeta.rollouts import Rollouts
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+recorded = jax.jit(rollouts_of)
+
+
 def to_go(reward):
     return np.cumsum(reward[:, ::-1], axis=1)[:, ::-1]
 
@@ -26,7 +29,7 @@ def everything(horizon, ends_in_1=False):
     state, action = paths[..., 0], paths[..., 1]
     mask = np.cumprod(state == 0, axis=1) if ends_in_1 else np.ones(state.shape)
     reward = REWARD[state, action] * mask
-    rollouts = rollouts_of(state, action, reward, LOGITS, mask)
+    rollouts = jax.device_get(recorded(state, action, reward, LOGITS, mask))
     moves = CHANCE[state[:, :-1], action[:, :-1], state[:, 1:]]
     return rollouts, np.exp(rollouts.log_prob).prod(1) * moves.prod(1)
 
