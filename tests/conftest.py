@@ -50,6 +50,15 @@ def pytest_configure():
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+def pytest_sessionstart():
+    """A worker stays on a core of its own: XLA, which would start threads for all cores,
+    starts them for one, and none waits for another's."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):  # on Linux
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure():
     """A worker that has said that it is done ends at once: taking its thousands of
