@@ -10,11 +10,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from surroundings import shared
 from xdist.scheduler import LoadScopeScheduling
 
 import jaxmeta as jm
+from jaxmeta.boundary import remembered
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -127,6 +129,20 @@ def fresh():
     maps = Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
+
+
+# A run of the command line makes its optimiser (or bandit) anew, and for it its programs:
+# a process has one run. A test has dozens, many alike, which share what is remembered.
+ADAM, BANDIT = remembered(optax.adam), remembered(jm.envs.bandit)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs_alike_share_programs(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if "cli" in request.path.parts:
+            patch.setattr(optax, "adam", ADAM)
+            patch.setattr(jm.envs, "bandit", BANDIT)
+        yield
 
 
 @pytest.fixture
