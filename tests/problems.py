@@ -155,6 +155,18 @@ def as_grid(model: jm.Model) -> jm.Model:
     return jm.Model(model.init, apply)
 
 
+def slope_is_a_difference(both, start) -> None:
+    """Of a compiled `jax.value_and_grad`, from `start` along one direction of its tree."""
+    start = jax.device_get(start)
+    wave = lambda a: np.cos(np.arange(a.size) + 1.0).reshape(a.shape)
+    along = jax.tree.map(wave, start)
+    shifted = lambda t: jax.tree.map(lambda a, d: a + t * d, start, along)
+    above, below = (float(both(shifted(t))[0]) for t in (1e-5, -1e-5))
+    products = jax.tree.map(np.vdot, jax.device_get(both(start)[1]), along)
+    slope = sum(jax.tree.leaves(products))
+    np.testing.assert_allclose(slope, (above - below) / 2e-5, rtol=1e-6)
+
+
 def naive_attention(q, k, v, see):
     """One head, one query at a time."""
     rows = []

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import slope_is_a_difference
 
 from jaxmeta import transfer
 
@@ -204,7 +205,7 @@ def test_factors_need_a_key_and_moved_the_same_parameters():
 
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_the_slope_of_what_is_merged_is_a_difference(name):
-    """On the sum of squares of all parameters, along one direction of what moves."""
+    """On the sum of squares of all parameters."""
     partition, _, _ = PARTITIONS[name]
     params = network()
 
@@ -214,12 +215,4 @@ def test_the_slope_of_what_is_merged_is_a_difference(name):
         merged = partition.merge(params, moved)
         return sum(jnp.sum(w**2) for w in jax.tree.leaves(merged))
 
-    moved = jax.device_get(partition.init(params, key(1)))
-    along = jax.tree.map(
-        lambda a: np.cos(np.arange(a.size) + 1.0).reshape(a.shape), moved
-    )
-    shifted = lambda t: jax.tree.map(lambda m, d: m + t * d, moved, along)
-    above, below = (float(squares(shifted(t))[0]) for t in (1e-5, -1e-5))
-    products = jax.tree.map(np.vdot, jax.device_get(squares(moved)[1]), along)
-    slope = sum(jax.tree.leaves(products))
-    np.testing.assert_allclose(slope, (above - below) / 2e-5, rtol=1e-6)
+    slope_is_a_difference(squares, partition.init(params, key(1)))
