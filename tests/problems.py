@@ -44,7 +44,7 @@ def row(*values, core: bool):
 
 @dataclass(frozen=True)
 class TinyNetworks:
-    """`Networks` of one hidden layer; feature maps are 4 positions of 2 channels."""
+    """`Networks` of one hidden layer; feature maps are 2 positions of 4 channels."""
 
     facts: Facts
     activation: Callable = jax.nn.relu
@@ -61,7 +61,7 @@ class TinyNetworks:
         return as_grid(self.encoder())
 
     def pairs(self):
-        return jm.models.mlp((2, 2, 4), 1, (8,))
+        return jm.models.mlp((1, 2, 8), 1, (8,))
 
     def mlp(self, inputs, outputs):
         return self._mlp(inputs, outputs)
@@ -150,8 +150,9 @@ def training_sampler(name: str, sampler, blobs):
 
 
 def as_grid(model: jm.Model) -> jm.Model:
-    """8 features as a map of 4 positions and 2 channels."""
-    apply = lambda params, x: jnp.reshape(model.apply(params, x), (len(x), 2, 2, 2))
+    """8 features as a map of 2 positions and 4 channels: of 2, once centred, a cosine is 1
+    or -1, whichever rounding says."""
+    apply = lambda params, x: jnp.reshape(model.apply(params, x), (len(x), 1, 2, 4))
     return jm.Model(model.init, apply)
 
 
