@@ -46,6 +46,9 @@ def known(flags):
 
 
 def pytest_configure():
+    # where Python is told to keep no bytecode, each child would compile the package anew
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if "XLA_FLAGS" not in os.environ:  # once: workers inherit what is found
         os.environ["XLA_FLAGS"] = " ".join(known(QUICK))
     # threads of numpy's, each of which would wait by spinning on a core of another worker
