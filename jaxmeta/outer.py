@@ -373,7 +373,7 @@ def descended(
     fine = _sound(grads, params, opt_state, state.opt_state)
     new = MetaState(params, opt_state, state.step + 1)
     kept = state._replace(step=new.step)
-    now = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, kept)
+    now = jax.tree.map(lambda a, b: jax.lax.select_n(fine, b, a), new, kept)
     return now, {"skipped": 1 - fine.astype(value.dtype)}
 
 
@@ -466,4 +466,4 @@ def _sound(grads, params, opt_state, before) -> jax.Array:
     """[] whether gradient and parameters are finite, and no finite number of the
     optimiser's state became infinite or NaN."""
     pairs = zip(are_finite(opt_state), are_finite(before), strict=True)
-    return all_true([*are_finite((grads, params)), *(a | ~b for a, b in pairs)])
+    return all_true([*are_finite((grads, params)), *(a >= b for a, b in pairs)])

@@ -338,7 +338,8 @@ def _run_chunk(
     def body(i, carry):
         state, history = carry
         state, metrics = one(state, i)
-        return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
+        put = partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
+        return state, jax.tree.map(put, history, metrics)
 
     metrics = jax.eval_shape(one, state, 0)[1]
     history = jax.tree.map(lambda m: jnp.zeros((chunk, *m.shape), m.dtype), metrics)
