@@ -70,8 +70,9 @@ class Line(NamedTuple):
         return jm.Task(*(jm.Batch(b, x[0, 0, 0] * b) for b in x))
 
 
-START = jax.eval_shape(lambda: jm.init_state(MAML, ADAM, jax.random.key(0)))
-RUN = partial(jm.fit, MAML, Line(), ADAM, chunk=5, tasks_per_step=8, tasks_at_once=1)
+LINEAR = jm.maml(jm.models.mlp(hidden=()), inner_lr=0.01, loss=jm.losses.mse)
+START = jax.eval_shape(lambda: jm.init_state(LINEAR, ADAM, jax.random.key(0)))
+RUN = partial(jm.fit, LINEAR, Line(), ADAM, chunk=5, tasks_per_step=8, tasks_at_once=1)
 
 
 @pytest.mark.parametrize("reduce", ["mean", "tree"])
