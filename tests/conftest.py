@@ -148,6 +148,23 @@ def runs_alike_share_programs(request):
         yield
 
 
+@pytest.fixture(autouse=True)
+def coarse_pictures(request, monkeypatch):
+    """Laying pictures out takes a tenth of a run's time, so only tests of drawing draw
+    them as users see them."""
+    if {"cli", "benchmarks"} & {
+        *request.path.parts
+    } and "draw" not in request.node.name:
+        from matplotlib.figure import Figure
+
+        def savefig(self, path, **how):
+            self.set_layout_engine("none")
+            fine(self, path, **how | {"dpi": 40})
+
+        fine = Figure.savefig
+        monkeypatch.setattr(Figure, "savefig", savefig)
+
+
 @pytest.fixture
 def x64():
     """Double precision, for tests that compare gradients."""
