@@ -466,4 +466,5 @@ def _sound(grads, params, opt_state, before) -> jax.Array:
     """[] whether gradient and parameters are finite, and no finite number of the
     optimiser's state became infinite or NaN."""
     pairs = zip(are_finite(opt_state), are_finite(before), strict=True)
-    return all_true([*are_finite((grads, params)), *(a >= b for a, b in pairs)])
+    kept = (now >= then for now, then in pairs)
+    return all_true([*are_finite((grads, params)), *kept])

@@ -142,7 +142,7 @@ ADAM, BANDIT = remembered(optax.adam), remembered(jm.envs.bandit)
 @pytest.fixture(scope="module", autouse=True)
 def runs_alike_share_programs(request):
     with pytest.MonkeyPatch.context() as patch:
-        if "cli" in request.path.parts:
+        if on_the_command_line(request):
             patch.setattr(optax, "adam", ADAM)
             patch.setattr(jm.envs, "bandit", BANDIT)
         yield
@@ -150,11 +150,9 @@ def runs_alike_share_programs(request):
 
 @pytest.fixture(autouse=True)
 def coarse_pictures(request, monkeypatch):
-    """Laying pictures out takes a tenth of a run's time, so only tests of drawing draw
-    them as users see them."""
-    if {"cli", "benchmarks"} & {
-        *request.path.parts
-    } and "draw" not in request.node.name:
+    """Laying pictures out takes a tenth of a run's time: runs of the command line draw
+    them so that one sees little, but for a test of each kind, marked `pictures`."""
+    if on_the_command_line(request) and not request.node.get_closest_marker("pictures"):
         from matplotlib.figure import Figure
 
         def savefig(self, path, **how):
@@ -163,6 +161,10 @@ def coarse_pictures(request, monkeypatch):
 
         fine = Figure.savefig
         monkeypatch.setattr(Figure, "savefig", savefig)
+
+
+def on_the_command_line(request):
+    return Path(__file__).parent / "cli" in request.path.parents
 
 
 @pytest.fixture

@@ -140,6 +140,7 @@ def test_every_agent_is_built_from_names(name, source):
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize("name", [row(n, core=n in CORE) for n in covering()])
 def test_every_kind_of_learner_trains_tests_and_draws(name, capsys):
     cli.main(["train", name, *suitable(name), "--out", "run", *TINY])

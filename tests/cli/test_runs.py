@@ -205,6 +205,7 @@ def test_a_sweep_is_its_runs(capsys):
             points([wrong])
 
 
+@pytest.mark.pictures
 def test_a_run_is_tested_along_one_number(capsys):
     cli.main([*SINES, "--steps", "10", "--out", "run"])
     capsys.readouterr()

@@ -9,6 +9,7 @@ FLAGS = "--steps 20 --chunk 5 --tasks-per-step 2 --width 4 --test-tasks 20 --way
 FLAGS = f"{FLAGS} --validation-tasks 5 --no-progress".split()
 
 
+@pytest.mark.pictures
 def test_it_trains_on_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
