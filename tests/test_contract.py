@@ -112,6 +112,11 @@ def test_contract_of_agents(agent_trial, name, promise):
     testing.AGENT_PROMISES[promise](agent_trial(name))
 
 
+def test_the_core_has_a_learner_of_each_family():
+    families = [learners.REGISTRY[name].family for name in CORE]
+    assert sorted(families) == sorted({e.family for e in learners.REGISTRY.values()})
+
+
 @registered
 def test_constructor_is_documented(name):
     """The command line's help is made from it."""
