@@ -125,17 +125,33 @@ class Planner:
 
     def finish(self, plan: Plan, x_support: Any, x_query: Any) -> Task:
         """The task of a plan and of its examples as they are stored."""
-        batches = []
-        for slots, x in ((plan.support, x_support), (plan.query, x_query)):
-            x = jax.tree.map(to_float, x)
-            if self.rotations:
-                x = rotate(x, plan.turn[slots.row])
-            if self.augment is not None:
-                shape = len(plan.classes), self._each
-                keys = jax.random.split(jax.random.clone(plan.key), shape)
-                x = jax.vmap(self.augment)(keys[slots.row, slots.place], x)
-            batches.append(Batch(x, slots.y, slots.mask))
-        return Task(*batches)
+        both = plan.support, plan.query
+        xs = [jax.tree.map(to_float, x) for x in (x_support, x_query)]
+        if self.rotations or self.augment is not None:
+            # of both sets at once, which is half as much to compile
+            x = jax.tree.map(lambda *a: jnp.concatenate(a), *xs)
+            row, place = (
+                jnp.concatenate([getattr(slots, name) for slots in both])
+                for name in ("row", "place")
+            )
+            x = self._changed(plan, x, row, place)
+            first = len(plan.support.row)
+            xs = [
+                jax.tree.map(lambda a, p=part: a[p], x)
+                for part in (slice(first), slice(first, None))
+            ]
+        return Task(*(Batch(x, s.y, s.mask) for s, x in zip(both, xs, strict=True)))
+
+    def _changed(self, plan: Plan, x: Any, row: jax.Array, place: jax.Array) -> Any:
+        """Examples of some rows and places of a plan, turned and augmented."""
+        if self.rotations:
+            x = rotate(x, plan.turn[row])
+        if self.augment is not None:
+            keys = jax.random.split(
+                jax.random.clone(plan.key), (len(plan.classes), self._each)
+            )
+            x = jax.vmap(self.augment)(keys[row, place], x)
+        return x
 
     @property
     def _each(self) -> int:
