@@ -127,10 +127,10 @@ def pytest_collection_modifyitems(items):
 def fresh():
     """Throw compiled programs away when they are many: each takes some ten maps of memory,
     of which a process of Linux has 65,530, and with none left it crashes. The longest file
-    takes some 15,000."""
+    takes some 15,000. Throwing away takes seconds, and what is shared is compiled anew."""
     yield
     maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+    if not maps.exists() or maps.read_bytes().count(b"\n") > 30_000:
         jax.clear_caches()
 
 

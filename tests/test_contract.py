@@ -34,7 +34,7 @@ ONCE = {
 # of the boundary, which is one for all: a learner of each family
 OF_THE_BOUNDARY = {"bytes_are_images"}
 # traced, not compiled: for every learner on the newest packages, too
-CHEAP = {"an_empty_support_set_is_refused", "state_is_stable"}
+CHEAP = {"state_is_stable"}
 # their outputs are a network's, whose classes are not made of the support set's examples
 OPEN = {"mann", "snail", "in_context", "oml", "anml"}
 PROMISED = [
