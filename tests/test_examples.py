@@ -23,7 +23,7 @@ LONG_PAGES = {
     f"docs/{name}.md"
     for name in (
         *("own_data", "transfer", "adaptation", "bilevel", "streams", "users"),
-        "deploy",
+        *("deploy", "adjoints"),
         *("many_tasks", "reinforcement", "runs", "scaling", "networks", "training"),
     )
 }
