@@ -311,6 +311,25 @@ def test_jitter_is_short_for_affine(make):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def test_an_image_of_an_episode_is_turned_and_augmented_by_a_key_of_its_own():
+    """As by hand, one after the other; the sampler does both sets at once."""
+    lit = lambda key, image: image + jax.random.uniform(key)
+    sampler = jm.tasks.episodes(DATA, 3, 1, 2, rotations=True, augment=lit)
+    both = jax.jit(lambda s, key: (s.plan(jax.random.clone(key)), s.sample(key)))
+    plan, task = both(sampler, jax.random.key(4))
+    keys = jax.random.split(plan.key, (3, 3))
+    light = np.asarray(jax.jit(jax.vmap(jax.vmap(jax.random.uniform)))(keys))
+    turn = np.asarray(plan.turn)
+    assert len(set(turn.tolist())) > 1
+    for slots, batch in ((plan.support, task.support), (plan.query, task.query)):
+        each = jax.device_get((slots.row, slots.place, slots.example, batch.x))
+        for row, place, i, x in zip(*each, strict=True):
+            by_hand = (
+                np.rot90(DATA.x[i] / np.float32(255), turn[row]) + light[row, place]
+            )
+            np.testing.assert_allclose(x, by_hand, rtol=1e-6)
+
+
 @EITHER
 def test_images_of_a_sampler_are_augmented_each_by_itself_from_0_to_1(make):
     """Of support and query, after bytes are made numbers in 0..1."""
