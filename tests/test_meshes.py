@@ -72,17 +72,17 @@ class Line(NamedTuple):
 
 LINEAR = jm.maml(jm.models.mlp(hidden=()), inner_lr=0.01, loss=jm.losses.mse)
 START = jax.eval_shape(lambda: jm.init_state(LINEAR, ADAM, jax.random.key(0)))
-RUN = partial(jm.fit, LINEAR, Line(), ADAM, chunk=2, tasks_per_step=8, tasks_at_once=1)
+RUN = partial(jm.fit, LINEAR, Line(), ADAM, chunk=5, tasks_per_step=8, tasks_at_once=1)
 
 
 @pytest.mark.parametrize("reduce", ["mean", "tree"])
 def test_fit_is_the_same_on_any_number_of_devices(reduce):
     run = partial(RUN, reduce=reduce)
-    one, many = (run(steps=4, key=jax.random.key(0), mesh=m) for m in (None, over(8)))
+    one, many = (run(steps=5, key=jax.random.key(0), mesh=m) for m in (None, over(8)))
     assert largest_difference(many.params, one.params) < 1e-5
-    half = run(steps=2, key=jax.random.key(0), mesh=over(2))
+    half = run(steps=3, key=jax.random.key(0), mesh=over(2))
     assert len(half.params["head"]["bias"].sharding.device_set) == 2
-    again = run(steps=4, key=jax.random.key(0), mesh=over(8), state=half)
+    again = run(steps=5, key=jax.random.key(0), mesh=over(8), state=half)
     assert largest_difference(again.params, one.params) < 1e-5
 
 
@@ -116,23 +116,23 @@ def test_a_tree_gives_the_same_bits_on_any_number_of_devices_and_processes(tmp_p
     kept = jm.Checkpoints(tmp_path)  # of two processes, read by one
     half = kept.latest(START)
     kept.close()
-    assert int(half.step) == 2 and said_of(half) == saved
+    assert int(half.step) == 3 and said_of(half) == saved
 
 
 def print_the_bits_of_one_of_two(rank: int, port: str, folder: str) -> None:
-    """Of a state that two devices each of two processes save after two steps, of one
-    that goes on from there to four, and what they read; then of what one does alone."""
+    """Of a state that two devices each of two processes save after three steps, of one
+    that goes on from there to five, and what they read; then of what one does alone."""
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, rank)
     two_of_each = np.array(jax.devices()).reshape(2, DEVICES)[:, :2]
     mesh = Mesh(two_of_each.ravel(), ("tasks",))
     run = partial(RUN, key=jax.random.key(0), reduce="tree")
     kept = jm.Checkpoints(folder)
-    run(steps=2, save=kept.save, mesh=mesh)
+    run(steps=3, save=kept.save, mesh=mesh)
     kept.close()
     again = jm.Checkpoints(folder)
     half = again.latest(START)
     print(said_of(half))
-    print(said_of(run(steps=4, state=half, mesh=mesh)))
+    print(said_of(run(steps=5, state=half, mesh=mesh)))
     again.close()
     if rank == 0:
         print_the_bits(run)
@@ -142,10 +142,10 @@ def print_the_bits_of_one_of_two(rank: int, port: str, folder: str) -> None:
 
 
 def print_the_bits(run) -> None:
-    """Of states after four steps on one device, on 8, and on 8, then one."""
-    states = [run(steps=4, mesh=m) for m in (None, over(8))]
-    half = jax.device_get(run(steps=2, mesh=over(8)))
-    states.append(run(steps=4, state=half))
+    """Of states after five steps on one device, on 8, and on 8, then one."""
+    states = [run(steps=5, mesh=m) for m in (None, over(8))]
+    half = jax.device_get(run(steps=3, mesh=over(8)))
+    states.append(run(steps=5, state=half))
     for state in states:
         print(said_of(state))
 
@@ -280,7 +280,7 @@ def test_members_of_a_population_are_split():
     def make(inner_lr):
         return jm.maml(SMALL, inner_lr=inner_lr, loss=jm.losses.mse), ADAM
 
-    run = partial(jm.fit_population, make, SINES, steps=2, inner_lr=[0.1, 0.01] * 4)
+    run = partial(jm.fit_population, make, SINES, steps=3, inner_lr=[0.1, 0.01] * 4)
     own = lambda: jax.random.split(jax.random.key(0), 8)
     (one, told), (many, told8) = (
         run(keys=own(), mesh=mesh) for mesh in (None, over(4, "members"))
